@@ -1,0 +1,3 @@
+module github.com/octomesh/octomesh/core/transport
+
+go 1.26

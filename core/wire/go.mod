@@ -1,0 +1,10 @@
+module github.com/octomesh/octomesh/core/wire
+
+go 1.26
+
+require (
+	github.com/octomesh/octomesh/gen/go v0.0.0
+	google.golang.org/protobuf v1.36.12
+)
+
+replace github.com/octomesh/octomesh/gen/go => ../../gen/go
