@@ -1,0 +1,36 @@
+# Generated code is committed, so that a reader needs no generator; `make drift` keeps it true.
+# Our own generators are part of this tree, hence built anew each time (go keeps that cheap).
+.PHONY: gen
+gen: bootstrap own-generators ## generate code and vectors from proto/ and the spec
+	$(BUF) generate
+	if [ -d tools/vectorgen ] && ls tools/vectorgen/*.go >/dev/null 2>&1; then
+		go build -C tools/vectorgen -o $(BIN)/vectorgen .
+		$(BIN)/vectorgen
+	fi
+
+.PHONY: own-generators
+own-generators:
+	@if ls tools/protoc-gen-octo/*.go >/dev/null 2>&1; then
+		go build -C tools/protoc-gen-octo -o $(BIN)/protoc-gen-octo .
+	fi
+
+GENERATED := gen conformance/vectors
+
+.PHONY: drift
+drift: gen ## fail if generated files or go.mod files are not what the sources give
+	@changed=$$(git status --porcelain -- $(GENERATED))
+	if [ -n "$$changed" ]; then
+		echo "drift: these generated files differ from what is committed; run 'make gen' and commit them:"
+		echo "$$changed"
+		git --no-pager diff --stat -- $(GENERATED)
+		exit 1
+	fi
+	bad=0
+	for m in $(MODULES); do
+		go -C $$m mod tidy -diff || { echo "drift: $$m/go.mod is not tidy; run 'make tidy'"; bad=1; }
+	done
+	exit $$bad
+
+.PHONY: tidy
+tidy: ## go mod tidy in each module
+	@for m in $(MODULES); do go -C $$m mod tidy; done
