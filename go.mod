@@ -7,6 +7,7 @@ require (
 	github.com/octomesh/octomesh/core/wire v0.0.0
 	github.com/octomesh/octomesh/gen/go v0.0.0
 	github.com/octomesh/octomesh/sdks/go v0.0.0
+	go.yaml.in/yaml/v3 v3.0.6
 	google.golang.org/protobuf v1.36.12
 )
 

@@ -1,0 +1,4 @@
+// Package other breaks no rule.
+package other
+
+const Name = "other"
