@@ -1,0 +1,232 @@
+package transport
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Output is what a Conn writes. Take is called with the Conn locked: it returns all that waits, and uses
+// spare's memory for what comes. It matches wire.Conn.
+type Output interface {
+	Take(spare []byte) []byte
+}
+
+// WriteStall is how long a full socket may take no byte before the connection is given up.
+const WriteStall = 10 * time.Second
+
+// keepSpare bounds the memory that an idle connection keeps for its next output.
+const keepSpare = 64 << 10
+
+// ErrStalled ends a connection whose peer stopped reading.
+var ErrStalled = errors.New("octo: the peer took no byte for 10 s")
+
+// Conn is a socket with the lock of the state machine behind it. Lock it to use the state machine, unlock
+// it, then Flush.
+type Conn struct {
+	sync.Mutex
+
+	nc  net.Conn
+	raw syscall.RawConn // nil where there is no descriptor to try: TLS, pipes
+	out Output
+
+	// Guarded by the lock.
+	flushing bool
+	closing  bool // close once the output is flushed
+	err      error
+	spare    []byte
+
+	received atomic.Uint64
+	waiting  atomic.Bool // the reader has taken all there was
+	reading  atomic.Bool // Read runs: it closes the socket when it returns
+	closed   atomic.Bool
+	flushers sync.WaitGroup
+
+	// Owned by whoever flushes.
+	attempt    []byte
+	attempted  int
+	attemptErr error
+	tryFn      func(fd uintptr) bool
+}
+
+// New joins a socket and a state machine.
+func New(nc net.Conn, out Output) *Conn {
+	c := &Conn{nc: nc, out: out}
+	if sc, ok := nc.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			c.raw = raw
+		}
+	}
+	c.tryFn = c.try
+	return c
+}
+
+// NetConn returns the socket, for its addresses and options.
+func (c *Conn) NetConn() net.Conn { return c.nc }
+
+// Received is the number of bytes read so far.
+func (c *Conn) Received() uint64 { return c.received.Load() }
+
+// Drained tells whether the reader has taken all that had arrived and waits for more: only then does
+// silence say something about the peer.
+func (c *Conn) Drained() bool { return c.waiting.Load() }
+
+// Flush writes what the state machine has to say, unless somebody else is about to. It never waits for
+// the peer. The lock must not be held.
+func (c *Conn) Flush() {
+	c.Lock()
+	c.FlushUnlock()
+}
+
+// FlushUnlock is Flush for a caller that holds the lock, and releases it.
+func (c *Conn) FlushUnlock() {
+	if c.flushing || c.err != nil {
+		c.Unlock()
+		return
+	}
+	c.flushing = true
+	for {
+		buf := c.out.Take(c.spare)
+		c.spare = nil
+		if len(buf) == 0 {
+			c.spare = buf
+			c.flushing = false
+			closing := c.closing
+			c.Unlock()
+			if closing {
+				c.closeWrite()
+			}
+			return
+		}
+		c.Unlock()
+		n, err := c.tryWrite(buf)
+		if n < len(buf) && err == nil {
+			c.flushers.Add(1)
+			go c.finish(buf, n)
+			return
+		}
+		if !c.flushed(buf, err) {
+			return
+		}
+	}
+}
+
+// flushed takes the lock and books a buffer that was written. If it could not be, the connection is
+// closed, the lock not held, and the answer false.
+func (c *Conn) flushed(buf []byte, err error) bool {
+	c.Lock()
+	if err != nil {
+		c.err = err
+		c.flushing = false
+		c.Unlock()
+		c.Close()
+		return false
+	}
+	if cap(buf) <= keepSpare || len(buf) > cap(buf)/4 && cap(buf) <= 8*keepSpare {
+		c.spare = buf[:0]
+	}
+	return true
+}
+
+// finish writes what the socket did not take at once, then goes on flushing.
+func (c *Conn) finish(buf []byte, n int) {
+	defer c.flushers.Done()
+	if c.flushed(buf, c.write(buf[n:])) {
+		c.flushing = false
+		c.FlushUnlock()
+	}
+}
+
+// write blocks until the peer has taken all, or takes nothing for WriteStall.
+func (c *Conn) write(b []byte) error {
+	for len(b) > 0 {
+		if err := c.nc.SetWriteDeadline(time.Now().Add(WriteStall)); err != nil {
+			return err
+		}
+		n, err := c.nc.Write(b[:min(len(b), 64<<10)])
+		b = b[n:]
+		if err != nil && n == 0 {
+			var timeout net.Error
+			if errors.As(err, &timeout) && timeout.Timeout() {
+				return ErrStalled
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// tryWrite writes as much as the socket takes at once.
+func (c *Conn) tryWrite(b []byte) (int, error) {
+	if c.raw == nil {
+		return 0, nil
+	}
+	c.attempt, c.attempted, c.attemptErr = b, 0, nil
+	if err := c.raw.Write(c.tryFn); err != nil && c.attemptErr == nil {
+		c.attemptErr = err
+	}
+	c.attempt = nil
+	return c.attempted, c.attemptErr
+}
+
+func (c *Conn) try(fd uintptr) bool {
+	for c.attempted < len(c.attempt) {
+		n, err := syscall.Write(int(fd), c.attempt[c.attempted:])
+		switch {
+		case err == syscall.EINTR:
+		case err == syscall.EAGAIN:
+			return true
+		case err != nil:
+			c.attemptErr = err
+			return true
+		default:
+			c.attempted += n
+		}
+	}
+	return true
+}
+
+// Err returns why nothing can be written any more, or nil. The lock must be held.
+func (c *Conn) Err() error { return c.err }
+
+// Close ends the connection at once. It may be called more than once, and from within Read's feed.
+func (c *Conn) Close() {
+	if c.closed.Swap(true) {
+		return
+	}
+	c.Lock()
+	if c.err == nil {
+		c.err = net.ErrClosed
+	}
+	c.Unlock()
+	if c.reading.Load() && c.raw != nil {
+		// Read holds the descriptor: it is told by the end of the stream and closes the socket itself.
+		_ = c.raw.Control(func(fd uintptr) { _ = syscall.Shutdown(int(fd), syscall.SHUT_RDWR) })
+		return
+	}
+	_ = c.nc.Close()
+}
+
+// CloseAfterFlush closes our direction once all output is written: the peer reads our last words and
+// closes, which ends Read. linger bounds how long its bytes are read and discarded meanwhile; a hard
+// close with unread bytes would destroy the last words.
+func (c *Conn) CloseAfterFlush(linger time.Duration) {
+	time.AfterFunc(linger, c.Close)
+	c.Lock()
+	c.closing = true
+	c.FlushUnlock()
+}
+
+func (c *Conn) closeWrite() {
+	if w, ok := c.nc.(interface{ CloseWrite() error }); ok {
+		_ = w.CloseWrite()
+		return
+	}
+	c.Close()
+}
+
+// Wait returns when no goroutine of the connection writes any more.
+func (c *Conn) Wait() { c.flushers.Wait() }

@@ -1,0 +1,198 @@
+package transport
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// queue is an Output that holds bytes.
+type queue struct{ b []byte }
+
+func (q *queue) Take(spare []byte) []byte {
+	out := q.b
+	q.b = spare[:0]
+	return out
+}
+
+// pair returns two ends of a Unix socket.
+func pair(t *testing.T) (a, b net.Conn) {
+	t.Helper()
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	got := make(chan net.Conn, 1)
+	go func() {
+		nc, err := l.Accept()
+		if err != nil {
+			t.Error(err)
+		}
+		got <- nc
+	}()
+	if a, err = net.Dial("unix", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	return a, <-got
+}
+
+func TestFlushFromManyWritersKeepsEveryByteInOrder(t *testing.T) {
+	a, b := pair(t)
+	q := &queue{}
+	c := New(a, q)
+	const writers, each = 8, 2000
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for i := range each {
+				c.Lock()
+				q.b = append(q.b, byte(w), byte(i>>8), byte(i))
+				c.FlushUnlock()
+			}
+		})
+	}
+	next := make([]int, writers)
+	in := New(b, &queue{})
+	done := make(chan error, 1)
+	seen := 0
+	go func() {
+		done <- in.Read(func(b []byte) (int, error) {
+			n := len(b) / 3 * 3
+			for i := 0; i < n; i += 3 {
+				if got := int(b[i+1])<<8 | int(b[i+2]); got != next[b[i]] {
+					return 0, errors.New("out of order")
+				}
+				next[b[i]]++
+				seen++
+			}
+			return n, nil
+		})
+	}()
+	wg.Wait()
+	c.CloseAfterFlush(WriteStall)
+	if err := <-done; err != io.EOF {
+		t.Fatalf("Read ended with %v", err)
+	}
+	if seen != writers*each {
+		t.Fatalf("saw %d of %d", seen, writers*each)
+	}
+	c.Close()
+	c.Wait()
+}
+
+func TestFlushDoesNotWaitForAPeerThatDoesNotRead(t *testing.T) {
+	a, b := pair(t)
+	q := &queue{b: bytes.Repeat([]byte("x"), 4<<20)}
+	c := New(a, q)
+	c.Flush() // returns although nobody reads
+	c.Lock()
+	q.b = append(q.b, "end"...)
+	c.FlushUnlock()
+	got := make(chan []byte, 1)
+	go func() {
+		all := make([]byte, 4<<20+3)
+		_, _ = io.ReadFull(b, all)
+		got <- all
+	}()
+	if all := <-got; !bytes.HasSuffix(all, []byte("xend")) {
+		t.Fatal("the rest did not follow in order")
+	}
+	c.Close()
+	c.Wait()
+}
+
+func TestCloseFromWithinFeedEndsRead(t *testing.T) {
+	for _, kind := range []string{"unix", "pipe"} {
+		t.Run(kind, func(t *testing.T) {
+			a, b := net.Pipe()
+			if kind == "unix" {
+				a, b = pair(t)
+			}
+			c := New(a, &queue{})
+			go func() { _, _ = b.Write([]byte("x")) }()
+			err := c.Read(func(b []byte) (int, error) {
+				c.Close()
+				return len(b), nil
+			})
+			if err == nil {
+				t.Fatal("Read ended without an error")
+			}
+			if _, err := b.Read(make([]byte, 1)); err == nil {
+				t.Fatal("the peer did not see the end")
+			}
+		})
+	}
+}
+
+func TestReadGivesTheUnusedRestAgain(t *testing.T) {
+	a, b := pair(t)
+	c := New(a, &queue{})
+	go func() {
+		for _, s := range []string{"ab", "cde", "f"} {
+			_, _ = b.Write([]byte(s))
+		}
+		_ = b.Close()
+	}()
+	var got []string
+	err := c.Read(func(b []byte) (int, error) {
+		n := len(b) / 3 * 3
+		for i := 0; i < n; i += 3 {
+			got = append(got, string(b[i:i+3]))
+		}
+		return n, nil
+	})
+	if err != io.EOF || strings.Join(got, " ") != "abc def" {
+		t.Fatalf("got %q, %v", got, err)
+	}
+	if !c.closed.Load() {
+		t.Fatal("Read left the socket open")
+	}
+}
+
+func TestSocketPathLimit(t *testing.T) {
+	if err := CheckSocketPath(strings.Repeat("p", MaxSocketPath)); err != nil {
+		t.Fatal(err)
+	}
+	if err := CheckSocketPath(strings.Repeat("p", MaxSocketPath+1)); err == nil {
+		t.Fatal("a path of 108 bytes passed")
+	}
+}
+
+func TestFlushAllocatesNothingOnceWarm(t *testing.T) {
+	a, b := pair(t)
+	go func() { _, _ = io.Copy(io.Discard, b) }()
+	q := &queue{}
+	c := New(a, q)
+	defer c.Close()
+	frame := make([]byte, 1100)
+	send := func() {
+		c.Lock()
+		q.b = append(q.b, frame...)
+		c.FlushUnlock()
+	}
+	send()
+	send()
+	if n := testing.AllocsPerRun(200, send); n > 0 {
+		t.Fatalf("%v allocations a flush", n)
+	}
+}
+
+func TestPeerCredentials(t *testing.T) {
+	a, b := pair(t)
+	defer a.Close()
+	defer b.Close()
+	cred, err := PeerCredentials(b)
+	if err != nil || cred.Pid == 0 {
+		t.Fatalf("got %+v, %v", cred, err)
+	}
+	p, _ := net.Pipe()
+	if _, err := PeerCredentials(p); err == nil {
+		t.Fatal("a pipe has no credentials")
+	}
+}
