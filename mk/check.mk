@@ -77,7 +77,7 @@ fuzz: own-tools | $(REPORT) ## all fuzz targets within FUZZTIME together (10m)
 
 .PHONY: models
 models: bootstrap-full | $(REPORT) ## check the Promela models with spin
-	@go build -o $(BIN)/models ./proto/spec/models
+	@go build -o $(BIN)/models ./tools/models
 	$(BIN)/models -dir proto/spec/models -jobs $(MODELS_JOBS) -mem $(MODELS_MEM) -report $(REPORT)/models.md
 
 .PHONY: ci

@@ -45,9 +45,9 @@ func TestAFaultyTargetFailsTheRun(t *testing.T) {
 
 func TestEndOfTimeIsNoFailure(t *testing.T) {
 	for output, want := range map[string]bool{
-		"--- FAIL: FuzzX (10.02s)\n    context deadline exceeded\nFAIL":                               true,
+		"--- FAIL: FuzzX (10.02s)\n    context deadline exceeded\nFAIL":                                true,
 		"--- FAIL: FuzzX\n    context deadline exceeded\n    Failing input written to testdata/fuzz/x": false,
-		"--- FAIL: FuzzX (0.02s)\n    boom": false,
+		"--- FAIL: FuzzX (0.02s)\n    boom":                                                            false,
 	} {
 		if got := endedByClock(output); got != want {
 			t.Errorf("endedByClock(%q) = %v", output, got)
