@@ -26,6 +26,11 @@ drift: gen ## fail if generated files or go.mod files are not what the sources g
 		exit 1
 	fi
 	bad=0
+	# Generators do not remove what a deleted or renamed .proto has left behind.
+	while read -r f; do
+		source=$$(sed -n 's|^// source: ||p' "$$f" | head -1)
+		[ -z "$$source" ] || [ -f "proto/$$source" ] || { echo "drift: $$f is stale: proto/$$source is gone"; bad=1; }
+	done < <(git ls-files -- 'gen/*.go')
 	for m in $(MODULES); do
 		go -C $$m mod tidy -diff || { echo "drift: $$m/go.mod is not tidy; run 'make tidy'"; bad=1; }
 	done
