@@ -547,7 +547,7 @@ type Destination struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty: the policy's own target.
 	Target string `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
-	// Endpoints whose tags contain all of these; empty: all.
+	// Endpoints whose tags contain all of these, with these values; empty: all.
 	Subset map[string]string `protobuf:"bytes,2,rep,name=subset,proto3" json:"subset,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Absent: 1.
 	Weight        *uint32 `protobuf:"varint,3,opt,name=weight,proto3,oneof" json:"weight,omitempty"`
@@ -608,9 +608,12 @@ func (x *Destination) GetWeight() uint32 {
 
 // Snapshot is the whole configuration of a proxy in one file.
 type Snapshot struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Endpoints     []*Endpoint            `protobuf:"bytes,1,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
-	Policies      []*ServicePolicy       `protobuf:"bytes,2,rep,name=policies,proto3" json:"policies,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the resources belong. Empty: wherever they are loaded; a proxy of another environment refuses
+	// the snapshot.
+	Environment   string           `protobuf:"bytes,3,opt,name=environment,proto3" json:"environment,omitempty"`
+	Endpoints     []*Endpoint      `protobuf:"bytes,1,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	Policies      []*ServicePolicy `protobuf:"bytes,2,rep,name=policies,proto3" json:"policies,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -643,6 +646,13 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
 	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Snapshot) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
 }
 
 func (x *Snapshot) GetEndpoints() []*Endpoint {
@@ -714,8 +724,9 @@ const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\vSubsetEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
-	"\a_weight\"\x81\x01\n" +
-	"\bSnapshot\x128\n" +
+	"\a_weight\"\xa3\x01\n" +
+	"\bSnapshot\x12 \n" +
+	"\venvironment\x18\x03 \x01(\tR\venvironment\x128\n" +
 	"\tendpoints\x18\x01 \x03(\v2\x1a.octo.resource.v1.EndpointR\tendpoints\x12;\n" +
 	"\bpolicies\x18\x02 \x03(\v2\x1f.octo.resource.v1.ServicePolicyR\bpoliciesB\xc8\x01\n" +
 	"\x14com.octo.resource.v1B\rResourceProtoP\x01Z?github.com/octomesh/octomesh/gen/go/octo/resource/v1;resourcev1\xa2\x02\x03ORX\xaa\x02\x10Octo.Resource.V1\xca\x02\x10Octo\\Resource\\V1\xe2\x02\x1cOcto\\Resource\\V1\\GPBMetadata\xea\x02\x12Octo::Resource::V1b\x06proto3"

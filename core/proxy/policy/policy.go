@@ -1,0 +1,107 @@
+// Package policy decides whether a call may go on. A policy is made for one target of one generation; what
+// it counts lives in a state of its own that outlasts the generation.
+package policy
+
+import (
+	"time"
+
+	"github.com/octomesh/octomesh/core/wire"
+)
+
+// Verdict is what a policy says of a call.
+type Verdict uint8
+
+// The verdicts.
+const (
+	// Continue lets the call pass to the next policy, and past the last one to the balancer.
+	Continue Verdict = iota
+	// Refuse ends the call with the decision's status. It is final: no second path, no second upstream.
+	Refuse
+	// Park holds the call in the decision's lot until it is resumed, and then asks the same policy again.
+	Park
+)
+
+// Decision is a verdict with what belongs to it.
+type Decision struct {
+	Verdict Verdict
+	Status  wire.Status // with Refuse; it is shared: its slices are not to be written to
+	Lot     *Bounded    // with Park: where the call waits
+}
+
+// Request is a call as policies see it. The slices are borrowed: a policy keeps none of them.
+type Request struct {
+	Head   *wire.RequestHead
+	Caller []byte // the calling application: from HELLO, or as a proxy verified it
+	// Passed counts the policies of the chain that have let the call pass. 0 for a new call; the chain
+	// counts it up. The data path keeps it with a parked or admitted call.
+	Passed int
+}
+
+// Outcome is how an admitted call ended.
+type Outcome struct {
+	Status wire.Status
+	Took   time.Duration
+}
+
+// Policy checks calls. It neither waits nor allocates, and may be used by many goroutines at once.
+type Policy interface {
+	// Name is for metrics and the config dump.
+	Name() string
+	Check(*Request) Decision
+}
+
+// Holder is a policy that holds something for each call that it lets pass, such as one of a bounded number
+// of slots. Done gives it back and is called once for each such call.
+type Holder interface {
+	Policy
+	Done(Outcome)
+}
+
+// Chain asks policies in their order. The zero Chain lets every call pass.
+type Chain struct {
+	policies []Policy
+	holders  []Holder // by index of policies; nil where the policy holds nothing
+}
+
+// NewChain returns the chain of the policies.
+func NewChain(policies ...Policy) Chain {
+	c := Chain{policies: policies, holders: make([]Holder, len(policies))}
+	for i, p := range policies {
+		c.holders[i], _ = p.(Holder)
+	}
+	return c
+}
+
+// Policies returns what the chain asks, in order.
+func (c *Chain) Policies() []Policy { return c.policies }
+
+// Check asks the policies from r.Passed on; the first that does not continue decides.
+//
+//   - Continue: the data path calls Done with r.Passed once the call has ended, however it ended.
+//   - Refuse: what the policies before had taken has been given back; Done must not follow.
+//   - Park: what the policies before took is kept. The data path adds the call to the lot and, when it is
+//     resumed, checks again with the same Passed; if it gives up instead it calls Done.
+func (c *Chain) Check(r *Request) Decision {
+	for ; r.Passed < len(c.policies); r.Passed++ {
+		d := c.policies[r.Passed].Check(r)
+		switch d.Verdict {
+		case Continue:
+		case Refuse:
+			c.Done(r.Passed, Outcome{Status: d.Status})
+			r.Passed = 0
+			return d
+		default:
+			return d
+		}
+	}
+	return Decision{}
+}
+
+// Done gives back what the first passed policies hold for a call.
+func (c *Chain) Done(passed int, o Outcome) {
+	for i := min(passed, len(c.holders)) - 1; i >= 0; i-- {
+		if h := c.holders[i]; h != nil {
+			h.Done(o)
+		}
+	}
+}

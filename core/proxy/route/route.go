@@ -1,0 +1,231 @@
+// Package route maps a call to where it goes. A [Table] is compiled once from a snapshot and never changes;
+// what counts calls hangs below it and outlives it.
+//
+// The life of a call here: [Table.Match] finds the target by name, then the first route that holds, then
+// draws one of the route's weighted destinations. Nothing is allocated on the way.
+package route
+
+import (
+	"iter"
+	"math/rand/v2"
+	"time"
+
+	"github.com/octomesh/octomesh/core/proxy/balancer"
+	"github.com/octomesh/octomesh/core/proxy/cluster"
+	"github.com/octomesh/octomesh/core/proxy/policy"
+	"github.com/octomesh/octomesh/core/telemetry/meter"
+	"github.com/octomesh/octomesh/core/wire"
+)
+
+// DefaultRoute is the name of the route that a call takes where no other one matches.
+const DefaultRoute = "default"
+
+// Table is one generation's answer to "where does this call go".
+type Table struct {
+	outbound  map[string]*Target
+	inbound   map[string]*Target
+	endpoints map[endpointKey]*cluster.Endpoint
+	clusters  map[string]*cluster.Cluster
+}
+
+// Direction is that of a call, as the workload beside the proxy sees it.
+type Direction uint8
+
+// The directions.
+const (
+	Outbound Direction = iota
+	Inbound
+)
+
+// String returns "outbound" or "inbound".
+func (d Direction) String() string {
+	if d == Inbound {
+		return "inbound"
+	}
+	return "outbound"
+}
+
+// origin is who concludes a status for calls of the direction.
+func (d Direction) origin() wire.Origin {
+	if d == Inbound {
+		return wire.OriginServerProxy
+	}
+	return wire.OriginClientProxy
+}
+
+// Target is what one generation says of calls to one target in one direction.
+type Target struct {
+	Name      string
+	Direction Direction
+	// Routes in the order in which they are asked. The last one, the default, matches every call.
+	Routes []*Route
+	// Policies is what each call to the target passes.
+	Policies policy.Chain
+	// Lot is where calls to the target wait for an instance, a connection or a stream.
+	Lot   *policy.Bounded
+	state *state
+}
+
+// state is what outlives generations of a target.
+type state struct {
+	slots policy.Slots
+	lot   policy.Lot
+}
+
+// Open returns the calls to the target that are open.
+func (t *Target) Open() int64 { return t.state.slots.Open() }
+
+// Route is where matching calls go, and their counters.
+type Route struct {
+	Name   string
+	Target string
+	// Timeout is the budget of a call that names none; 0: none.
+	Timeout time.Duration
+	// MaxTimeout bounds every call's budget; 0: unbounded.
+	MaxTimeout time.Duration
+	// Destinations with a weight above 0. None on inbound routes: there calls go to attached instances.
+	Destinations []Destination
+	// Calls outlives generations, as long as the target has a route of this name.
+	Calls *meter.Calls
+
+	match   matcher
+	weights uint64
+}
+
+// Destination is one of a route's weighted destinations.
+type Destination struct {
+	Cluster  *cluster.Cluster
+	Balancer balancer.Balancer
+	Weight   uint32
+}
+
+// Decision is what the table says of one call.
+type Decision struct {
+	Target *Target
+	Route  *Route
+	// Cluster is that of the destination that was drawn; nil inbound.
+	Cluster  *cluster.Cluster
+	Balancer balancer.Balancer
+	// Timeout and MaxTimeout are the route's.
+	Timeout, MaxTimeout time.Duration
+}
+
+// Match decides where an outbound call goes. The caller is the application that makes it. False: the target
+// is unknown to this generation.
+func (t *Table) Match(h *wire.RequestHead, caller []byte) (Decision, bool) {
+	target := t.outbound[string(h.Target)]
+	if target == nil {
+		return Decision{}, false
+	}
+	return target.Match(h, caller), true
+}
+
+// Inbound decides about a call that came from another proxy for an instance beside this one. False: the
+// generation says nothing of the target; calls may still come for it, see [NewTarget].
+func (t *Table) Inbound(h *wire.RequestHead, caller []byte) (Decision, bool) {
+	target := t.inbound[string(h.Target)]
+	if target == nil {
+		return Decision{}, false
+	}
+	return target.Match(h, caller), true
+}
+
+// Match decides about a call to this target.
+func (t *Target) Match(h *wire.RequestHead, caller []byte) Decision {
+	for _, r := range t.Routes {
+		if r.match.holds(h, caller) {
+			return t.decide(r)
+		}
+	}
+	return Decision{Target: t} // not reached: the default route holds for every call
+}
+
+func (t *Target) decide(r *Route) Decision {
+	d := Decision{Target: t, Route: r, Timeout: r.Timeout, MaxTimeout: r.MaxTimeout}
+	if to := r.draw(); to != nil {
+		d.Cluster, d.Balancer = to.Cluster, to.Balancer
+	}
+	return d
+}
+
+// draw chooses a destination by weight.
+func (r *Route) draw() *Destination {
+	switch len(r.Destinations) {
+	case 0:
+		return nil
+	case 1:
+		return &r.Destinations[0]
+	}
+	at := rand.Uint64N(r.weights)
+	for i := range r.Destinations {
+		to := &r.Destinations[i]
+		if at < uint64(to.Weight) {
+			return to
+		}
+		at -= uint64(to.Weight)
+	}
+	return nil // not reached: weights is the sum
+}
+
+// Budget returns what a call may take that came with so much time left; 0 stands for "no deadline", in the
+// argument and in the result.
+func (d *Decision) Budget(left time.Duration) time.Duration {
+	if left == 0 {
+		left = d.Timeout
+	}
+	if d.MaxTimeout > 0 && (left == 0 || left > d.MaxTimeout) {
+		left = d.MaxTimeout
+	}
+	return left
+}
+
+// Pick chooses the endpoint, or nil if there is none but the one to avoid.
+func (d *Decision) Pick(hashKey []byte, avoid *cluster.Endpoint) *cluster.Endpoint {
+	if d.Cluster == nil {
+		return nil
+	}
+	return d.Balancer.Pick(d.Cluster, hashKey, avoid)
+}
+
+// Target returns what the table says of a target, or nil.
+func (t *Table) Target(d Direction, name string) *Target {
+	if d == Inbound {
+		return t.inbound[name]
+	}
+	return t.outbound[name]
+}
+
+// Targets yields the targets of both directions, in no order.
+func (t *Table) Targets() iter.Seq[*Target] {
+	return func(yield func(*Target) bool) {
+		for _, m := range []map[string]*Target{t.outbound, t.inbound} {
+			for _, target := range m {
+				if !yield(target) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Endpoints yields every endpoint that the generation names, those out of rotation too, in no order.
+func (t *Table) Endpoints() iter.Seq[*cluster.Endpoint] {
+	return func(yield func(*cluster.Endpoint) bool) {
+		for _, e := range t.endpoints {
+			if !yield(e) {
+				return
+			}
+		}
+	}
+}
+
+// Addresses returns the mesh addresses of the endpoints in rotation.
+func (t *Table) Addresses() map[string]bool {
+	out := make(map[string]bool)
+	for _, e := range t.endpoints {
+		if e.InRotation() {
+			out[e.MeshAddress] = true
+		}
+	}
+	return out
+}
