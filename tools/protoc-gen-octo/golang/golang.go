@@ -174,17 +174,17 @@ func (r run) service(service ir.Service, names serviceNames, imports *imports) (
 	}
 	taken := make(scope)
 	for _, method := range service.Methods {
-		shown, err := r.method(method, imports)
+		wanted := camelCase(string(method.Descriptor.Name()))
+		shown, err := r.method(method, taken.claim(wanted), wanted, imports)
 		if err != nil {
 			return serviceView{}, err
 		}
-		shown.Name = taken.claim(camelCase(string(method.Descriptor.Name())))
 		view.Methods = append(view.Methods, shown)
 	}
 	return view, nil
 }
 
-func (r run) method(method ir.Method, imports *imports) (methodView, error) {
+func (r run) method(method ir.Method, name, wanted string, imports *imports) (methodView, error) {
 	input, err := imports.message(method.Descriptor, method.Input, r.homes)
 	if err != nil {
 		return methodView{}, err
@@ -194,12 +194,17 @@ func (r run) method(method ir.Method, imports *imports) (methodView, error) {
 		return methodView{}, err
 	}
 	imports.standard(contextPath)
+	var evasion string
+	if name != wanted {
+		evasion = fmt.Sprintf("%s calls %s: another method has the Go name %s.", name, method.Descriptor.Name(), wanted)
+	}
 	view := methodView{
+		Name:       name,
 		ProtoName:  string(method.Descriptor.Name()),
 		Kind:       method.Kind,
 		Input:      input,
 		Output:     output,
-		Doc:        comment(method.Comment, deprecated(method.Descriptor, method.Deprecated)),
+		Doc:        comment(method.Comment, evasion, deprecated(method.Descriptor, method.Deprecated)),
 		Idempotent: method.Idempotent,
 	}
 	if method.Timeout > 0 {

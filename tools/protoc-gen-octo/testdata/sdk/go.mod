@@ -1,0 +1,3 @@
+module github.com/octomesh/octomesh/sdks/go
+
+go 1.26
