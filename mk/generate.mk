@@ -2,8 +2,8 @@
 # Our own generators are part of this tree, hence built anew each time (go keeps that cheap).
 .PHONY: gen
 gen: bootstrap own-generators ## generate code and vectors from proto/ and the spec
-	$(BUF) generate
-	if [ -d tools/vectorgen ] && ls tools/vectorgen/*.go >/dev/null 2>&1; then
+	@$(BUF) generate
+	if ls tools/vectorgen/*.go >/dev/null 2>&1; then
 		go build -C tools/vectorgen -o $(BIN)/vectorgen .
 		$(BIN)/vectorgen
 	fi
