@@ -18,7 +18,7 @@ section() { # TITLE FILE
   echo "- commit: $(git rev-parse HEAD)$dirty"
   echo "- seed: $seed (order of tests, and OCTO_SEED for tests that draw)"
   echo "- machine: $(nproc) cores, $(awk '/MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo)," \
-    "Linux $(uname -r), $(go env GOVERSION) $(go env GOARCH)"
+    "Linux $(uname -r | cut -d- -f1), $(go env GOVERSION) $(go env GOARCH)"
   section Steps steps.md
   section Tests tests.md
   section Fuzzing fuzz.md
