@@ -106,6 +106,10 @@ func (s scope) claimMessages(messages protoreflect.MessageDescriptors) {
 				s[field], s[field+"_"] = true, true
 			}
 		}
+		oneofs := message.Oneofs()
+		for j := range oneofs.Len() {
+			s["is"+name+"_"+camelCase(string(oneofs.Get(j).Name()))] = true
+		}
 		s.claimExtensions("E_"+name+"_", message.Extensions())
 		s.claimEnums(name, message.Enums())
 		s.claimMessages(message.Messages())
