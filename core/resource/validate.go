@@ -1,6 +1,192 @@
 package resource
 
-import resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
+import (
+	"fmt"
+	"net"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
 
-// Validate returns what is wrong with a snapshot.
-func Validate(s *resourcev1.Snapshot, environment string) []Problem { return nil }
+	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+// Bounds of what a resource may say. They are far above any use, and keep a slip from taking memory or
+// overflowing a sum.
+const (
+	maxWeight       = 1_000_000
+	maxName         = 255 // bytes of a name
+	maxTags         = 64
+	maxRoutes       = 1000
+	maxDestinations = 100
+	maxConditions   = 64 // metadata and baggage conditions of a match, each
+	maxCalls        = 10_000_000
+	maxTimeout      = 24 * time.Hour
+	maxPark         = time.Minute
+)
+
+// directoryTarget is served by every proxy itself.
+const directoryTarget = "octo.directory"
+
+var (
+	nameForm        = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@-]*$`)
+	environmentForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
+	hostForm        = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`)
+	keyForm         = regexp.MustCompile(`^[a-z0-9_.-]+$`)
+	methodForm      = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	serviceForm     = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$`)
+)
+
+// validator gathers problems, and knows what the snapshot holds.
+type validator struct {
+	problems  []Problem
+	resource  string // what is being looked at
+	targets   map[string]bool
+	endpoints map[string][]*resourcev1.Endpoint // by target
+}
+
+// Validate returns what is wrong with a snapshot in a proxy of the environment, in the order of its fields;
+// [Errors] tells whether it can be used. An empty environment stands for any.
+func Validate(s *resourcev1.Snapshot, environment string) []Problem {
+	v := &validator{targets: make(map[string]bool), endpoints: make(map[string][]*resourcev1.Endpoint)}
+	if s.GetEnvironment() != "" {
+		if !environmentForm.MatchString(s.GetEnvironment()) {
+			v.bad("environment", "%q is not an environment's name: lower-case letters, digits and '-'", shorten(s.GetEnvironment()))
+		} else if environment != "" && s.GetEnvironment() != environment {
+			v.bad("environment", "the resources belong to %q, this proxy to %q", s.GetEnvironment(), environment)
+		}
+	}
+	for _, e := range s.GetEndpoints() {
+		v.targets[e.GetTarget()] = true
+		v.endpoints[e.GetTarget()] = append(v.endpoints[e.GetTarget()], e)
+	}
+	for _, p := range s.GetPolicies() {
+		v.targets[p.GetTarget()] = true
+	}
+	v.checkEndpoints(s.GetEndpoints())
+	v.checkPolicies(s.GetPolicies())
+	return v.problems
+}
+
+func (v *validator) bad(field, format string, args ...any) {
+	v.problems = append(v.problems, Problem{Resource: v.resource, Field: field, Text: fmt.Sprintf(format, args...)})
+}
+
+func (v *validator) warn(field, format string, args ...any) {
+	v.bad(field, format, args...)
+	v.problems[len(v.problems)-1].Warning = true
+}
+
+// name checks a required name.
+func (v *validator) name(field, name string, form *regexp.Regexp) bool {
+	switch {
+	case name == "":
+		v.bad(field, "is missing")
+	case len(name) > maxName:
+		v.bad(field, "is longer than %d bytes", maxName)
+	case !form.MatchString(name):
+		v.bad(field, "%q is not a name (%s)", shorten(name), form)
+	default:
+		return true
+	}
+	return false
+}
+
+// optional checks a name that may be absent.
+func (v *validator) optional(field, name string, form *regexp.Regexp) {
+	if name != "" {
+		v.name(field, name, form)
+	}
+}
+
+func (v *validator) target(field, name string) {
+	if v.name(field, name, nameForm) && name == directoryTarget {
+		v.bad(field, "%q is served by the proxy itself", name)
+	}
+}
+
+func (v *validator) checkEndpoints(endpoints []*resourcev1.Endpoint) {
+	type key struct{ target, instance string }
+	first := make(map[key]int)
+	weighted := make(map[string]bool)
+	for i, e := range endpoints {
+		at := fmt.Sprintf("endpoints[%d]", i)
+		v.resource = "endpoint " + e.GetTarget() + "/" + e.GetInstance()
+		v.endpoint(at, e)
+		k := key{e.GetTarget(), e.GetInstance()}
+		if j, dup := first[k]; dup {
+			v.bad(at+".instance", "is the instance of endpoints[%d] too: instances are unique within a target", j)
+		} else {
+			first[k] = i
+		}
+		weighted[e.GetTarget()] = weighted[e.GetTarget()] || e.Weight == nil || e.GetWeight() > 0
+	}
+	for i, e := range endpoints {
+		if !weighted[e.GetTarget()] {
+			weighted[e.GetTarget()] = true // say it once
+			v.resource = "target " + e.GetTarget()
+			v.warn(fmt.Sprintf("endpoints[%d].weight", i), "every endpoint of the target has weight 0: none gets calls")
+		}
+	}
+}
+
+func (v *validator) endpoint(at string, e *resourcev1.Endpoint) {
+	v.target(at+".target", e.GetTarget())
+	v.name(at+".instance", e.GetInstance(), nameForm)
+	if e.GetMeshAddress() == "" && e.GetDirectAddress() == "" {
+		v.bad(at, "has no address: give mesh_address, direct_address or both")
+	}
+	v.address(at+".mesh_address", e.GetMeshAddress(), false)
+	v.address(at+".direct_address", e.GetDirectAddress(), false)
+	if e.GetWeight() > maxWeight {
+		v.bad(at+".weight", "%d is more than %d", e.GetWeight(), maxWeight)
+	}
+	v.optional(at+".zone", e.GetZone(), nameForm)
+	v.tags(at+".tags", e.GetTags())
+}
+
+// address checks "host:port". Port 0 is for listening only.
+func (v *validator) address(field, address string, listens bool) {
+	if address == "" {
+		return
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		v.bad(field, "%q is not host:port", shorten(address))
+		return
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 && !listens {
+		v.bad(field, "%q has no port from 1 to 65535", shorten(address))
+	}
+	if net.ParseIP(host) == nil && !(host == "" && listens) && (len(host) > maxName || !hostForm.MatchString(host)) {
+		v.bad(field, "%q has no host", shorten(address))
+	}
+}
+
+func (v *validator) tags(field string, tags map[string]string) {
+	if len(tags) > maxTags {
+		v.bad(field, "holds more than %d tags", maxTags)
+		return
+	}
+	for _, k := range sorted(tags) {
+		at := fmt.Sprintf("%s[%q]", field, shorten(k))
+		v.name(at, k, nameForm)
+		if len(tags[k]) > maxName {
+			v.bad(at, "is longer than %d bytes", maxName)
+		}
+	}
+}
+
+// duration checks that a duration is sound, not negative and within a bound.
+func (v *validator) duration(field string, d *durationpb.Duration, limit time.Duration) {
+	switch {
+	case d == nil:
+	case d.CheckValid() != nil:
+		v.bad(field, "is not a duration")
+	case d.AsDuration() < 0:
+		v.bad(field, "%s is negative", d.AsDuration())
+	case d.AsDuration() > limit:
+		v.bad(field, "%s is more than %s", d.AsDuration(), strings.TrimSuffix(strings.TrimSuffix(limit.String(), "0s"), "0m"))
+	}
+}

@@ -32,7 +32,7 @@ func (p *MaxOpenCalls) Name() string { return "max_open_calls" }
 func (p *MaxOpenCalls) Max() int64 { return p.max }
 
 // Check implements [Policy]: it takes a slot.
-func (p *MaxOpenCalls) Check(*Request) Decision {
+func (p *MaxOpenCalls) Check(Request) Decision {
 	if p.slots.open.Add(1) > p.max {
 		p.slots.open.Add(-1)
 		return Decision{Verdict: Refuse, Status: p.refusal}

@@ -47,7 +47,8 @@ type Outcome struct {
 type Policy interface {
 	// Name is for metrics and the config dump.
 	Name() string
-	Check(*Request) Decision
+	// Check gets the request by value: what goes through an interface by pointer is allocated.
+	Check(Request) Decision
 }
 
 // Holder is a policy that holds something for each call that it lets pass, such as one of a bounded number
@@ -83,7 +84,7 @@ func (c *Chain) Policies() []Policy { return c.policies }
 //     resumed, checks again with the same Passed; if it gives up instead it calls Done.
 func (c *Chain) Check(r *Request) Decision {
 	for ; r.Passed < len(c.policies); r.Passed++ {
-		d := c.policies[r.Passed].Check(r)
+		d := c.policies[r.Passed].Check(*r)
 		switch d.Verdict {
 		case Continue:
 		case Refuse:

@@ -30,6 +30,11 @@ func (s *Store) note(a Attempt) {
 	s.log = append(s.log, a)
 }
 
+// Refused notes a snapshot that its source could not read, so that it stands in the history.
+func (s *Store) Refused(source string, err error) {
+	s.note(Attempt{At: time.Now(), Source: source, Error: err.Error()})
+}
+
 // History returns the last attempts, the newest first.
 func (s *Store) History() []Attempt {
 	s.logMu.Lock()

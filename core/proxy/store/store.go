@@ -142,4 +142,3 @@ func (s *Store) release(used map[string]bool) {
 		s.cfg.Released(gone)
 	}
 }
-

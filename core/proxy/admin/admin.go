@@ -1,0 +1,212 @@
+// Package admin is the operator's view of one proxy: HTTP on a Unix socket that only the proxy's own user
+// may open.
+//
+//	GET  /ready         200, or 503 with the reasons
+//	GET  /config        the current generation
+//	GET  /generations   what was loaded and what was refused, the newest first
+//	GET  /calls         open calls (?limit=1000)
+//	GET  /endpoints     each endpoint with its load
+//	GET  /metrics       Prometheus
+//	GET  /debug/pprof/  profiles
+//	POST /drain         leave, as on SIGTERM
+//
+// Everything but metrics and profiles answers in JSON.
+package admin
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"iter"
+	"net/http"
+	"net/http/pprof"
+	"slices"
+	"strconv"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/octomesh/octomesh/core/proxy/store"
+)
+
+// Config is what the admin interface shows. Functions are called for each request, from many goroutines.
+type Config struct {
+	Store *store.Store
+	// NotReady returns why the proxy should get no calls; none: it is ready. The lack of a configuration
+	// need not be among them.
+	NotReady func() []string
+	// Calls yields the open calls. Nil: none are known.
+	Calls iter.Seq[Call]
+	// Drain begins leaving and returns at once.
+	Drain func()
+	// Metrics serves /metrics.
+	Metrics http.Handler
+}
+
+// Call is an open call as /calls shows it.
+type Call struct {
+	Direction string  `json:"direction"`
+	Target    string  `json:"target"`
+	Service   string  `json:"service"`
+	Method    string  `json:"method"`
+	Caller    string  `json:"caller,omitempty"`
+	Endpoint  string  `json:"endpoint,omitempty"` // the instance that has it; empty: none yet
+	State     string  `json:"state"`              // such as "open" or "parked"
+	Seconds   float64 `json:"seconds"`            // since it arrived
+	LeftSec   float64 `json:"left_seconds,omitempty"`
+}
+
+// Handler returns the interface.
+func Handler(cfg Config) http.Handler {
+	a := &handler{cfg}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", a.index)
+	mux.HandleFunc("GET /ready", a.ready)
+	mux.HandleFunc("GET /config", a.config)
+	mux.HandleFunc("GET /generations", a.generations)
+	mux.HandleFunc("GET /calls", a.calls)
+	mux.HandleFunc("GET /endpoints", a.endpoints)
+	mux.HandleFunc("POST /drain", a.drain)
+	if cfg.Metrics != nil {
+		mux.Handle("GET /metrics", cfg.Metrics)
+	}
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return mux
+}
+
+type handler struct{ cfg Config }
+
+// reply writes indented JSON: people read it with curl.
+func reply(w http.ResponseWriter, code int, v any) {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_, _ = w.Write(append(b, '\n'))
+}
+
+func (a *handler) index(w http.ResponseWriter, _ *http.Request) {
+	reply(w, http.StatusOK, []string{
+		"GET /ready", "GET /config", "GET /generations", "GET /calls", "GET /endpoints", "GET /metrics", "GET /debug/pprof/", "POST /drain",
+	})
+}
+
+func (a *handler) ready(w http.ResponseWriter, _ *http.Request) {
+	reasons := []string{}
+	g := a.cfg.Store.Current()
+	if g.Number == 0 {
+		reasons = append(reasons, "no configuration was loaded yet")
+	}
+	if a.cfg.NotReady != nil {
+		reasons = append(reasons, a.cfg.NotReady()...)
+	}
+	code := http.StatusOK
+	if len(reasons) > 0 {
+		code = http.StatusServiceUnavailable
+	}
+	reply(w, code, struct {
+		Ready      bool     `json:"ready"`
+		Reasons    []string `json:"reasons"`
+		Generation uint64   `json:"generation"`
+	}{len(reasons) == 0, reasons, g.Number})
+}
+
+func (a *handler) config(w http.ResponseWriter, _ *http.Request) {
+	g := a.cfg.Store.Current()
+	snapshot, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(g.Snapshot)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	var compact bytes.Buffer // protojson puts random spaces into its output
+	_ = json.Compact(&compact, snapshot)
+	warnings := []string{}
+	for _, p := range g.Warnings {
+		warnings = append(warnings, p.String())
+	}
+	reply(w, http.StatusOK, struct {
+		Generation uint64          `json:"generation"`
+		Hash       string          `json:"hash"`
+		Source     string          `json:"source"`
+		Loaded     time.Time       `json:"loaded"`
+		Warnings   []string        `json:"warnings"`
+		Snapshot   json.RawMessage `json:"snapshot"`
+	}{g.Number, g.Hash, g.Source, g.Loaded, warnings, compact.Bytes()})
+}
+
+func (a *handler) generations(w http.ResponseWriter, _ *http.Request) {
+	reply(w, http.StatusOK, a.cfg.Store.History())
+}
+
+// defaultLimit bounds what /calls returns unless the request says otherwise.
+const defaultLimit = 1000
+
+func (a *handler) calls(w http.ResponseWriter, r *http.Request) {
+	limit := defaultLimit
+	if text := r.URL.Query().Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 0 {
+			http.Error(w, "limit is not a number from 0 on", http.StatusBadRequest)
+			return
+		}
+		limit = n
+	}
+	calls, total := []Call{}, 0
+	if a.cfg.Calls != nil {
+		for c := range a.cfg.Calls {
+			if total++; len(calls) < limit {
+				calls = append(calls, c)
+			}
+		}
+	}
+	reply(w, http.StatusOK, struct {
+		Total int    `json:"total"`
+		Calls []Call `json:"calls"`
+	}{total, calls})
+}
+
+// endpoint is what /endpoints says of one.
+type endpoint struct {
+	Target      string `json:"target"`
+	Instance    string `json:"instance"`
+	MeshAddress string `json:"mesh_address,omitempty"`
+	Zone        string `json:"zone,omitempty"`
+	Weight      uint32 `json:"weight"`
+	InRotation  bool   `json:"in_rotation"`
+	Ready       bool   `json:"ready"`
+	Open        int64  `json:"open"`
+	Calls       uint64 `json:"calls"`
+	Failures    uint64 `json:"failures"`
+}
+
+func (a *handler) endpoints(w http.ResponseWriter, _ *http.Request) {
+	out := []endpoint{}
+	for e := range a.cfg.Store.Current().Table.Endpoints() {
+		out = append(out, endpoint{
+			e.Target, e.Instance, e.MeshAddress, e.Zone, e.Weight, e.InRotation(), e.InRotation() && e.Ready(),
+			e.Open.Load(), e.Calls.Load(), e.Failures.Load(),
+		})
+	}
+	slices.SortFunc(out, func(a, b endpoint) int {
+		return cmp.Or(cmp.Compare(a.Target, b.Target), cmp.Compare(a.Instance, b.Instance))
+	})
+	reply(w, http.StatusOK, out)
+}
+
+func (a *handler) drain(w http.ResponseWriter, _ *http.Request) {
+	if a.cfg.Drain == nil {
+		http.Error(w, "this proxy cannot be drained from here", http.StatusNotImplemented)
+		return
+	}
+	a.cfg.Drain()
+	reply(w, http.StatusAccepted, struct {
+		Draining bool `json:"draining"`
+	}{true})
+}

@@ -1,0 +1,149 @@
+package resource
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+// Defaults of octo.resource.v1.Bootstrap.
+const (
+	DefaultEnvironment    = "test"
+	DefaultDrainDeadline  = 30 * time.Second
+	DefaultMaxStreams     = 1024
+	DefaultStreamWindow   = 256 << 10
+	DefaultMaxFrameBody   = 64 << 10
+	DefaultMaxQueuedBytes = 4 << 20
+
+	frameCost = 64 // what a frame costs beside its body, of a stream's credit
+)
+
+// Bounds of octo.resource.v1.Bootstrap.
+const (
+	maxStreams       = 1 << 20
+	maxStreamWindow  = 1<<31 - 1
+	maxFrameBody     = 16 << 20
+	maxQueuedBytes   = 1 << 30
+	maxDrainDeadline = time.Hour
+	maxSocketPath    = 103 // the kernel takes 107; a socket is made beside its place and then moved there
+)
+
+// ReadBootstrap reads a proxy's bootstrap file, completes it from the environment variables (getenv is
+// os.Getenv, or a test's) and defaults, and checks it. Paths in the result are those of the file made
+// relative to the working directory.
+func ReadBootstrap(path string, getenv func(string) string) (*resourcev1.Bootstrap, error) {
+	b := &resourcev1.Bootstrap{}
+	doc, err := ReadFile(path, b)
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Dir(path)
+	for _, p := range []*string{&b.OutboundSocket, &b.AdminSocket, &b.ResourcesFile} {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+	return b, doc.LocateError(CompleteBootstrap(b, getenv))
+}
+
+// CompleteBootstrap fills in what a bootstrap leaves out, and checks it.
+func CompleteBootstrap(b *resourcev1.Bootstrap, getenv func(string) string) error {
+	fill(&b.Environment, getenv("OCTO_ENVIRONMENT"), DefaultEnvironment)
+	fill(&b.OutboundSocket, getenv("OCTO_SOCKET"))
+	if b.Instance == "" {
+		b.Instance = processName()
+	}
+	if b.DrainDeadline == nil {
+		b.DrainDeadline = durationpb.New(DefaultDrainDeadline)
+	}
+	if b.Limits == nil {
+		b.Limits = &resourcev1.ProxyLimits{}
+	}
+	l := b.Limits
+	fill(&l.MaxStreams, DefaultMaxStreams)
+	fill(&l.MaxFrameBody, DefaultMaxFrameBody)
+	fill(&l.StreamWindow, max(DefaultStreamWindow, 2*(min(l.MaxFrameBody, maxFrameBody)+frameCost)))
+	fill(&l.MaxQueuedBytes, DefaultMaxQueuedBytes)
+	v := &validator{}
+	v.bootstrap(b)
+	return Errors(v.problems)
+}
+
+// fill sets a value that is absent to the first of some that is not.
+func fill[T comparable](v *T, values ...T) {
+	var zero T
+	for _, other := range values {
+		if *v == zero {
+			*v = other
+		}
+	}
+}
+
+func processName() string {
+	host, err := os.Hostname()
+	if err != nil || !nameForm.MatchString(host) {
+		host = "proxy"
+	}
+	return fmt.Sprintf("%s-%d", host, os.Getpid())
+}
+
+func (v *validator) bootstrap(b *resourcev1.Bootstrap) {
+	v.name("environment", b.GetEnvironment(), environmentForm)
+	v.name("instance", b.GetInstance(), nameForm)
+	v.optional("zone", b.GetZone(), nameForm)
+	if b.GetOutboundSocket() == "" {
+		v.bad("outbound_socket", "is missing, and OCTO_SOCKET is not set")
+	}
+	v.socket("outbound_socket", b.GetOutboundSocket())
+	v.socket("admin_socket", b.GetAdminSocket())
+	if b.GetAdminSocket() != "" && b.GetAdminSocket() == b.GetOutboundSocket() {
+		v.bad("admin_socket", "is the outbound socket too")
+	}
+	if b.GetResourcesFile() == "" {
+		v.bad("resources_file", "is missing")
+	}
+	v.address("inbound_address", b.GetInboundAddress(), true)
+	v.address("advertise_address", b.GetAdvertiseAddress(), false)
+	v.duration("drain_deadline", b.GetDrainDeadline(), maxDrainDeadline)
+	l := b.GetLimits()
+	v.within("limits.max_streams", l.GetMaxStreams(), 1, maxStreams)
+	v.within("limits.max_frame_body", l.GetMaxFrameBody(), DefaultMaxFrameBody, maxFrameBody)
+	v.within("limits.stream_window", l.GetStreamWindow(), 2*(min(l.GetMaxFrameBody(), maxFrameBody)+frameCost), maxStreamWindow)
+	v.within("limits.max_queued_bytes", l.GetMaxQueuedBytes(), 64<<10, maxQueuedBytes)
+	for i, u := range b.GetSocketUsers() {
+		for j, a := range u.GetApplications() {
+			v.name(fmt.Sprintf("socket_users[%d].applications[%d]", i, j), a, nameForm)
+		}
+	}
+}
+
+func (v *validator) within(field string, n, least, most uint32) {
+	if n < least || n > most {
+		v.bad(field, "%d is not from %d to %d", n, least, most)
+	}
+}
+
+func (v *validator) socket(field, path string) {
+	if len(path) > maxSocketPath {
+		v.bad(field, "is longer than the %d bytes that a Unix socket's path may have", maxSocketPath)
+	}
+}
+
+// MayConnect tells whether a process of the uid may use the outbound socket as the application. With no
+// socket_users that is every process of the proxy's own uid and of root.
+func MayConnect(b *resourcev1.Bootstrap, own, uid uint32, application string) bool {
+	if len(b.GetSocketUsers()) == 0 {
+		return uid == own || uid == 0
+	}
+	for _, u := range b.GetSocketUsers() {
+		if u.GetUid() == uid && (len(u.GetApplications()) == 0 || slices.Contains(u.GetApplications(), application)) {
+			return true
+		}
+	}
+	return false
+}

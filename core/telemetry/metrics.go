@@ -1,0 +1,58 @@
+package telemetry
+
+import (
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/octomesh/octomesh/core/telemetry/meter"
+)
+
+// Metrics gathers what a process exposes.
+type Metrics struct{ registry *prometheus.Registry }
+
+// NewMetrics returns metrics that hold the Go runtime's and the process' own, and octo_build_info with the
+// program's name and version.
+func NewMetrics(program, version string) *Metrics {
+	m := &Metrics{prometheus.NewRegistry()}
+	m.Add(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "octo_build_info", Help: "Program and version; always 1.",
+			ConstLabels: prometheus.Labels{"program": program, "version": version},
+		}, func() float64 { return 1 }))
+	return m
+}
+
+// Add adds collectors. A name that is there already is a mistake in the program, and panics.
+func (m *Metrics) Add(c ...prometheus.Collector) { m.registry.MustRegister(c...) }
+
+// Gauge adds a value that is read at each scrape, and may go up and down.
+func (m *Metrics) Gauge(name, help string, value func() float64) {
+	m.Add(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+}
+
+// Counter adds a value that is read at each scrape, and only grows.
+func (m *Metrics) Counter(name, help string, value func() float64) {
+	m.Add(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, value))
+}
+
+// Handler serves the metrics.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+// Histogram makes a metric of a meter's histogram, in seconds.
+func Histogram(desc *prometheus.Desc, h *meter.Histogram, labels ...string) prometheus.Metric {
+	counts, sum := h.Read()
+	buckets := make(map[float64]uint64, meter.Buckets-1)
+	var total uint64
+	for i, n := range counts {
+		total += n
+		if bound := meter.Bound(i); bound > 0 {
+			buckets[bound.Seconds()] = total
+		}
+	}
+	return prometheus.MustNewConstHistogram(desc, total, sum.Seconds(), buckets, labels...)
+}
