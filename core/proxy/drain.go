@@ -1,0 +1,131 @@
+package proxy
+
+import (
+	"context"
+	"time"
+
+	"github.com/octomesh/octomesh/core/proxy/session"
+)
+
+const (
+	sweepEvery = 20 * time.Millisecond  // how late a deadline may be noticed
+	tickEvery  = 500 * time.Millisecond // liveness
+	drainEvery = 10 * time.Millisecond
+)
+
+// sweep ends calls that have run out of time and asks silent peers whether they live. While no call has a
+// deadline it rests between ticks.
+func (p *Proxy) sweep(ctx context.Context) {
+	tick := time.NewTicker(tickEvery)
+	defer tick.Stop()
+	fast := time.NewTimer(sweepEvery)
+	defer fast.Stop()
+	var wake <-chan struct{}
+	var b session.Batch
+	for idle := 0; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			for _, s := range p.list(callerKind, instanceKind, remoteKind, upstreamKind) {
+				s.Tick()
+			}
+			p.closeFinished()
+			continue
+		case <-wake:
+			wake, idle = nil, 0
+		case <-fast.C:
+		}
+		limited := 0
+		for _, s := range p.list(callerKind, remoteKind) {
+			limited += s.Sweep(p.clock.Now(), &b)
+		}
+		b.Flush()
+		if idle++; limited > 0 {
+			idle = 0
+		}
+		if idle > int(tickEvery/sweepEvery) {
+			wake = p.clock.Rest()
+			continue
+		}
+		fast.Reset(sweepEvery)
+	}
+}
+
+// closeFinished closes the connections that this proxy dialed and that have served their time: the dialer
+// closes first.
+func (p *Proxy) closeFinished() {
+	for _, s := range p.list(upstreamKind) {
+		if s.Finished() {
+			s.Close()
+		}
+	}
+}
+
+// Drain leaves: it accepts nothing new, asks every peer to move, serves until all have and no call is
+// open, and ends the proxy. What is open at the drain deadline ends UNKNOWN; Drain returns how many calls
+// that were.
+func (p *Proxy) Drain(ctx context.Context) (cut int) {
+	if p.draining.Swap(true) {
+		p.group.Wait()
+		return 0
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.DrainDeadline)
+	defer cancel()
+	for _, l := range p.listeners {
+		_ = l.Close()
+	}
+	p.log.Info("draining", "deadline", p.cfg.DrainDeadline.String())
+	for _, k := range []kind{instanceKind, callerKind, remoteKind} { // those that serve first
+		for _, s := range p.list(k) {
+			s.Leave("the proxy leaves")
+		}
+	}
+	p.until(ctx, func() bool { return p.finished(callerKind, remoteKind) })
+	cut = p.cutOff()
+	for _, s := range p.list(instanceKind, upstreamKind) {
+		s.SendDrained()
+	}
+	p.until(ctx, func() bool {
+		p.closeFinished()
+		return p.finished(instanceKind, upstreamKind)
+	})
+	p.until(ctx, func() bool { return len(p.list(callerKind, remoteKind, instanceKind, upstreamKind)) == 0 })
+	p.group.Stop()
+	return cut
+}
+
+// until polls a condition that peers bring about.
+func (p *Proxy) until(ctx context.Context, done func() bool) {
+	poll := time.NewTicker(drainEvery)
+	defer poll.Stop()
+	for !done() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-poll.C:
+		}
+	}
+}
+
+// finished tells whether the peers of the kinds have drained and no call of theirs is open.
+func (p *Proxy) finished(kinds ...kind) bool {
+	for _, s := range p.list(kinds...) {
+		if !s.Finished() {
+			return false
+		}
+	}
+	return true
+}
+
+// cutOff ends what is open at the drain deadline.
+func (p *Proxy) cutOff() (cut int) {
+	for _, s := range p.list(callerKind, remoteKind) {
+		if s.Finished() {
+			continue
+		}
+		cut += s.Streams()
+		s.DrainDeadline("the proxy's drain deadline has passed")
+	}
+	return cut
+}

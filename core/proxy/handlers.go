@@ -1,0 +1,137 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	"github.com/octomesh/octomesh/core/proxy/session"
+	"github.com/octomesh/octomesh/core/wire"
+)
+
+// maxConnectionsPerRole is how many connections of one role an instance may hold: restarts overlap.
+const maxConnectionsPerRole = 4
+
+// localHandler hears the applications beside the proxy.
+type localHandler struct{ *Proxy }
+
+func (h *localHandler) Hello(s *session.Session, hello *wire.Hello) *wire.GoAway {
+	if g := h.greet(hello); g != nil {
+		return g
+	}
+	if hello.Role == wire.RoleServe && len(hello.Targets) == 0 {
+		return refused("a server names no target")
+	}
+	if h.cfg.AdmitHello != nil {
+		if err := h.cfg.AdmitHello(s.Peer()); err != nil {
+			return refused(err.Error())
+		}
+	}
+	if hello.Instance != "" && h.connections(hello) >= maxConnectionsPerRole {
+		return refused(fmt.Sprintf("instance %q holds %d connections of this role already", hello.Instance, maxConnectionsPerRole))
+	}
+	h.welcome(s)
+	return nil
+}
+
+// connections counts those of the same process and role.
+func (h *localHandler) connections(hello *wire.Hello) int {
+	n := 0
+	for _, s := range h.list(callerKind, instanceKind) {
+		p := s.Peer()
+		if p.Instance == hello.Instance && p.Incarnation == hello.Incarnation && p.Role == hello.Role && p.Application == hello.Application {
+			n++
+		}
+	}
+	return n
+}
+
+func (h *localHandler) Open(s *session.Session) {
+	p := s.Peer()
+	if p.Role == wire.RoleServe {
+		h.register(s, instanceKind)
+		h.attached.add(s)
+		h.log.Info("instance attached", "application", p.Application, "instance", p.Instance, "targets", p.Targets)
+		return
+	}
+	h.register(s, callerKind)
+}
+
+func (h *localHandler) Serve(c *session.Call, head *wire.RequestHead) {
+	h.Proxy.Serve(c, head, session.Outbound)
+}
+
+// GoAway of an instance takes it out of rotation at once, so that it can say goodbye to nobody.
+func (h *localHandler) GoAway(s *session.Session, g *wire.GoAway) {
+	if s.Peer().Role == wire.RoleServe && g.Code.Graceful() {
+		h.attached.remove(s)
+		s.SendDrained()
+	}
+}
+
+func (h *localHandler) Drained(*session.Session) {}
+
+func (h *localHandler) Closed(s *session.Session, err error) {
+	if s.Peer().Role == wire.RoleServe {
+		h.attached.remove(s)
+	}
+	h.closed(s, err)
+}
+
+// remoteHandler hears other proxies that call.
+type remoteHandler struct{ *Proxy }
+
+func (h *remoteHandler) Hello(s *session.Session, hello *wire.Hello) *wire.GoAway {
+	if g := h.greet(hello); g != nil {
+		return g
+	}
+	if hello.Role != wire.RoleCall {
+		return refused("instances attach on the proxy's Unix socket, not over TCP")
+	}
+	h.welcome(s)
+	return nil
+}
+
+func (h *remoteHandler) Open(s *session.Session) { h.register(s, remoteKind) }
+
+func (h *remoteHandler) Serve(c *session.Call, head *wire.RequestHead) {
+	h.Proxy.Serve(c, head, session.Inbound)
+}
+
+func (h *remoteHandler) GoAway(*session.Session, *wire.GoAway) {}
+
+func (h *remoteHandler) Drained(*session.Session) {}
+
+func (h *remoteHandler) Closed(s *session.Session, err error) { h.closed(s, err) }
+
+// greet refuses what neither side of the proxy lets in.
+func (p *Proxy) greet(hello *wire.Hello) *wire.GoAway {
+	switch {
+	case p.draining.Load():
+		return &wire.GoAway{Code: wire.GoAwayDraining, Last: wire.LastGraceful, Message: "the proxy leaves"}
+	case hello.Environment != p.cfg.Environment:
+		return refused(fmt.Sprintf("environment is %q here, not %q", p.cfg.Environment, hello.Environment))
+	}
+	return nil
+}
+
+func refused(why string) *wire.GoAway { return &wire.GoAway{Code: wire.GoAwayRefused, Message: why} }
+
+func (p *Proxy) welcome(s *session.Session) {
+	s.Welcome(wire.Welcome{
+		Kind: wire.PeerProxy, Instance: p.cfg.Instance, Incarnation: uint64(p.started.UnixNano()), SoftwareVersion: Version,
+	})
+}
+
+func (p *Proxy) closed(s *session.Session, err error) {
+	p.unregister(s)
+	peer := s.Peer()
+	var broken *wire.ConnError
+	switch {
+	case errors.As(err, &broken):
+		p.log.Warn("a peer broke the protocol", "application", peer.Application, "peer", peer.Address, "error", err, "offset", broken.Offset)
+	case err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed):
+		p.log.Info("a connection was lost", "application", peer.Application, "peer", peer.Address, "error", err)
+	}
+}

@@ -1,0 +1,117 @@
+// Package listener accepts connections and makes sessions of them.
+package listener
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/octomesh/octomesh/core/lifecycle"
+	"github.com/octomesh/octomesh/core/proxy/session"
+	"github.com/octomesh/octomesh/core/transport"
+	"github.com/octomesh/octomesh/core/wire"
+)
+
+// Config is a listener's.
+type Config struct {
+	Group   *lifecycle.Group
+	Session session.Options
+	// MaxConnections bounds what is accepted at once; more are closed at once. 0: 4096.
+	MaxConnections int
+	// Admit looks at a socket before a byte is read: by its peer's credentials, say. nil: all.
+	Admit func(net.Conn) error
+	Log   *slog.Logger
+}
+
+// Listener accepts connections until it is closed.
+type Listener struct {
+	net.Listener
+	cfg  Config
+	open atomic.Int64
+}
+
+// Unix listens on a Unix socket that only its owner and group may use. A socket file that nobody listens
+// on any more is replaced; one that somebody does is an error.
+func Unix(path string) (net.Listener, error) {
+	if err := transport.CheckSocketPath(path); err != nil {
+		return nil, err
+	}
+	if nc, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		_ = nc.Close()
+		return nil, errors.New("octo: another process listens on " + path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		_ = l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// New accepts on l in the group's goroutines.
+func New(l net.Listener, cfg Config) *Listener {
+	if cfg.MaxConnections == 0 {
+		cfg.MaxConnections = 4096
+	}
+	out := &Listener{Listener: l, cfg: cfg}
+	cfg.Group.Go(out.accept)
+	return out
+}
+
+// accept runs until the listener is closed. A lack of descriptors passes: it waits instead of spinning.
+func (l *Listener) accept(ctx context.Context) {
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+	defer stop()
+	pause := time.Duration(0)
+	for {
+		nc, err := l.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil:
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			l.cfg.Log.Error("accept failed", "address", l.Addr().String(), "error", err, "pause", pause)
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(pause):
+			}
+			continue
+		}
+		pause = 0
+		l.admit(ctx, nc)
+	}
+}
+
+func (l *Listener) admit(ctx context.Context, nc net.Conn) {
+	var err error
+	if l.cfg.Admit != nil {
+		err = l.cfg.Admit(nc)
+	}
+	if err == nil && l.open.Add(1) > int64(l.cfg.MaxConnections) {
+		l.open.Add(-1)
+		err = errors.New("octo: too many connections")
+	}
+	if err != nil {
+		l.cfg.Log.Warn("connection refused", "address", l.Addr().String(), "error", err)
+		_ = nc.Close()
+		return
+	}
+	l.cfg.Group.Go(func(context.Context) {
+		defer l.open.Add(-1)
+		s := session.New(nc, wire.Acceptor, l.cfg.Session)
+		stop := context.AfterFunc(ctx, s.Kill)
+		defer stop()
+		_ = s.Run() // the handler learns why it ended
+	})
+}

@@ -1,0 +1,216 @@
+// Package proxy is the sidecar: it carries calls between the application beside it and other proxies.
+//
+// [Proxy.Serve] is the picture of a call's way: match a route in the pinned generation, ask the policies,
+// pick an endpoint, forward. Everything else here is what connections need: who may come in, which
+// instances are attached, the sweep, and leaving.
+package proxy
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/octomesh/octomesh/core/lifecycle"
+	"github.com/octomesh/octomesh/core/proxy/cluster"
+	"github.com/octomesh/octomesh/core/proxy/listener"
+	"github.com/octomesh/octomesh/core/proxy/route"
+	"github.com/octomesh/octomesh/core/proxy/session"
+	"github.com/octomesh/octomesh/core/proxy/store"
+	"github.com/octomesh/octomesh/core/proxy/upstream"
+	"github.com/octomesh/octomesh/core/wire"
+)
+
+// Version is the proxy's.
+const Version = "0.1.0"
+
+// Config is what a proxy is made of. Listeners are open already, so that their addresses are known.
+type Config struct {
+	Environment string
+	Instance    string
+	// Outbound is where the local applications come in: a Unix socket.
+	Outbound net.Listener
+	// Inbound is where other proxies come in: TCP.
+	Inbound net.Listener
+	// Source brings the configuration.
+	Source store.Source
+	Limits wire.Limits
+	// DrainDeadline bounds how long open calls may go on after Drain. 0: 30 s.
+	DrainDeadline time.Duration
+	// MaxQueue bounds the bytes that wait for one peer before calls to it are refused. 0: 4 MiB.
+	MaxQueue int
+	// Admit looks at a local socket before a byte is read. nil: all.
+	Admit func(net.Conn) error
+	// AdmitHello decides about a local application by what it says of itself. nil: all.
+	AdmitHello func(p *session.Peer) error
+	Log        *slog.Logger
+}
+
+// Proxy is a running sidecar.
+type Proxy struct {
+	cfg      Config
+	log      *slog.Logger
+	clock    *session.Clock
+	group    *lifecycle.Group
+	store    *store.Store
+	pool     *upstream.Pool
+	attached attached
+	inbound  sync.Map // target name -> *route.Target, for attached targets that no resource names
+
+	peersMu sync.Mutex
+	peers   map[string]*upstream.Peer
+
+	mu       sync.Mutex
+	sessions map[*session.Session]kind
+
+	listeners [2]*listener.Listener
+	draining  atomic.Bool
+	started   time.Time
+}
+
+// kind is what a session is to the proxy.
+type kind uint8
+
+const (
+	callerKind   kind = iota // a local application that calls
+	instanceKind             // a local instance that serves
+	remoteKind               // another proxy that calls
+	upstreamKind             // another proxy that is called
+)
+
+// Start runs a proxy until ctx ends or Drain or Close is called.
+func Start(ctx context.Context, cfg Config) (*Proxy, error) {
+	if cfg.Outbound == nil || cfg.Inbound == nil || cfg.Source == nil {
+		return nil, errors.New("octo: a proxy needs an outbound and an inbound listener and a source")
+	}
+	if cfg.DrainDeadline == 0 {
+		cfg.DrainDeadline = 30 * time.Second
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	p := &Proxy{
+		cfg: cfg, log: cfg.Log, clock: session.NewClock(), group: lifecycle.New(ctx), started: time.Now(),
+		sessions: make(map[*session.Session]kind), peers: make(map[string]*upstream.Peer),
+	}
+	p.store = store.New(store.Config{
+		Environment: cfg.Environment, NewPeer: p.newPeer, Released: p.releasePeers,
+		Published: func(g *store.Generation) {
+			p.log.Info("configuration published", "generation", g.Number, "hash", g.Hash, "source", g.Source)
+		},
+	})
+	p.pool = upstream.NewPool(upstream.Config{
+		Group: p.group, Log: p.log, Session: p.options(session.Outbound, wire.OriginClientProxy),
+		Hello: wire.Hello{
+			Role: wire.RoleCall, Kind: wire.PeerProxy, SDK: "octo-proxy", SDKVersion: Version,
+			Environment: cfg.Environment, Instance: cfg.Instance, Incarnation: uint64(p.started.UnixNano()),
+		},
+		Opened: func(s *session.Session) { p.register(s, upstreamKind) },
+		Closed: p.unregister,
+	})
+	p.group.Go(p.runSource)
+	p.group.Go(p.sweep)
+	p.listen()
+	return p, nil
+}
+
+func (p *Proxy) options(d session.Direction, origin wire.Origin) session.Options {
+	return session.Options{
+		Clock: p.clock, Direction: d, Local: p.cfg.Limits, Origin: origin, MaxQueue: p.cfg.MaxQueue,
+	}
+}
+
+func (p *Proxy) listen() {
+	local := p.options(session.Outbound, wire.OriginClientProxy)
+	local.Handler, local.FromSDK = &localHandler{p}, true
+	remote := p.options(session.Inbound, wire.OriginServerProxy)
+	remote.Handler = &remoteHandler{p}
+	p.listeners[0] = listener.New(p.cfg.Outbound, listener.Config{Group: p.group, Session: local, Admit: p.cfg.Admit, Log: p.log})
+	p.listeners[1] = listener.New(p.cfg.Inbound, listener.Config{Group: p.group, Session: remote, Log: p.log})
+}
+
+// runSource applies what the source brings. A source that ends leaves the proxy with what it has.
+func (p *Proxy) runSource(ctx context.Context) {
+	if err := p.store.Run(ctx, p.cfg.Source); err != nil {
+		p.log.Error("the configuration's source ended", "source", p.cfg.Source.Name(), "error", err)
+	}
+}
+
+func (p *Proxy) newPeer(address string) cluster.Peer {
+	peer := p.pool.Peer(address)
+	p.peersMu.Lock()
+	p.peers[address] = peer
+	p.peersMu.Unlock()
+	return peer
+}
+
+func (p *Proxy) releasePeers(addresses []string) {
+	for _, a := range addresses {
+		p.peersMu.Lock()
+		peer := p.peers[a]
+		delete(p.peers, a)
+		p.peersMu.Unlock()
+		if peer != nil {
+			peer.Close()
+		}
+	}
+}
+
+func (p *Proxy) register(s *session.Session, k kind) {
+	p.mu.Lock()
+	p.sessions[s] = k
+	p.mu.Unlock()
+}
+
+func (p *Proxy) unregister(s *session.Session) {
+	p.mu.Lock()
+	delete(p.sessions, s)
+	p.mu.Unlock()
+}
+
+// list returns the sessions of the given kinds.
+func (p *Proxy) list(kinds ...kind) []*session.Session {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []*session.Session
+	for s, k := range p.sessions {
+		for _, want := range kinds {
+			if k == want {
+				out = append(out, s)
+			}
+		}
+	}
+	return out
+}
+
+// Store is the proxy's configuration.
+func (p *Proxy) Store() *store.Store { return p.store }
+
+// inboundTarget returns what is known of an inbound target that the current generation does not name.
+func (p *Proxy) inboundTarget(name []byte) *route.Target {
+	if t, ok := p.inbound.Load(string(name)); ok {
+		return t.(*route.Target)
+	}
+	t, _ := p.inbound.LoadOrStore(string(name), route.NewTarget(route.Inbound, string(name)))
+	return t.(*route.Target)
+}
+
+// Ready tells whether the proxy can carry calls, and if not, why.
+func (p *Proxy) Ready() (ok bool, reasons []string) {
+	if p.store.Current().Number == 0 {
+		reasons = append(reasons, "no configuration yet")
+	}
+	if p.draining.Load() {
+		reasons = append(reasons, "draining")
+	}
+	return len(reasons) == 0, reasons
+}
+
+// Close ends the proxy at once; open calls are lost.
+func (p *Proxy) Close() { p.group.Stop() }
+
+// Wait returns when the proxy has ended.
+func (p *Proxy) Wait() { p.group.Wait() }

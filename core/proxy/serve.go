@@ -1,0 +1,131 @@
+package proxy
+
+import (
+	"time"
+
+	"github.com/octomesh/octomesh/core/proxy/cluster"
+	"github.com/octomesh/octomesh/core/proxy/policy"
+	"github.com/octomesh/octomesh/core/proxy/route"
+	"github.com/octomesh/octomesh/core/proxy/session"
+	"github.com/octomesh/octomesh/core/proxy/upstream"
+	"github.com/octomesh/octomesh/core/wire"
+)
+
+// Serve decides about a call: where it goes, whether it may, and to which endpoint. A parked call comes
+// here again when it is resumed, with what was decided before.
+func (p *Proxy) Serve(c *session.Call, head *wire.RequestHead, d session.Direction) {
+	if c.Decision.Target == nil && !p.match(c, head, d) {
+		return
+	}
+	c.Request.Head = head
+	verdict := c.Decision.Target.Policies.Check(&c.Request)
+	c.Request.Head = nil // it is borrowed
+	switch {
+	case verdict.Verdict == policy.Refuse:
+		c.Refuse(verdict.Status)
+	case verdict.Verdict == policy.Park:
+		if !c.ParkIn(verdict.Lot) {
+			c.Refuse(verdict.Lot.Full)
+		}
+	case d == session.Outbound:
+		p.forwardOutbound(c, head)
+	default:
+		p.forwardInbound(c, head)
+	}
+}
+
+// match pins the current generation's decision to the call.
+func (p *Proxy) match(c *session.Call, head *wire.RequestHead, d session.Direction) bool {
+	g := p.store.Current()
+	known := true
+	if d == session.Outbound {
+		c.Request.Caller = c.Down().Caller()
+		c.Decision, known = g.Table.Match(head, c.Request.Caller)
+	} else if c.Decision, known = g.Table.Inbound(head, head.Caller); !known && p.attached.has(head.Target) {
+		c.Decision, known = p.inboundTarget(head.Target).Match(head, head.Caller), true
+	}
+	switch {
+	case known:
+	case d == session.Inbound:
+		c.Refuse(wire.Refuse(wire.ReasonProxyUnready, wire.OriginServerProxy, "no instance of the target is attached here"))
+		return false
+	case g.Number == 0:
+		c.Refuse(wire.Refuse(wire.ReasonProxyUnready, wire.OriginClientProxy, "the proxy has no configuration yet"))
+		return false
+	default:
+		c.Refuse(wire.Refuse(wire.ReasonUnknownTarget, wire.OriginClientProxy, "no such target: "+string(head.Target)))
+		return false
+	}
+	c.Observer = p
+	c.Decision.Route.Calls.Begin()
+	if budget := c.Decision.Budget(time.Duration(c.Left())); budget > 0 {
+		c.Limit(int64(budget))
+	}
+	return true
+}
+
+// maxPicks bounds the endpoints that are tried before a byte has been written to any.
+const maxPicks = 3
+
+// forwardOutbound hands the call to the proxy of an endpoint.
+func (p *Proxy) forwardOutbound(c *session.Call, head *wire.RequestHead) {
+	var avoid *cluster.Endpoint
+	for range maxPicks {
+		e := c.Decision.Pick(head.HashKey, avoid)
+		if e == nil {
+			break
+		}
+		peer := e.Peer.(*upstream.Peer)
+		c.Endpoint = e
+		if s := peer.Session(); s != nil {
+			if c.Forward(s, head) {
+				return
+			}
+		} else if c.Attempts++; c.Attempts <= maxPicks && peer.Park(c) {
+			return
+		}
+		c.Endpoint, avoid = nil, e
+	}
+	if avoid == nil {
+		c.Refuse(wire.Refuse(wire.ReasonNoEndpoint, wire.OriginClientProxy, "no instance of the target may take calls"))
+		return
+	}
+	c.Refuse(wire.Refuse(wire.ReasonProxyUnreachable, wire.OriginClientProxy, "no connection to "+avoid.MeshAddress))
+}
+
+// forwardInbound hands the call to an attached instance.
+func (p *Proxy) forwardInbound(c *session.Call, head *wire.RequestHead) {
+	for range maxPicks {
+		s := p.attached.pick(head.Target)
+		if s == nil {
+			break
+		}
+		if c.Forward(s, head) {
+			return
+		}
+	}
+	c.Refuse(wire.Refuse(wire.ReasonProxyUnready, wire.OriginServerProxy, "no attached instance of the target takes calls"))
+}
+
+// CallEnded implements session.Observer.
+func (p *Proxy) CallEnded(c *session.Call, st wire.Status, took time.Duration) {
+	d := &c.Decision
+	d.Target.Policies.Done(c.Request.Passed, policy.Outcome{Status: st, Took: took})
+	d.Route.Calls.End(int32(st.Code), took)
+	if st.Reason != 0 && st.Origin == originOf(d.Target) {
+		d.Route.Calls.Refuse(uint32(st.Reason))
+	}
+	if e := c.Endpoint; e != nil {
+		e.Calls.Add(1)
+		if st.Code != wire.OK && st.Origin != wire.OriginApplication {
+			e.Failures.Add(1)
+		}
+	}
+}
+
+func originOf(t *route.Target) wire.Origin {
+	if t.Direction == route.Inbound {
+		return wire.OriginServerProxy
+	}
+	return wire.OriginClientProxy
+}

@@ -1,0 +1,317 @@
+package session
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/octomesh/octomesh/core/proxy/cluster"
+	"github.com/octomesh/octomesh/core/proxy/policy"
+	"github.com/octomesh/octomesh/core/proxy/route"
+	"github.com/octomesh/octomesh/core/wire"
+)
+
+// Observer is told how calls end.
+type Observer interface {
+	// CallEnded gets the status with which a call ended, with no text, and how long the proxy had it.
+	CallEnded(c *Call, st wire.Status, took time.Duration)
+}
+
+// Call is one call on its way through the proxy. The downstream session is where it came from, the
+// upstream session where it went.
+type Call struct {
+	mu sync.Mutex
+
+	// The handler's, set in Serve and kept while the call is parked.
+
+	Observer Observer
+	Decision route.Decision    // pinned: one call sees one generation
+	Request  policy.Request    // what policies see, and how many have let the call pass
+	Endpoint *cluster.Endpoint // that it was handed to
+	Attempts int               // how many sessions it was offered to
+
+	down *Session
+	up   *Session
+	ds   *wire.Stream // valid while ds.Call is this call, under down's lock
+	us   *wire.Stream // likewise under up's lock
+
+	frame   *wire.Frame // the REQUEST, while Serve decides on it where it arrived
+	batch   *Batch      // whose end flushes what Serve writes
+	upQueue queue       // what waits to go up: for credit, or for the call to be unparked
+	doQueue queue       // what waits to go down
+	upOpen  bool        // a stream was opened upstream
+	unary   bool
+	parked  bool
+	lot     *policy.Bounded // where it is parked, if in a target's lot
+
+	arrived  int64        // on the proxy's clock
+	deadline atomic.Int64 // likewise; 0: none
+	parkEnd  atomic.Int64 // when parking ends; 0: not parked
+	refs     atomic.Int32
+	gone     bool // the downstream side has ended
+}
+
+var calls = sync.Pool{New: func() any { return new(Call) }}
+
+func (c *Call) hold() { c.refs.Add(1) }
+
+// drop gives a reference back. Nobody touches the call after the last one.
+func (c *Call) drop() {
+	if c.refs.Add(-1) > 0 {
+		return
+	}
+	c.reset()
+	calls.Put(c)
+}
+
+// reset empties the call but for its lock and the memory of its queues.
+func (c *Call) reset() {
+	c.upQueue.clear()
+	c.doQueue.clear()
+	c.Observer, c.Decision, c.Request, c.Endpoint, c.Attempts = nil, route.Decision{}, policy.Request{}, nil, 0
+	c.down, c.up, c.ds, c.us, c.frame, c.batch = nil, nil, nil, nil, nil, nil
+	c.upOpen, c.unary, c.parked, c.gone, c.lot = false, false, false, false, nil
+	c.arrived = 0
+	c.deadline.Store(0)
+	c.parkEnd.Store(0)
+}
+
+// Down returns the session that the call came from.
+func (c *Call) Down() *Session { return c.down }
+
+// Arrived is when the call arrived, on the proxy's clock.
+func (c *Call) Arrived() int64 { return c.arrived }
+
+// onRequest makes a call of a REQUEST. The session is locked on entry.
+func (s *Session) onRequest() {
+	ev := &s.ev
+	c := calls.Get().(*Call)
+	c.down, c.ds, c.arrived = s, ev.Stream, s.now
+	c.refs.Store(2) // the downstream stream's, and this function's
+	ev.Stream.Call = c
+	// From here on the call counts as started: it is forwarded before anybody could leave, and a parked
+	// one is refused by itself.
+	s.wc.Started(ev.Stream)
+	s.tc.Unlock()
+	s.calls.Add(1)
+	c.mu.Lock()
+	if st, ok := s.checkHead(&ev.Frame); !ok {
+		c.end(&st, &s.batch)
+	} else {
+		if us := s.head.TimeoutUS; us > 0 {
+			c.deadline.Store(s.now + wire.TimeoutNanos(us))
+			s.opts.Clock.wakeSweep()
+		}
+		c.unary = s.head.Kind == wire.KindUnary
+		c.serve(&ev.Frame, &s.head, &s.batch)
+	}
+	c.mu.Unlock()
+	c.drop()
+}
+
+// checkHead parses a request's head and refuses what may not pass.
+func (s *Session) checkHead(f *wire.Frame) (wire.Status, bool) {
+	switch {
+	case s.head.Parse(f.Head) != nil:
+		return wire.Refuse(wire.ReasonBadHead, s.opts.Origin, "the request's head does not parse"), false
+	case s.opts.FromSDK && !s.head.FromSDK:
+		return wire.Refuse(wire.ReasonBadHead, s.opts.Origin, "the request's head holds a hop field, or a field twice"), false
+	case s.opts.FromSDK && len(f.Head) > wire.MaxSDKHead:
+		return wire.Refuse(wire.ReasonHeadTooLarge, s.opts.Origin, "the request's head is over 60 KiB"), false
+	case len(f.Head)+len(s.hop)+headReserve > wire.MaxHead:
+		return wire.Refuse(wire.ReasonHeadTooLarge, s.opts.Origin, "the request's head leaves a hop no room"), false
+	}
+	return wire.Status{}, true
+}
+
+// headReserve is what a hop may have to put in beside its hop fields: a timeout and a total length.
+const headReserve = 32
+
+// serve lets the handler decide. The call is locked.
+func (c *Call) serve(f *wire.Frame, head *wire.RequestHead, b *Batch) {
+	c.frame, c.batch = f, b
+	c.down.opts.Handler.Serve(c, head)
+	c.frame, c.batch = nil, nil
+}
+
+// Limit shortens the call's budget: budget nanoseconds from its arrival, if that is sooner. It is for
+// Serve, before Forward.
+func (c *Call) Limit(budget int64) {
+	if d := c.deadline.Load(); budget > 0 && (d == 0 || c.arrived+budget < d) {
+		c.deadline.Store(c.arrived + budget)
+		c.down.opts.Clock.wakeSweep()
+	}
+}
+
+// Left is what is left of the call's time at its arrival, in nanoseconds; 0: no deadline.
+func (c *Call) Left() int64 {
+	if d := c.deadline.Load(); d != 0 {
+		return max(d-c.arrived, 1)
+	}
+	return 0
+}
+
+// HasDeadline tells whether the call's time is limited.
+func (c *Call) HasDeadline() bool { return c.deadline.Load() != 0 }
+
+// Refuse ends the call without forwarding it.
+func (c *Call) Refuse(st wire.Status) { c.end(&st, c.batch) }
+
+// Forward opens the call on session up and sends what has come of it. It reports false if up takes no
+// call now: the handler chooses another session, parks the call or refuses it. Nothing was written then.
+func (c *Call) Forward(up *Session, head *wire.RequestHead) bool {
+	at := c.arrived
+	if c.frame == nil { // it was parked: time has passed
+		at = c.down.opts.Clock.Now()
+	}
+	if d := c.deadline.Load(); d != 0 && d <= at {
+		st := wire.Refuse(wire.ReasonDeadline, c.down.opts.Origin, "no time was left to forward the call")
+		st.Disposition = wire.DispositionNotProcessed
+		c.end(&st, c.batch)
+		return true
+	}
+	c.Attempts++
+	up.tc.Lock()
+	if !up.ready || up.wc.Queued() > up.opts.MaxQueue {
+		up.tc.Unlock()
+		return false
+	}
+	us, err := up.wc.Open(c)
+	if err == wire.ErrStreamLimit && len(up.waiting) < up.opts.MaxWaiting {
+		c.waitFor(up) // unlocks
+		return true
+	}
+	if err != nil {
+		up.tc.Unlock()
+		return false
+	}
+	c.up, c.us, c.upOpen = up, us, true
+	c.hold() // the upstream stream's
+	cost := c.sendRequest(head, at)
+	up.touch(c.batch)
+	up.tc.Unlock()
+	up.opened(c)
+	c.unpark()
+	c.credit(c.down, c.ds, cost, c.batch)
+	return true
+}
+
+// opened counts a call that was opened on s.
+func (s *Session) opened(c *Call) {
+	s.calls.Add(1)
+	s.open.Add(1)
+	if c.unary {
+		s.unary.Add(1)
+	}
+	if c.Endpoint != nil {
+		c.Endpoint.Open.Add(1)
+	}
+}
+
+// sendRequest queues the REQUEST on the stream that was just opened, then whatever waited behind it, and
+// returns what of the sender's credit is free again. Call and upstream session are locked.
+func (c *Call) sendRequest(head *wire.RequestHead, at int64) (cost int64) {
+	var timeout, scratch [64]byte
+	out := wire.Out{Type: wire.TypeRequest, Post: c.down.hop}
+	if c.frame != nil {
+		out.Flags, out.Head, out.Body = c.frame.Flags, c.frame.Head, c.frame.Body
+	} else {
+		first := &c.upQueue.frames[0].out
+		out.Flags, out.Head, out.Body = first.Flags, first.Head, first.Body
+	}
+	if d := c.deadline.Load(); d != 0 {
+		if us := wire.TimeoutUS(d - at); us != head.TimeoutUS {
+			out.Pre, out.Post = head.PatchTimeout(out.Head, us, timeout[:0], append(scratch[:0], out.Post...))
+		}
+	}
+	if c.frame == nil {
+		c.upQueue.frames[0].out = out
+		c.upQueue.frames[0].own()
+		_, cost = c.pump(&c.upQueue, c.up, c.us)
+		return cost
+	}
+	if !c.up.wc.Send(c.us, &out) {
+		c.upQueue.push(&out, c.frame.Cost())
+		return 0
+	}
+	if c.frame.Has(wire.FlagEnd) {
+		return 0
+	}
+	return c.frame.Cost()
+}
+
+// end ends the call at the downstream side by a RESET with st, if it has not ended yet, and resets what
+// is open upstream. The call is locked.
+func (c *Call) end(st *wire.Status, b *Batch) {
+	if c.endDown(st, nil, b) {
+		c.endUp(st, b)
+	}
+}
+
+// endDown resets the downstream stream: with st, or with raw, a RESET's head as it came.
+func (c *Call) endDown(st *wire.Status, raw []byte, b *Batch) bool {
+	d := c.down
+	d.tc.Lock()
+	if c.gone || c.ds.Call != c {
+		d.tc.Unlock()
+		return false
+	}
+	if raw != nil {
+		d.wc.ForwardReset(c.ds, raw)
+	} else {
+		d.wc.Reset(c.ds, &wire.ResetHead{Status: *st})
+	}
+	d.wc.Release()
+	d.touch(b)
+	d.tc.Unlock()
+	c.finished(st)
+	return true
+}
+
+// endUp resets what is open upstream.
+func (c *Call) endUp(st *wire.Status, b *Batch) {
+	c.upQueue.clear()
+	if !c.upOpen {
+		return
+	}
+	u := c.up
+	u.tc.Lock()
+	if c.us.Call != c {
+		u.tc.Unlock()
+		return
+	}
+	u.wc.Reset(c.us, &wire.ResetHead{Status: *st})
+	u.touch(b)
+	u.tc.Unlock()
+	c.closedUp(b)
+}
+
+// finished books the end of the downstream side. The call is locked.
+func (c *Call) finished(st *wire.Status) {
+	c.gone = true
+	c.doQueue.clear()
+	if c.lot != nil && c.lot.Remove(c) {
+		c.drop() // nobody will resume it
+	}
+	if c.Observer != nil {
+		c.Observer.CallEnded(c, *st, time.Duration(c.down.opts.Clock.Now()-c.arrived))
+	}
+	c.drop()
+}
+
+// closedUp books the end of the upstream stream. The call is locked.
+func (c *Call) closedUp(b *Batch) {
+	c.upOpen = false
+	c.upQueue.clear()
+	c.up.open.Add(-1)
+	if c.unary {
+		c.up.unary.Add(-1)
+	}
+	if c.Endpoint != nil {
+		c.Endpoint.Open.Add(-1)
+	}
+	if c.up.waiters.Load() > 0 {
+		b.resume(c.up)
+	}
+	c.drop()
+}

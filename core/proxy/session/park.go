@@ -1,0 +1,184 @@
+package session
+
+import (
+	"time"
+
+	"github.com/octomesh/octomesh/core/proxy/policy"
+	"github.com/octomesh/octomesh/core/wire"
+)
+
+// parkReason is why a call is refused when it was parked for too long.
+const parkReason = wire.ReasonQueueFull
+
+// Park keeps the call until Resume, at most for limit: then it is refused. Whoever arranges for the
+// Resume arranges for exactly one.
+func (c *Call) Park(limit time.Duration) {
+	c.hold() // Resume's
+	c.keep()
+	c.parkEnd.Store(c.down.opts.Clock.Now() + int64(limit))
+	c.down.opts.Clock.wakeSweep()
+}
+
+// ParkIn parks the call in a target's lot; false if the lot is full.
+func (c *Call) ParkIn(lot *policy.Bounded) bool {
+	c.Park(lot.For)
+	c.lot = lot
+	if lot.Add(c) {
+		return true
+	}
+	c.lot = nil
+	c.unpark()
+	c.drop()
+	return false
+}
+
+// keep copies the REQUEST, if it is still where it arrived.
+func (c *Call) keep() {
+	c.parked = true
+	if c.frame != nil && c.upQueue.len() == 0 {
+		out := wire.Out{Type: c.frame.Type, Flags: c.frame.Flags, Head: c.frame.Head, Body: c.frame.Body}
+		c.upQueue.push(&out, c.frame.Cost())
+	}
+}
+
+func (c *Call) unpark() {
+	c.parked, c.lot = false, nil
+	c.parkEnd.Store(0)
+}
+
+// StreamWait is how long a call waits for a stream of a peer that has max_streams open.
+const StreamWait = 5 * time.Second
+
+// waitFor parks the call until a stream of up ends. up is locked on entry and not on return.
+func (c *Call) waitFor(up *Session) {
+	c.Park(StreamWait)
+	up.waiting = append(up.waiting, c)
+	up.waiters.Add(1)
+	up.tc.Unlock()
+}
+
+// Resume decides anew about a parked call.
+func (c *Call) Resume() {
+	var b Batch
+	c.resume(&b)
+	b.Flush()
+}
+
+// resume gives back the reference that Park took.
+func (c *Call) resume(b *Batch) {
+	c.mu.Lock()
+	c.lot = nil
+	if !c.gone && c.parked && c.upQueue.len() > 0 {
+		var head wire.RequestHead
+		if head.Parse(c.upQueue.frames[0].out.Head) == nil { // it parsed before
+			c.serve(nil, &head, b)
+		}
+	}
+	c.mu.Unlock()
+	c.drop()
+}
+
+// Sweep ends the calls that came in here and have run out of time, or were parked for too long. It
+// returns how many calls that have a limit go on.
+func (s *Session) Sweep(now int64, b *Batch) (limited int) {
+	var expired []*Call
+	s.tc.Lock()
+	s.wc.Each(func(call any) {
+		c, ok := call.(*Call)
+		if !ok || c.down != s {
+			return
+		}
+		d, p := c.deadline.Load(), c.parkEnd.Load()
+		switch {
+		case d != 0 && d <= now, p != 0 && p <= now:
+			c.hold()
+			expired = append(expired, c)
+		case d != 0 || p != 0:
+			limited++
+		}
+	})
+	s.tc.Unlock()
+	for _, c := range expired {
+		c.expire(now, b)
+	}
+	return limited
+}
+
+func (c *Call) expire(now int64, b *Batch) {
+	c.mu.Lock()
+	if !c.gone {
+		origin := c.down.opts.Origin
+		st := wire.Refuse(wire.ReasonDeadline, origin, "the time ran out in the proxy")
+		if d := c.deadline.Load(); d == 0 || d > now {
+			st = wire.Refuse(parkReason, origin, "the call was parked for too long")
+		} else if c.parked {
+			st.Disposition = wire.DispositionNotProcessed
+		}
+		c.end(&st, b)
+	}
+	c.mu.Unlock()
+	c.drop()
+}
+
+// Tick tells the session that half a second has passed: it pings a silent peer, and gives up one that
+// stays silent.
+func (s *Session) Tick() {
+	seen := s.tc.Received()
+	verdict := s.live.Tick(seen != s.lastSeen, s.tc.Drained(), s.unary.Load() > 0)
+	s.lastSeen = seen
+	s.tc.Lock()
+	s.wc.Tick()
+	switch verdict {
+	case wire.SendPing:
+		s.wc.Ping(seen)
+	case wire.Gone:
+		if s.why == nil {
+			s.why = errGone
+		}
+		s.tc.Unlock()
+		s.tc.Close()
+		return
+	}
+	s.tc.FlushUnlock()
+}
+
+// DrainDeadline ends what is still open here because the proxy's drain deadline has passed: parked calls
+// are refused, so that they may go again; of the others the end is not known.
+func (s *Session) DrainDeadline(message string) {
+	var parked []*Call
+	s.tc.Lock()
+	s.wc.Each(func(call any) {
+		if c, ok := call.(*Call); ok && c.down == s && c.parkEnd.Load() != 0 {
+			c.hold()
+			parked = append(parked, c)
+		}
+	})
+	s.tc.Unlock()
+	var b Batch
+	refused := wire.Refuse(wire.ReasonProxyDraining, s.opts.Origin, message)
+	for _, c := range parked {
+		c.mu.Lock()
+		if c.parked {
+			c.end(&refused, &b)
+		}
+		c.mu.Unlock()
+		c.drop()
+	}
+	type lost struct {
+		c  *Call
+		st wire.Status
+	}
+	var open []lost
+	s.tc.Lock()
+	s.wc.Finish(wire.GoAwayDraining, message, func(call any, st wire.Status) {
+		if c, ok := call.(*Call); ok {
+			open = append(open, lost{c, st})
+		}
+	})
+	s.tc.Unlock()
+	for _, l := range open {
+		l.c.linkLost(s, &l.st, &b)
+	}
+	b.Flush()
+	s.Close()
+}

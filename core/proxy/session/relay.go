@@ -1,0 +1,187 @@
+package session
+
+import "github.com/octomesh/octomesh/core/wire"
+
+// onStream hands an event of a call's stream to the call. The session is locked on entry.
+func (s *Session) onStream() {
+	c, ok := s.ev.Call.(*Call)
+	if !ok {
+		s.tc.Unlock()
+		return
+	}
+	c.hold() // still a live call: its stream was open when this frame was fed
+	s.tc.Unlock()
+	c.mu.Lock()
+	if s == c.down {
+		c.fromDown(&s.ev, &s.batch)
+	} else {
+		c.fromUp(&s.ev, &s.batch)
+	}
+	c.mu.Unlock()
+	c.drop()
+}
+
+// fromDown handles what the caller's side said. The call is locked.
+func (c *Call) fromDown(ev *wire.Event, b *Batch) {
+	switch ev.Kind {
+	case wire.EventMessage:
+		c.sendUp(&ev.Frame, b)
+	case wire.EventCredit:
+		c.pumpDown(b)
+	case wire.EventReset, wire.EventFailed:
+		c.down.tc.Lock()
+		c.down.wc.Release()
+		c.down.tc.Unlock()
+		c.endUp(&ev.Status, b)
+		c.finished(&ev.Status)
+	}
+}
+
+// fromUp handles what the server's side said. The call is locked.
+func (c *Call) fromUp(ev *wire.Event, b *Batch) {
+	switch ev.Kind {
+	case wire.EventResponse, wire.EventMessage:
+		c.sendDown(&ev.Frame, b)
+	case wire.EventCredit:
+		c.pumpUp(b)
+	case wire.EventReset:
+		c.closedUp(b)
+		c.endDown(&ev.Status, ev.Frame.Head, b)
+	case wire.EventFailed:
+		c.closedUp(b)
+		c.endDown(&ev.Status, nil, b)
+	}
+}
+
+// sendUp forwards a MESSAGE, or keeps it until there is a stream and credit for it.
+func (c *Call) sendUp(f *wire.Frame, b *Batch) {
+	out := wire.Out{Type: f.Type, Flags: f.Flags, Head: f.Head, Body: f.Body}
+	if !c.upOpen {
+		if c.parked {
+			c.upQueue.push(&out, f.Cost())
+		}
+		return
+	}
+	sent := false
+	u := c.up
+	u.tc.Lock()
+	if c.us.Call == c {
+		if c.upQueue.len() == 0 {
+			sent = u.wc.Send(c.us, &out)
+			u.touch(b)
+		}
+		if !sent {
+			c.upQueue.push(&out, f.Cost())
+		}
+	}
+	u.tc.Unlock()
+	if sent && !f.Has(wire.FlagEnd) {
+		c.credit(c.down, c.ds, f.Cost(), b)
+	}
+}
+
+// sendDown forwards a RESPONSE or MESSAGE, or keeps it until there is credit for it.
+func (c *Call) sendDown(f *wire.Frame, b *Batch) {
+	end := f.Has(wire.FlagEnd) // only a RESPONSE has it here: the upstream stream is closed
+	if end {
+		c.closedUp(b)
+	}
+	if c.gone {
+		return
+	}
+	out := wire.Out{Type: f.Type, Flags: f.Flags, Head: f.Head, Body: f.Body}
+	sent := false
+	d := c.down
+	d.tc.Lock()
+	if c.ds.Call == c {
+		if c.doQueue.len() == 0 {
+			sent = d.wc.Send(c.ds, &out)
+			d.touch(b)
+		}
+		if !sent {
+			c.doQueue.push(&out, f.Cost())
+		}
+	}
+	d.tc.Unlock()
+	switch {
+	case sent && end:
+		st := wire.ScanStatus(f.Head)
+		c.finished(&st)
+	case sent:
+		c.credit(c.up, c.us, f.Cost(), b)
+	}
+}
+
+// pumpUp goes on sending to the server's side: credit has come.
+func (c *Call) pumpUp(b *Batch) {
+	if !c.upOpen {
+		return
+	}
+	u := c.up
+	var cost int64
+	u.tc.Lock()
+	if c.us.Call == c {
+		_, cost = c.pump(&c.upQueue, u, c.us)
+		u.touch(b)
+	}
+	u.tc.Unlock()
+	c.credit(c.down, c.ds, cost, b)
+}
+
+// pumpDown goes on sending to the caller's side: credit has come.
+func (c *Call) pumpDown(b *Batch) {
+	if c.gone {
+		return
+	}
+	d := c.down
+	var cost int64
+	var st wire.Status
+	end := false
+	d.tc.Lock()
+	if c.ds.Call == c {
+		if n := c.doQueue.len(); n > 0 {
+			st = wire.ScanStatus(c.doQueue.frames[n-1].out.Head)
+		}
+		end, cost = c.pump(&c.doQueue, d, c.ds)
+		d.touch(b)
+	}
+	d.tc.Unlock()
+	switch {
+	case end:
+		c.finished(&st)
+	case c.upOpen:
+		c.credit(c.up, c.us, cost, b)
+	}
+}
+
+// credit gives a sender its credit back for frames that have left the proxy. The call is locked, no
+// session is.
+func (c *Call) credit(s *Session, st *wire.Stream, cost int64, b *Batch) {
+	if cost == 0 {
+		return
+	}
+	s.tc.Lock()
+	if st.Call == c {
+		s.wc.Consume(st, cost)
+		if s.wc.Queued() > 0 {
+			s.touch(b)
+		}
+	}
+	s.tc.Unlock()
+}
+
+// linkLost ends the call because session s, on one of its sides, has ended with st.
+func (c *Call) linkLost(s *Session, st *wire.Status, b *Batch) {
+	c.hold()
+	c.mu.Lock()
+	if s == c.down {
+		cancelled := wire.Refuse(wire.ReasonCancelled, s.opts.Origin, "the caller's connection was lost")
+		c.endUp(&cancelled, b)
+		c.finished(&cancelled)
+	} else {
+		c.closedUp(b)
+		c.endDown(st, nil, b)
+	}
+	c.mu.Unlock()
+	c.drop()
+}

@@ -1,0 +1,408 @@
+package session
+
+import (
+	"errors"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/octomesh/octomesh/core/transport"
+	"github.com/octomesh/octomesh/core/wire"
+)
+
+// Direction is seen from the workload beside the proxy.
+type Direction uint8
+
+// The directions.
+const (
+	Outbound Direction = iota // from the local application into the mesh
+	Inbound                   // from the mesh to the local application
+)
+
+// Handler is the proxy behind the sessions. Its methods are called by readers and must not wait.
+type Handler interface {
+	// Hello decides about a dialer: nil welcomes it.
+	Hello(s *Session, h *wire.Hello) *wire.GoAway
+	// Open tells that the handshake is done: calls may go.
+	Open(s *Session)
+	// Serve decides about a call by calling exactly one of its Forward, Refuse and Park.
+	Serve(c *Call, head *wire.RequestHead)
+	// GoAway tells that the peer leaves; open calls go on if the code is graceful.
+	GoAway(s *Session, g *wire.GoAway)
+	// Drained tells that the peer opens no more calls here.
+	Drained(s *Session)
+	// Closed tells that the session has ended and why; its calls have been ended.
+	Closed(s *Session, err error)
+}
+
+// Options are what the sessions of one kind have in common.
+type Options struct {
+	Handler Handler
+	Clock   *Clock
+	// Direction of the calls on the session.
+	Direction Direction
+	// Local is what this side accepts.
+	Local wire.Limits
+	// Origin is the proxy's name in statuses: client's or server's proxy.
+	Origin wire.Origin
+	// MaxQueue bounds the bytes that wait for a peer before new calls to it are refused. 0: 4 MiB.
+	MaxQueue int
+	// MaxWaiting bounds the calls that wait for a stream of the peer. 0: 1024.
+	MaxWaiting int
+	// FromSDK: heads must hold no hop field, as on a Unix socket, where every dialer counts as an SDK.
+	FromSDK bool
+}
+
+// Peer is what a session's peer said of itself, and what is known without its word.
+type Peer struct {
+	Role            wire.Role
+	Kind            wire.PeerKind
+	Environment     string
+	Application     string
+	Instance        string
+	Incarnation     uint64
+	Targets         []string
+	SDK, SDKVersion string
+	Identity        string // by TLS; empty: not verified
+	UID             int    // by the kernel, on a Unix socket; else -1
+	Address         string
+}
+
+// Session is one connection of the proxy.
+type Session struct {
+	opts Options
+	tc   *transport.Conn
+	wc   *wire.Conn // guarded by tc's lock
+	peer Peer       // fixed once the handshake is done
+
+	hop    []byte // hop fields that every request from here gets
+	caller []byte // the peer's application
+
+	// Guarded by tc's lock.
+	touched bool    // somebody is about to flush it
+	waiting []*Call // calls that wait for a stream here
+	ready   bool
+	leaving bool
+
+	open    atomic.Int32 // calls that this side opened here and that are open
+	waiters atomic.Int32 // len(waiting), for a look without the lock
+	unary   atomic.Int32 // those of them that are unary: the peer's silence is noticed sooner
+	calls   atomic.Uint64
+
+	// Owned by the reader.
+	ev    wire.Event
+	head  wire.RequestHead
+	now   int64
+	batch Batch // sessions to flush when all that was read has been handled
+
+	// Owned by the tick.
+	live     wire.Liveness
+	lastSeen uint64
+
+	done chan struct{}
+	why  error
+}
+
+// New makes a session of a socket. Run it next.
+func New(nc net.Conn, side wire.Side, opts Options) *Session {
+	if opts.MaxQueue == 0 {
+		opts.MaxQueue = 4 << 20
+	}
+	if opts.MaxWaiting == 0 {
+		opts.MaxWaiting = 1024
+	}
+	wc := wire.NewConn(wire.Config{Side: side, Local: opts.Local, Origin: opts.Origin})
+	s := &Session{opts: opts, wc: wc, tc: transport.New(nc, wc), done: make(chan struct{})}
+	s.peer.UID = -1
+	if nc.RemoteAddr() != nil {
+		s.peer.Address = nc.RemoteAddr().String()
+	}
+	if cred, err := transport.PeerCredentials(nc); err == nil {
+		s.peer.UID = int(cred.Uid)
+	}
+	return s
+}
+
+// Hello introduces this side; for dialers, before Run.
+func (s *Session) Hello(h wire.Hello) {
+	s.tc.Lock()
+	s.peer.Role = h.Role
+	s.wc.Hello(h)
+	s.tc.FlushUnlock()
+}
+
+// HelloTimeout is how long a dialer may take for its first word.
+const HelloTimeout = 2 * time.Second
+
+// Run reads until the connection ends, then ends its calls and tells the handler. It returns why.
+func (s *Session) Run() error {
+	timer := time.AfterFunc(HelloTimeout, s.checkHandshake)
+	err := s.tc.Read(s.feed)
+	timer.Stop()
+	s.finish(err)
+	return err
+}
+
+var (
+	errSilent = errors.New("octo: no handshake within 2 s")
+	errGone   = errors.New("octo: the peer is silent: no byte since the ping")
+)
+
+func (s *Session) checkHandshake() {
+	s.tc.Lock()
+	if s.ready {
+		s.tc.Unlock()
+		return
+	}
+	s.why = errSilent
+	s.wc.End(wire.GoAwayRefused, errSilent.Error())
+	s.tc.Unlock()
+	s.tc.CloseAfterFlush(lingerTime)
+}
+
+// lingerTime is how long a peer may take to read our last words.
+const lingerTime = time.Second
+
+// feed handles all that has arrived, then flushes whatever it touched.
+func (s *Session) feed(b []byte) (used int, err error) {
+	s.now = s.opts.Clock.Now()
+	for used < len(b) {
+		s.tc.Lock()
+		n, ferr := s.wc.Feed(b[used:], &s.ev)
+		if ferr != nil || n == 0 {
+			s.tc.Unlock()
+			err = ferr
+			break
+		}
+		used += n
+		s.handle() // unlocks
+		if s.wcClosed() {
+			err = s.closedByPeer()
+			break
+		}
+	}
+	s.batch.Flush()
+	s.flush() // what the state machine had to say for itself
+	return used, err
+}
+
+// wcClosed reads what only this goroutine's Feed changes on its way to closed, save for drains, after
+// which the reader goes on to discard.
+func (s *Session) wcClosed() bool {
+	return s.ev.Kind == wire.EventGoAway && !s.ev.GoAway.Code.Graceful()
+}
+
+// PeerError is why a peer ended the connection, in its own words.
+type PeerError struct{ GoAway wire.GoAway }
+
+// Error repeats the peer's words.
+func (e *PeerError) Error() string {
+	return "octo: the peer ended the connection: " + e.GoAway.Code.String() + ": " + e.GoAway.Message
+}
+
+func (s *Session) closedByPeer() error { return &PeerError{s.ev.GoAway} }
+
+// handle acts on the event that Feed gave. The session is locked on entry and not on return.
+func (s *Session) handle() {
+	ev := &s.ev
+	switch ev.Kind {
+	case wire.EventNone:
+		s.tc.Unlock()
+	case wire.EventRequest:
+		s.onRequest()
+	case wire.EventResponse, wire.EventMessage, wire.EventReset, wire.EventFailed, wire.EventCredit:
+		s.onStream()
+	default:
+		s.onConnection()
+	}
+}
+
+// onConnection handles the frames of stream 0.
+func (s *Session) onConnection() {
+	ev := &s.ev
+	if ev.Kind == wire.EventHello {
+		s.tc.Unlock()
+		s.onHello(&ev.Hello)
+		return
+	}
+	if ev.Kind == wire.EventWelcome {
+		s.peer.Kind, s.peer.Instance, s.peer.Incarnation = ev.Welcome.Kind, ev.Welcome.Instance, ev.Welcome.Incarnation
+		s.ready = true
+	}
+	s.tc.Unlock()
+	switch ev.Kind {
+	case wire.EventWelcome:
+		s.opts.Handler.Open(s)
+	case wire.EventGoAway:
+		s.opts.Handler.GoAway(s, &ev.GoAway)
+	case wire.EventDrained:
+		s.opts.Handler.Drained(s)
+	}
+}
+
+func (s *Session) onHello(h *wire.Hello) {
+	s.peer.Role, s.peer.Kind, s.peer.Environment = h.Role, h.Kind, h.Environment
+	s.peer.Application, s.peer.Instance, s.peer.Incarnation = h.Application, h.Instance, h.Incarnation
+	s.peer.Targets, s.peer.SDK, s.peer.SDKVersion = h.Targets, h.SDK, h.SDKVersion
+	if s.opts.FromSDK {
+		s.peer.Kind = wire.PeerSDK
+	}
+	s.hop, s.caller = s.hopFields(), []byte(h.Application)
+	refusal := s.opts.Handler.Hello(s, h)
+	s.tc.Lock()
+	if refusal != nil {
+		s.wc.Refuse(*refusal)
+		s.tc.Unlock()
+		s.tc.CloseAfterFlush(lingerTime)
+		return
+	}
+	s.ready = true
+	s.tc.Unlock()
+	s.opts.Handler.Open(s)
+}
+
+// Welcome completes the handshake of an accepted session; the handler calls it from Hello.
+func (s *Session) Welcome(w wire.Welcome) {
+	s.tc.Lock()
+	s.wc.Welcome(w)
+	s.touch(&s.batch)
+	s.tc.Unlock()
+}
+
+// hopFields is what the proxy says of every request that comes in here. Outbound it names the caller,
+// since the next link is shared by many; inbound it says whether the caller was verified.
+func (s *Session) hopFields() []byte {
+	if s.opts.Direction == Outbound {
+		return wire.AppendHop(nil, wire.HopCaller, s.peer.Application)
+	}
+	return wire.AppendHop(nil, wire.HopVerifiedCaller, s.peer.Identity)
+}
+
+// Batch is what somebody who handles events has still to do once no call is locked: resume calls that
+// waited for a stream, and flush, once each, the sessions that were appended to.
+type Batch struct {
+	sessions []*Session
+	calls    []*Call
+}
+
+// resume takes the next call that waits for a stream of s.
+func (b *Batch) resume(s *Session) {
+	s.tc.Lock()
+	if len(s.waiting) > 0 {
+		b.calls = append(b.calls, s.waiting[0])
+		s.waiting[0] = nil
+		s.waiting = s.waiting[1:]
+		s.waiters.Add(-1)
+	}
+	s.tc.Unlock()
+}
+
+// touch notes that the owner of b flushes s. s is locked. Whoever finds the note leaves it to the other,
+// who clears it before it takes the output.
+func (s *Session) touch(b *Batch) {
+	if !s.touched {
+		s.touched = true
+		b.sessions = append(b.sessions, s)
+	}
+}
+
+// Flush resumes the batch's calls and writes the output of its sessions. No lock may be held.
+func (b *Batch) Flush() {
+	for len(b.calls) > 0 {
+		c := b.calls[0]
+		b.calls = b.calls[1:]
+		c.resume(b)
+	}
+	for _, s := range b.sessions {
+		s.flush()
+	}
+	b.sessions = b.sessions[:0]
+}
+
+func (s *Session) flush() {
+	s.tc.Lock()
+	s.touched = false
+	s.tc.FlushUnlock()
+}
+
+// finish ends a session whose connection has ended.
+func (s *Session) finish(err error) {
+	var calls []*Call
+	var statuses []wire.Status
+	s.tc.Lock()
+	if s.why == nil {
+		s.why = err
+	}
+	s.ready = false
+	s.wc.Abort(func(call any, st wire.Status) {
+		if c, ok := call.(*Call); ok {
+			calls = append(calls, c)
+			statuses = append(statuses, st)
+		}
+	})
+	waiting := s.waiting
+	s.waiting = nil
+	s.tc.Unlock()
+	for i, c := range calls {
+		c.linkLost(s, &statuses[i], &s.batch)
+	}
+	s.batch.calls = append(s.batch.calls, waiting...)
+	s.batch.Flush()
+	s.opts.Handler.Closed(s, s.why)
+	s.tc.Wait()
+	close(s.done)
+}
+
+// Peer returns what is known of the peer.
+func (s *Session) Peer() *Peer { return &s.peer }
+
+// Caller is the calling application, as the peer named it.
+func (s *Session) Caller() []byte { return s.caller }
+
+// Done is closed when the session has ended.
+func (s *Session) Done() <-chan struct{} { return s.done }
+
+// OpenCalls is the number of calls that this side has open here: what a balancer compares.
+func (s *Session) OpenCalls() int { return int(s.open.Load()) }
+
+// Streams is the number of streams that are open on the session, by either side.
+func (s *Session) Streams() int {
+	s.tc.Lock()
+	defer s.tc.Unlock()
+	return s.wc.OpenStreams()
+}
+
+// Usable tells whether calls may be opened here, unless its stream limit is reached.
+func (s *Session) Usable() bool {
+	s.tc.Lock()
+	defer s.tc.Unlock()
+	return s.ready && s.wc.CanOpen() != wire.ErrNotOpen
+}
+
+// Leave asks the peer to move.
+func (s *Session) Leave(message string) {
+	s.tc.Lock()
+	s.leaving = true
+	s.wc.Leave(wire.GoAwayDraining, message)
+	s.tc.FlushUnlock()
+}
+
+// SendDrained tells the peer that this side opens no more calls here.
+func (s *Session) SendDrained() {
+	s.tc.Lock()
+	s.wc.Drained()
+	s.tc.FlushUnlock()
+}
+
+// Finished tells whether nothing that matters can happen here any more.
+func (s *Session) Finished() bool {
+	s.tc.Lock()
+	defer s.tc.Unlock()
+	return s.wc.Done()
+}
+
+// Close ends the session once its output is written.
+func (s *Session) Close() { s.tc.CloseAfterFlush(lingerTime) }
+
+// Kill ends the session at once.
+func (s *Session) Kill() { s.tc.Close() }

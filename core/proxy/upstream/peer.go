@@ -1,0 +1,239 @@
+// Package upstream holds the connections to other proxies: one multiplexed connection a peer, dialed when
+// the first call wants it and dialed anew when the peer leaves.
+package upstream
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/octomesh/octomesh/core/lifecycle"
+	"github.com/octomesh/octomesh/core/proxy/session"
+	"github.com/octomesh/octomesh/core/wire"
+)
+
+// Times of dialing.
+const (
+	dialTimeout = 2 * time.Second
+	// A failed dial is not repeated for firstBackoff, doubling up to lastBackoff, each ±50 %.
+	firstBackoff = 50 * time.Millisecond
+	lastBackoff  = 5 * time.Second
+	// waitForDial is how long a call waits for a connection.
+	waitForDial = 2*dialTimeout + session.HelloTimeout
+)
+
+// Config is what the connections of a proxy have in common.
+type Config struct {
+	Group   *lifecycle.Group
+	Session session.Options // Handler is set by the pool
+	Hello   wire.Hello
+	// Opened and Closed tell of sessions, so that their owner can tick and list them. They must not wait.
+	Opened, Closed func(*session.Session)
+	Log            *slog.Logger
+	// Dial connects to an address. nil: TCP.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
+}
+
+// Pool makes peers.
+type Pool struct{ cfg Config }
+
+// NewPool returns a pool.
+func NewPool(cfg Config) *Pool {
+	if cfg.Dial == nil {
+		cfg.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "tcp", address)
+		}
+	}
+	return &Pool{cfg: cfg}
+}
+
+// Peer makes the peer of an address; it dials nothing yet.
+func (p *Pool) Peer(address string) *Peer {
+	return &Peer{pool: p, address: address, sessions: make(map[*session.Session]bool)}
+}
+
+// Peer is another proxy, by its address.
+type Peer struct {
+	pool    *Pool
+	address string
+	current atomic.Pointer[session.Session]
+	resting atomic.Bool // the last dial failed and the next is not due
+
+	mu       sync.Mutex
+	waiters  []*session.Call
+	sessions map[*session.Session]bool // that stand; true: its peer leaves, or we gave it up
+	dialing  bool
+	closed   bool
+	failures int
+	restEnd  time.Time
+}
+
+// Address implements cluster.Peer.
+func (p *Peer) Address() string { return p.address }
+
+// Ready implements cluster.Peer: a connection stands, or nothing speaks against dialing one.
+func (p *Peer) Ready() bool { return p.current.Load() != nil || !p.resting.Load() }
+
+// Session returns the connection for new calls, or nil if none stands.
+func (p *Peer) Session() *session.Session { return p.current.Load() }
+
+// Park lets a call wait for a connection, which is dialed unless a dial failed just now: then it reports
+// false.
+func (p *Peer) Park(c *session.Call) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || !p.dialLocked() {
+		return false
+	}
+	c.Park(waitForDial)
+	p.waiters = append(p.waiters, c)
+	return true
+}
+
+// dialLocked makes sure that a dial is under way; false if the last one failed and the next is not due.
+func (p *Peer) dialLocked() bool {
+	if p.dialing {
+		return true
+	}
+	if p.failures > 0 && time.Now().Before(p.restEnd) {
+		return false
+	}
+	p.dialing = true
+	p.pool.cfg.Group.Go(p.dial)
+	return true
+}
+
+// dial connects and runs the session until it ends.
+func (p *Peer) dial(ctx context.Context) {
+	dialing, cancel := context.WithTimeout(ctx, dialTimeout)
+	nc, err := p.pool.cfg.Dial(dialing, p.address)
+	cancel()
+	if err != nil {
+		p.dialEnded(nil, err)
+		return
+	}
+	opts := p.pool.cfg.Session
+	opts.Handler = &handler{peer: p}
+	s := session.New(nc, wire.Dialer, opts)
+	stop := context.AfterFunc(ctx, s.Kill)
+	defer stop()
+	s.Hello(p.pool.cfg.Hello)
+	_ = s.Run() // the handler learns why it ended
+}
+
+// dialEnded takes the outcome of a dial, whoever waits is resumed and decides anew.
+func (p *Peer) dialEnded(s *session.Session, err error) {
+	p.mu.Lock()
+	p.dialing = false
+	var leaving []*session.Session
+	for old, moved := range p.sessions {
+		if moved { // to the new connection, or, without a successor, elsewhere
+			leaving = append(leaving, old)
+			p.current.CompareAndSwap(old, nil)
+		}
+	}
+	if err == nil {
+		p.failures = 0
+		p.resting.Store(false)
+		p.sessions[s] = false
+		p.current.Store(s)
+	} else {
+		p.failures++
+		p.rest()
+	}
+	waiters := p.waiters
+	p.waiters = nil
+	p.mu.Unlock()
+	if err != nil && p.pool.cfg.Group.Context().Err() == nil {
+		p.pool.cfg.Log.Warn("dial of a peer failed", "address", p.address, "error", err)
+	}
+	for _, old := range leaving {
+		old.SendDrained()
+	}
+	for _, c := range waiters {
+		c.Resume()
+	}
+}
+
+// rest puts off the next dial.
+func (p *Peer) rest() {
+	d := min(firstBackoff<<min(p.failures-1, 10), lastBackoff)
+	d = d/2 + rand.N(d)
+	p.restEnd = time.Now().Add(d)
+	p.resting.Store(true)
+	time.AfterFunc(d, func() { p.resting.Store(false) })
+}
+
+// Close gives the peer up: no call may be handed to it any more. Its connections end when their calls
+// have.
+func (p *Peer) Close() {
+	p.mu.Lock()
+	p.closed = true
+	p.current.Store(nil)
+	var open []*session.Session
+	for s := range p.sessions {
+		p.sessions[s] = true
+		open = append(open, s)
+	}
+	p.mu.Unlock()
+	for _, s := range open {
+		s.SendDrained()
+	}
+}
+
+// handler is the peer's ear on one connection.
+type handler struct {
+	peer   *Peer
+	opened bool
+}
+
+// Hello is never called: this side dials.
+func (h *handler) Hello(*session.Session, *wire.Hello) *wire.GoAway { return nil }
+
+// Serve is never called: this side opens the calls.
+func (h *handler) Serve(c *session.Call, _ *wire.RequestHead) {
+	c.Refuse(wire.Refuse(wire.ReasonStreamProtocol, wire.OriginClientProxy, "a peer opened a call on a connection that it accepted"))
+}
+
+func (h *handler) Open(s *session.Session) {
+	h.opened = true
+	h.peer.pool.cfg.Opened(s)
+	h.peer.dialEnded(s, nil)
+}
+
+// GoAway moves new calls to a new connection; what is open goes on here.
+func (h *handler) GoAway(s *session.Session, g *wire.GoAway) {
+	p := h.peer
+	if !g.Code.Graceful() || g.Final {
+		return // Closed follows, or what is open ends
+	}
+	p.mu.Lock()
+	p.sessions[s] = true
+	if p.current.Load() == s && !p.closed {
+		// The connection serves on until the dial has ended.
+		p.failures = 0
+		p.dialLocked()
+	}
+	p.mu.Unlock()
+}
+
+func (h *handler) Drained(*session.Session) {}
+
+func (h *handler) Closed(s *session.Session, err error) {
+	p := h.peer
+	if h.opened {
+		p.pool.cfg.Closed(s)
+	}
+	p.current.CompareAndSwap(s, nil)
+	p.mu.Lock()
+	delete(p.sessions, s)
+	p.mu.Unlock()
+	if !h.opened {
+		p.dialEnded(nil, err)
+	}
+}
