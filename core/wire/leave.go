@@ -85,6 +85,11 @@ func (c *Conn) verdict(s *Stream) Status {
 	return Refuse(ReasonConnectionLost, c.origin, "the connection was lost")
 }
 
+// Each calls f with the Call of every open stream, in no order. f must not use the Conn.
+func (c *Conn) Each(f func(call any)) {
+	c.streams.each(func(s *Stream) { f(s.Call) })
+}
+
 // allStreams lists the open streams, since closing them changes the table.
 func (c *Conn) allStreams() []*Stream {
 	all := make([]*Stream, 0, c.streams.n)

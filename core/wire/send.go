@@ -191,5 +191,11 @@ func (c *Conn) Reset(s *Stream, r *ResetHead) {
 	c.removeStream(s)
 }
 
+// ForwardReset ends a stream with the head of a RESET that came from the other side of a hop.
+func (c *Conn) ForwardReset(s *Stream, head []byte) {
+	c.appendFrame(s.ID, TypeReset, 0, head)
+	c.removeStream(s)
+}
+
 // Release says that the handler of a stream that ended by a reset, whoever sent it, has returned.
 func (c *Conn) Release() { c.held-- }
