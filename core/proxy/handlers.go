@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 
+	"github.com/octomesh/octomesh/core/proxy/route"
 	"github.com/octomesh/octomesh/core/proxy/session"
 	"github.com/octomesh/octomesh/core/wire"
 )
@@ -59,7 +60,7 @@ func (h *localHandler) Open(s *session.Session) {
 }
 
 func (h *localHandler) Serve(c *session.Call, head *wire.RequestHead) {
-	h.Proxy.Serve(c, head, session.Outbound)
+	h.Proxy.Serve(c, head, route.Outbound)
 }
 
 // GoAway of an instance takes it out of rotation at once, so that it can say goodbye to nobody.
@@ -96,7 +97,7 @@ func (h *remoteHandler) Hello(s *session.Session, hello *wire.Hello) *wire.GoAwa
 func (h *remoteHandler) Open(s *session.Session) { h.register(s, remoteKind) }
 
 func (h *remoteHandler) Serve(c *session.Call, head *wire.RequestHead) {
-	h.Proxy.Serve(c, head, session.Inbound)
+	h.Proxy.Serve(c, head, route.Inbound)
 }
 
 func (h *remoteHandler) GoAway(*session.Session, *wire.GoAway) {}

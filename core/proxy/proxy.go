@@ -103,7 +103,7 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 		},
 	})
 	p.pool = upstream.NewPool(upstream.Config{
-		Group: p.group, Log: p.log, Session: p.options(session.Outbound, wire.OriginClientProxy),
+		Group: p.group, Log: p.log, Session: p.options(route.Outbound, wire.OriginClientProxy),
 		Hello: wire.Hello{
 			Role: wire.RoleCall, Kind: wire.PeerProxy, SDK: "octo-proxy", SDKVersion: Version,
 			Environment: cfg.Environment, Instance: cfg.Instance, Incarnation: uint64(p.started.UnixNano()),
@@ -117,16 +117,16 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 	return p, nil
 }
 
-func (p *Proxy) options(d session.Direction, origin wire.Origin) session.Options {
+func (p *Proxy) options(d route.Direction, origin wire.Origin) session.Options {
 	return session.Options{
 		Clock: p.clock, Direction: d, Local: p.cfg.Limits, Origin: origin, MaxQueue: p.cfg.MaxQueue,
 	}
 }
 
 func (p *Proxy) listen() {
-	local := p.options(session.Outbound, wire.OriginClientProxy)
+	local := p.options(route.Outbound, wire.OriginClientProxy)
 	local.Handler, local.FromSDK = &localHandler{p}, true
-	remote := p.options(session.Inbound, wire.OriginServerProxy)
+	remote := p.options(route.Inbound, wire.OriginServerProxy)
 	remote.Handler = &remoteHandler{p}
 	p.listeners[0] = listener.New(p.cfg.Outbound, listener.Config{Group: p.group, Session: local, Admit: p.cfg.Admit, Log: p.log})
 	p.listeners[1] = listener.New(p.cfg.Inbound, listener.Config{Group: p.group, Session: remote, Log: p.log})
@@ -198,15 +198,20 @@ func (p *Proxy) inboundTarget(name []byte) *route.Target {
 	return t.(*route.Target)
 }
 
-// Ready tells whether the proxy can carry calls, and if not, why.
-func (p *Proxy) Ready() (ok bool, reasons []string) {
+// InboundTargets yields the targets of attached instances that no resource names.
+func (p *Proxy) InboundTargets(yield func(*route.Target) bool) {
+	p.inbound.Range(func(_, t any) bool { return yield(t.(*route.Target)) })
+}
+
+// NotReady returns why the proxy should get no calls; none: it is ready.
+func (p *Proxy) NotReady() (reasons []string) {
 	if p.store.Current().Number == 0 {
 		reasons = append(reasons, "no configuration yet")
 	}
 	if p.draining.Load() {
 		reasons = append(reasons, "draining")
 	}
-	return len(reasons) == 0, reasons
+	return reasons
 }
 
 // Close ends the proxy at once; open calls are lost.

@@ -16,7 +16,7 @@ import (
 
 	"github.com/octomesh/octomesh/core/meshtest"
 	"github.com/octomesh/octomesh/core/proxy"
-	"github.com/octomesh/octomesh/core/proxy/listener"
+	"github.com/octomesh/octomesh/core/transport"
 	"github.com/octomesh/octomesh/core/wire"
 )
 
@@ -50,7 +50,7 @@ type node struct {
 func startNode(t *testing.T, limits wire.Limits) *node {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "o.sock")
-	out, err := listener.Unix(socket)
+	out, err := transport.ListenUnix(socket, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -321,7 +321,7 @@ func TestDrainLosesNoCall(t *testing.T) {
 	drained := make(chan int)
 	waitFor(t, "the call", func() bool { return server.Sessions()["instance"] == 1 && openOn(server) == 1 })
 	go func() { drained <- server.Drain(context.Background()) }()
-	waitFor(t, "the drain", func() bool { ok, _ := server.Ready(); return !ok })
+	waitFor(t, "the drain", func() bool { return len(server.NotReady()) > 0 })
 	close(hold)
 	if a := get(t, got, nil); string(a.Body) != "late" {
 		t.Fatalf("got %+v", a)

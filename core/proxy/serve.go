@@ -13,7 +13,7 @@ import (
 
 // Serve decides about a call: where it goes, whether it may, and to which endpoint. A parked call comes
 // here again when it is resumed, with what was decided before.
-func (p *Proxy) Serve(c *session.Call, head *wire.RequestHead, d session.Direction) {
+func (p *Proxy) Serve(c *session.Call, head *wire.RequestHead, d route.Direction) {
 	if c.Decision.Target == nil && !p.match(c, head, d) {
 		return
 	}
@@ -27,7 +27,7 @@ func (p *Proxy) Serve(c *session.Call, head *wire.RequestHead, d session.Directi
 		if !c.ParkIn(verdict.Lot) {
 			c.Refuse(verdict.Lot.Full)
 		}
-	case d == session.Outbound:
+	case d == route.Outbound:
 		p.forwardOutbound(c, head)
 	default:
 		p.forwardInbound(c, head)
@@ -35,10 +35,10 @@ func (p *Proxy) Serve(c *session.Call, head *wire.RequestHead, d session.Directi
 }
 
 // match pins the current generation's decision to the call.
-func (p *Proxy) match(c *session.Call, head *wire.RequestHead, d session.Direction) bool {
+func (p *Proxy) match(c *session.Call, head *wire.RequestHead, d route.Direction) bool {
 	g := p.store.Current()
 	known := true
-	if d == session.Outbound {
+	if d == route.Outbound {
 		c.Request.Caller = c.Down().Caller()
 		c.Decision, known = g.Table.Match(head, c.Request.Caller)
 	} else if c.Decision, known = g.Table.Inbound(head, head.Caller); !known && p.attached.has(head.Target) {
@@ -46,7 +46,7 @@ func (p *Proxy) match(c *session.Call, head *wire.RequestHead, d session.Directi
 	}
 	switch {
 	case known:
-	case d == session.Inbound:
+	case d == route.Inbound:
 		c.Refuse(wire.Refuse(wire.ReasonProxyUnready, wire.OriginServerProxy, "no instance of the target is attached here"))
 		return false
 	case g.Number == 0:
@@ -112,7 +112,7 @@ func (p *Proxy) CallEnded(c *session.Call, st wire.Status, took time.Duration) {
 	d := &c.Decision
 	d.Target.Policies.Done(c.Request.Passed, policy.Outcome{Status: st, Took: took})
 	d.Route.Calls.End(int32(st.Code), took)
-	if st.Reason != 0 && st.Origin == originOf(d.Target) {
+	if st.Reason != 0 && st.Origin == d.Target.Direction.Origin() {
 		d.Route.Calls.Refuse(uint32(st.Reason))
 	}
 	if e := c.Endpoint; e != nil {
@@ -121,11 +121,4 @@ func (p *Proxy) CallEnded(c *session.Call, st wire.Status, took time.Duration) {
 			e.Failures.Add(1)
 		}
 	}
-}
-
-func originOf(t *route.Target) wire.Origin {
-	if t.Direction == route.Inbound {
-		return wire.OriginServerProxy
-	}
-	return wire.OriginClientProxy
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -155,6 +156,27 @@ func TestReadGivesTheUnusedRestAgain(t *testing.T) {
 	}
 }
 
+func TestReadGrowsForAFrameLargerThanABuffer(t *testing.T) {
+	a, b := pair(t)
+	c := New(a, &queue{})
+	const size = 3 * BufferSize
+	go func() {
+		_, _ = b.Write(make([]byte, size))
+		_ = b.Close()
+	}()
+	got := 0
+	err := c.Read(func(b []byte) (int, error) {
+		if len(b) < size {
+			return 0, nil
+		}
+		got = len(b)
+		return len(b), nil
+	})
+	if err != io.EOF || got != size {
+		t.Fatalf("got %d bytes, %v", got, err)
+	}
+}
+
 func TestSocketPathLimit(t *testing.T) {
 	if err := CheckSocketPath(strings.Repeat("p", MaxSocketPath)); err != nil {
 		t.Fatal(err)
@@ -195,4 +217,23 @@ func TestPeerCredentials(t *testing.T) {
 	if _, err := PeerCredentials(p); err == nil {
 		t.Fatal("a pipe has no credentials")
 	}
+}
+
+func TestListenUnixReplacesADeadSocketOnly(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "dir", "s")
+	l, err := ListenUnix(path, 0o660)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o660 {
+		t.Fatalf("%v %v", info, err)
+	}
+	if _, err := ListenUnix(path, 0o660); err == nil {
+		t.Fatal("took the socket of a living process")
+	}
+	_ = l.Close()
+	if l, err = ListenUnix(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_ = l.Close()
 }

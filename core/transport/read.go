@@ -105,7 +105,11 @@ func (r *reader) space() []byte {
 	return (*r.buf)[r.have:]
 }
 
-var errFull = errors.New("octo: feed used nothing of a full buffer")
+// maxBuffer bounds what one unfinished frame may make a buffer grow to. Feed refuses a frame that is
+// longer than what was announced long before.
+const maxBuffer = 32 << 20
+
+var errFull = errors.New("octo: a frame does not fit the largest buffer")
 
 // take feeds n more bytes and keeps what was not used.
 func (r *reader) take(n int) bool {
@@ -119,15 +123,29 @@ func (r *reader) take(n int) bool {
 	}
 	r.have = copy(b, b[used:r.have])
 	if r.have == len(b) {
-		r.err = errFull
-		return false
+		return r.grow()
 	}
 	return true
 }
 
-func (r *reader) release() {
-	if r.buf != nil {
-		buffers.Put(r.buf)
-		r.buf, r.have = nil, 0
+// grow makes room for a frame that is larger than a buffer, where one was announced.
+func (r *reader) grow() bool {
+	if 2*r.have > maxBuffer {
+		r.err = errFull
+		return false
 	}
+	larger := make([]byte, 2*r.have)
+	copy(larger, (*r.buf)[:r.have])
+	r.buf = &larger
+	return true
+}
+
+func (r *reader) release() {
+	if r.buf == nil {
+		return
+	}
+	if len(*r.buf) == BufferSize {
+		buffers.Put(r.buf)
+	}
+	r.buf, r.have = nil, 0
 }

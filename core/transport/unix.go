@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"syscall"
 )
 
@@ -37,4 +39,41 @@ func PeerCredentials(nc net.Conn) (*syscall.Ucred, error) {
 		return nil, err
 	}
 	return cred, credErr
+}
+
+// ListenUnix makes a Unix socket with the given permissions. The socket of a dead process is replaced; one
+// that a living process answers on is an error. It is made beside its place, restricted and then moved, so
+// that nobody connects in between; its file stays when the listener is closed, since a successor may have
+// put its own there.
+func ListenUnix(path string, mode os.FileMode) (*net.UnixListener, error) {
+	const beside = ".new"
+	if err := CheckSocketPath(path + beside); err != nil {
+		return nil, err
+	}
+	if c, err := net.Dial("unix", path); err == nil {
+		_ = c.Close()
+		return nil, fmt.Errorf("octo: a living process listens on %s", path)
+	} else if errors.Is(err, syscall.EAGAIN) { // its backlog is full: it lives
+		return nil, fmt.Errorf("octo: a busy process listens on %s", path)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return nil, err
+	}
+	if err := os.Remove(path + beside); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path + beside, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false)
+	if err = os.Chmod(path+beside, mode); err == nil {
+		err = os.Rename(path+beside, path)
+	}
+	if err != nil {
+		_ = l.Close()
+		_ = os.Remove(path + beside)
+		return nil, err
+	}
+	return l, nil
 }

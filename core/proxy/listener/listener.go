@@ -6,13 +6,11 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"os"
 	"sync/atomic"
 	"time"
 
 	"github.com/octomesh/octomesh/core/lifecycle"
 	"github.com/octomesh/octomesh/core/proxy/session"
-	"github.com/octomesh/octomesh/core/transport"
 	"github.com/octomesh/octomesh/core/wire"
 )
 
@@ -32,30 +30,6 @@ type Listener struct {
 	net.Listener
 	cfg  Config
 	open atomic.Int64
-}
-
-// Unix listens on a Unix socket that only its owner and group may use. A socket file that nobody listens
-// on any more is replaced; one that somebody does is an error.
-func Unix(path string) (net.Listener, error) {
-	if err := transport.CheckSocketPath(path); err != nil {
-		return nil, err
-	}
-	if nc, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		_ = nc.Close()
-		return nil, errors.New("octo: another process listens on " + path)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(path, 0o660); err != nil {
-		_ = l.Close()
-		return nil, err
-	}
-	return l, nil
 }
 
 // New accepts on l in the group's goroutines.

@@ -113,9 +113,9 @@ func (c *compiler) target(d Direction, p *resourcev1.ServicePolicy) *Target {
 	}
 	l := p.GetLimits()
 	t.Policies = policy.NewChain(
-		policy.NewMaxOpenCalls(&t.state.slots, orDefault(l.GetMaxOpenCalls(), DefaultMaxOpenCalls), d.origin()))
+		policy.NewMaxOpenCalls(&t.state.slots, orDefault(l.GetMaxOpenCalls(), DefaultMaxOpenCalls), d.Origin()))
 	t.Lot = policy.NewBounded(&t.state.lot, orDefault(l.GetMaxParkedCalls(), DefaultMaxParkedCalls),
-		orDefault(l.GetMaxPark().AsDuration(), DefaultMaxPark), d.origin())
+		orDefault(l.GetMaxPark().AsDuration(), DefaultMaxPark), d.Origin())
 	if d == Outbound {
 		for _, r := range p.GetRoutes() {
 			t.Routes = append(t.Routes, c.route(t, p, r, old))

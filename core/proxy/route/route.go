@@ -45,8 +45,8 @@ func (d Direction) String() string {
 	return "outbound"
 }
 
-// origin is who concludes a status for calls of the direction.
-func (d Direction) origin() wire.Origin {
+// Origin is who concludes a status for calls of the direction.
+func (d Direction) Origin() wire.Origin {
 	if d == Inbound {
 		return wire.OriginServerProxy
 	}

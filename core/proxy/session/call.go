@@ -44,6 +44,9 @@ type Call struct {
 	parked  bool
 	lot     *policy.Bounded // where it is parked, if in a target's lot
 
+	name    [96]byte // service and method, for people; cut if longer
+	nameLen int
+
 	arrived  int64        // on the proxy's clock
 	deadline atomic.Int64 // likewise; 0: none
 	parkEnd  atomic.Int64 // when parking ends; 0: not parked
@@ -103,6 +106,9 @@ func (s *Session) onRequest() {
 			s.opts.Clock.wakeSweep()
 		}
 		c.unary = s.head.Kind == wire.KindUnary
+		n := copy(c.name[:], s.head.Service)
+		n += copy(c.name[n:], "/")
+		c.nameLen = n + copy(c.name[n:], s.head.Method)
 		c.serve(&ev.Frame, &s.head, &s.batch)
 	}
 	c.mu.Unlock()

@@ -1,19 +1,22 @@
 package session
 
-import "time"
+import (
+	"strings"
+	"time"
+
+	"github.com/octomesh/octomesh/core/proxy/route"
+)
 
 // CallInfo describes an open call for people.
 type CallInfo struct {
-	Direction string        `json:"direction"`
-	Caller    string        `json:"caller"`
-	Target    string        `json:"target"`
-	Route     string        `json:"route"`
-	Instance  string        `json:"instance,omitempty"`
-	Upstream  string        `json:"upstream,omitempty"`
-	Parked    bool          `json:"parked"`
-	Age       time.Duration `json:"age_ns"`
-	Left      time.Duration `json:"left_ns,omitempty"`
-	Queued    int           `json:"queued_frames"`
+	Direction       route.Direction
+	Caller, Target  string
+	Service, Method string
+	Route           string
+	Instance        string // that has it; empty: none yet
+	Parked          bool
+	Queued          int           // frames that wait for credit
+	Age, Left       time.Duration // Left is 0 without a deadline
 }
 
 // AppendCalls appends what is known of the calls that came in here and are open.
@@ -40,17 +43,15 @@ func (s *Session) AppendCalls(out []CallInfo, now int64) []CallInfo {
 
 func (c *Call) info(now int64) CallInfo {
 	i := CallInfo{
-		Direction: "outbound", Caller: string(c.Request.Caller), Parked: c.parked, Age: time.Duration(now - c.arrived),
-		Queued: c.upQueue.len() + c.doQueue.len(),
+		Direction: c.down.opts.Direction, Caller: string(c.Request.Caller), Parked: c.parked,
+		Age: time.Duration(now - c.arrived), Queued: c.upQueue.len() + c.doQueue.len(),
 	}
-	if c.down.opts.Direction == Inbound {
-		i.Direction = "inbound"
-	}
+	i.Service, i.Method, _ = strings.Cut(string(c.name[:c.nameLen]), "/")
 	if c.Decision.Target != nil {
 		i.Target, i.Route = c.Decision.Target.Name, c.Decision.Route.Name
 	}
 	if c.Endpoint != nil {
-		i.Instance, i.Upstream = c.Endpoint.Instance, c.Endpoint.MeshAddress
+		i.Instance = c.Endpoint.Instance
 	}
 	if d := c.deadline.Load(); d != 0 {
 		i.Left = time.Duration(d - now)

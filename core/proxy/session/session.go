@@ -6,17 +6,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/octomesh/octomesh/core/proxy/route"
 	"github.com/octomesh/octomesh/core/transport"
 	"github.com/octomesh/octomesh/core/wire"
-)
-
-// Direction is seen from the workload beside the proxy.
-type Direction uint8
-
-// The directions.
-const (
-	Outbound Direction = iota // from the local application into the mesh
-	Inbound                   // from the mesh to the local application
 )
 
 // Handler is the proxy behind the sessions. Its methods are called by readers and must not wait.
@@ -40,7 +32,7 @@ type Options struct {
 	Handler Handler
 	Clock   *Clock
 	// Direction of the calls on the session.
-	Direction Direction
+	Direction route.Direction
 	// Local is what this side accepts.
 	Local wire.Limits
 	// Origin is the proxy's name in statuses: client's or server's proxy.
@@ -272,7 +264,7 @@ func (s *Session) Welcome(w wire.Welcome) {
 // hopFields is what the proxy says of every request that comes in here. Outbound it names the caller,
 // since the next link is shared by many; inbound it says whether the caller was verified.
 func (s *Session) hopFields() []byte {
-	if s.opts.Direction == Outbound {
+	if s.opts.Direction == route.Outbound {
 		return wire.AppendHop(nil, wire.HopCaller, s.peer.Application)
 	}
 	return wire.AppendHop(nil, wire.HopVerifiedCaller, s.peer.Identity)
