@@ -216,7 +216,7 @@ func TestDeadlineEndsTheCallEverywhere(t *testing.T) {
 	server.serve(t, "echo", func(r *meshtest.Raw, ev *wire.Event) {
 		switch ev.Kind {
 		case wire.EventRequest:
-			_ = seen.Parse(ev.Frame.Head)
+			_ = seen.Parse(bytes.Clone(ev.Frame.Head))
 		case wire.EventReset:
 			r.Wire.Release()
 			cancelled <- ev.Status.Code

@@ -115,6 +115,9 @@ func (c *Conn) Resume(role Role, peer Limits) {
 	c.nextID = 1 + uint32(c.side)
 }
 
+// SetOrigin names this side anew, once the peer's role tells what it is to the peer.
+func (c *Conn) SetOrigin(o Origin) { c.origin = o }
+
 // Opens tells whether this side opens the calls of the connection.
 func (c *Conn) Opens() bool { return c.opens }
 

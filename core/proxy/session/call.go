@@ -44,6 +44,8 @@ type Call struct {
 	parked  bool
 	lot     *policy.Bounded // where it is parked, if in a target's lot
 
+	before, behind [64]byte // scratch for what is put around the head
+
 	name    [96]byte // service and method, for people; cut if longer
 	nameLen int
 
@@ -217,7 +219,6 @@ func (s *Session) opened(c *Call) {
 // sendRequest queues the REQUEST on the stream that was just opened, then whatever waited behind it, and
 // returns what of the sender's credit is free again. Call and upstream session are locked.
 func (c *Call) sendRequest(head *wire.RequestHead, at int64) (cost int64) {
-	var timeout, scratch [64]byte
 	out := wire.Out{Type: wire.TypeRequest, Post: c.down.hop}
 	if c.frame != nil {
 		out.Flags, out.Head, out.Body = c.frame.Flags, c.frame.Head, c.frame.Body
@@ -227,7 +228,7 @@ func (c *Call) sendRequest(head *wire.RequestHead, at int64) (cost int64) {
 	}
 	if d := c.deadline.Load(); d != 0 {
 		if us := wire.TimeoutUS(d - at); us != head.TimeoutUS {
-			out.Pre, out.Post = head.PatchTimeout(out.Head, us, timeout[:0], append(scratch[:0], out.Post...))
+			out.Pre, out.Post = head.PatchTimeout(out.Head, us, c.before[:0], append(c.behind[:0], out.Post...))
 		}
 	}
 	if c.frame == nil {

@@ -242,6 +242,10 @@ func (s *Session) onHello(h *wire.Hello) {
 	s.hop, s.caller = s.hopFields(), []byte(h.Application)
 	refusal := s.opts.Handler.Hello(s, h)
 	s.tc.Lock()
+	if h.Role == wire.RoleServe { // calls come from other proxies and end here
+		s.opts.Origin = wire.OriginServerProxy
+		s.wc.SetOrigin(s.opts.Origin)
+	}
 	if refusal != nil {
 		s.wc.Refuse(*refusal)
 		s.tc.Unlock()
