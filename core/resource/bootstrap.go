@@ -67,7 +67,7 @@ func CompleteBootstrap(b *resourcev1.Bootstrap, getenv func(string) string) erro
 	l := b.Limits
 	fill(&l.MaxStreams, DefaultMaxStreams)
 	fill(&l.MaxFrameBody, DefaultMaxFrameBody)
-	fill(&l.StreamWindow, max(DefaultStreamWindow, 2*(min(l.MaxFrameBody, maxFrameBody)+frameCost)))
+	fill(&l.StreamWindow, max(DefaultStreamWindow, leastWindow(l)))
 	fill(&l.MaxQueuedBytes, DefaultMaxQueuedBytes)
 	v := &validator{}
 	v.bootstrap(b)
@@ -86,7 +86,7 @@ func fill[T comparable](v *T, values ...T) {
 
 func processName() string {
 	host, err := os.Hostname()
-	if err != nil || !nameForm.MatchString(host) {
+	if err != nil || !nameForm.pattern.MatchString(host) {
 		host = "proxy"
 	}
 	return fmt.Sprintf("%s-%d", host, os.Getpid())
@@ -113,13 +113,18 @@ func (v *validator) bootstrap(b *resourcev1.Bootstrap) {
 	l := b.GetLimits()
 	v.within("limits.max_streams", l.GetMaxStreams(), 1, maxStreams)
 	v.within("limits.max_frame_body", l.GetMaxFrameBody(), DefaultMaxFrameBody, maxFrameBody)
-	v.within("limits.stream_window", l.GetStreamWindow(), 2*(min(l.GetMaxFrameBody(), maxFrameBody)+frameCost), maxStreamWindow)
+	v.within("limits.stream_window", l.GetStreamWindow(), leastWindow(l), maxStreamWindow)
 	v.within("limits.max_queued_bytes", l.GetMaxQueuedBytes(), 64<<10, maxQueuedBytes)
 	for i, u := range b.GetSocketUsers() {
 		for j, a := range u.GetApplications() {
 			v.name(fmt.Sprintf("socket_users[%d].applications[%d]", i, j), a, nameForm)
 		}
 	}
+}
+
+// leastWindow returns the smallest window that goes with the limits' frames: two of them.
+func leastWindow(l *resourcev1.ProxyLimits) uint32 {
+	return 2 * (min(max(l.GetMaxFrameBody(), DefaultMaxFrameBody), maxFrameBody) + frameCost)
 }
 
 func (v *validator) within(field string, n, least, most uint32) {

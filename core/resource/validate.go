@@ -29,13 +29,21 @@ const (
 // directoryTarget is served by every proxy itself.
 const directoryTarget = "octo.directory"
 
+// form is how a kind of name looks.
+type form struct {
+	pattern *regexp.Regexp
+	says    string
+}
+
 var (
-	nameForm        = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@-]*$`)
-	environmentForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
-	hostForm        = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`)
-	keyForm         = regexp.MustCompile(`^[a-z0-9_.-]+$`)
-	methodForm      = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	serviceForm     = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$`)
+	nameForm = form{regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@-]*$`),
+		"letters, digits and . _ : / @ -, of which a letter or digit comes first"}
+	environmentForm = form{regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`), "lower-case letters, digits and -"}
+	keyForm         = form{regexp.MustCompile(`^[a-z0-9_.-]+$`), "lower-case letters, digits and . _ -"}
+	methodForm      = form{regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`), "the method alone, such as AddItem"}
+	serviceForm     = form{regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$`),
+		"the service's full name, such as shop.v1.Cart"}
+	hostForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$`)
 )
 
 // validator gathers problems, and knows what the snapshot holds.
@@ -51,9 +59,7 @@ type validator struct {
 func Validate(s *resourcev1.Snapshot, environment string) []Problem {
 	v := &validator{targets: make(map[string]bool), endpoints: make(map[string][]*resourcev1.Endpoint)}
 	if s.GetEnvironment() != "" {
-		if !environmentForm.MatchString(s.GetEnvironment()) {
-			v.bad("environment", "%q is not an environment's name: lower-case letters, digits and '-'", shorten(s.GetEnvironment()))
-		} else if environment != "" && s.GetEnvironment() != environment {
+		if v.name("environment", s.GetEnvironment(), environmentForm) && environment != "" && s.GetEnvironment() != environment {
 			v.bad("environment", "the resources belong to %q, this proxy to %q", s.GetEnvironment(), environment)
 		}
 	}
@@ -79,14 +85,14 @@ func (v *validator) warn(field, format string, args ...any) {
 }
 
 // name checks a required name.
-func (v *validator) name(field, name string, form *regexp.Regexp) bool {
+func (v *validator) name(field, name string, f form) bool {
 	switch {
 	case name == "":
 		v.bad(field, "is missing")
 	case len(name) > maxName:
 		v.bad(field, "is longer than %d bytes", maxName)
-	case !form.MatchString(name):
-		v.bad(field, "%q is not a name (%s)", shorten(name), form)
+	case !f.pattern.MatchString(name):
+		v.bad(field, "%q does not fit: %s", shorten(name), f.says)
 	default:
 		return true
 	}
@@ -94,9 +100,9 @@ func (v *validator) name(field, name string, form *regexp.Regexp) bool {
 }
 
 // optional checks a name that may be absent.
-func (v *validator) optional(field, name string, form *regexp.Regexp) {
+func (v *validator) optional(field, name string, f form) {
 	if name != "" {
-		v.name(field, name, form)
+		v.name(field, name, f)
 	}
 }
 

@@ -66,6 +66,7 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	applied, refused := c.store.Totals()
 	counter(out, snapshots, applied, "applied")
 	counter(out, snapshots, refused, "refused")
+	collectRoute(out, route.Outbound.String(), "", "", &c.store.Unmatched)
 	for t := range g.Table.Targets() {
 		collectTarget(out, t)
 	}

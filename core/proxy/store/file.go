@@ -28,7 +28,12 @@ type File struct {
 	Refused func(source string, err error)
 	// Log gets what was loaded and what was refused. Nil: nothing.
 	Log *slog.Logger
+
+	document *resource.Document // of the snapshot that was applied last; Run's goroutine alone
 }
+
+// Locate implements [Locator].
+func (f *File) Locate(problems []resource.Problem) { f.document.Locate(problems) }
 
 // Name implements [Source].
 func (f *File) Name() string { return "file " + f.Path }
@@ -100,7 +105,9 @@ func (w *watched) load(data []byte) error {
 		}
 		return err
 	}
-	return doc.LocateError(w.apply(snapshot))
+	w.file.document = doc
+	defer func() { w.file.document = nil }() // the tree is as large as the file
+	return w.apply(snapshot)
 }
 
 func (w *watched) log(level slog.Level, text string, args ...any) {

@@ -14,6 +14,7 @@ import (
 	"github.com/octomesh/octomesh/core/proxy/cluster"
 	"github.com/octomesh/octomesh/core/proxy/route"
 	"github.com/octomesh/octomesh/core/resource"
+	"github.com/octomesh/octomesh/core/telemetry/meter"
 )
 
 // Generation is one immutable compiled configuration. A call pins the one that was current when it began.
@@ -40,6 +41,12 @@ type Source interface {
 	Run(ctx context.Context, apply func(*resourcev1.Snapshot) error) error
 }
 
+// Locator is a source that can say where the fields of its latest snapshot stand. Its errors and warnings then
+// name file and line.
+type Locator interface {
+	Locate([]resource.Problem)
+}
+
 // Config is what a store needs of its proxy.
 type Config struct {
 	// Environment of the proxy. A snapshot that names another one is refused.
@@ -56,6 +63,10 @@ type Config struct {
 
 // Store publishes generations.
 type Store struct {
+	// Unmatched counts calls to targets that no generation knew; their names are the callers' and so no
+	// labels.
+	Unmatched meter.Calls
+
 	cfg     Config
 	current atomic.Pointer[Generation]
 
@@ -79,7 +90,11 @@ func (s *Store) Current() *Generation { return s.current.Load() }
 
 // Run applies what the source brings until it ends.
 func (s *Store) Run(ctx context.Context, src Source) error {
-	err := src.Run(ctx, func(snapshot *resourcev1.Snapshot) error { return s.Apply(src.Name(), snapshot) })
+	locate := func([]resource.Problem) {}
+	if l, ok := src.(Locator); ok {
+		locate = l.Locate
+	}
+	err := src.Run(ctx, func(snapshot *resourcev1.Snapshot) error { return s.apply(src.Name(), snapshot, locate) })
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil
 	}
@@ -90,6 +105,10 @@ func (s *Store) Run(ctx context.Context, src Source) error {
 // A snapshot whose content is current already is accepted and changes nothing. The store owns the snapshot
 // from here on.
 func (s *Store) Apply(source string, snapshot *resourcev1.Snapshot) error {
+	return s.apply(source, snapshot, func([]resource.Problem) {})
+}
+
+func (s *Store) apply(source string, snapshot *resourcev1.Snapshot, locate func([]resource.Problem)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before := s.Current()
@@ -98,6 +117,7 @@ func (s *Store) Apply(source string, snapshot *resourcev1.Snapshot) error {
 		return nil
 	}
 	problems := resource.Validate(snapshot, s.cfg.Environment)
+	locate(problems)
 	if err := resource.Errors(problems); err != nil {
 		s.note(Attempt{At: time.Now(), Source: source, Hash: hash, Error: err.Error()})
 		return err
