@@ -1,0 +1,46 @@
+package octomesh
+
+import (
+	"time"
+
+	"github.com/octomesh/octomesh/core/transport"
+	"github.com/octomesh/octomesh/core/wire"
+)
+
+const (
+	tick             = 500 * time.Millisecond
+	handshakeTimeout = 2 * time.Second
+	// linger is how long last words may take to be read before the socket closes.
+	linger = time.Second
+)
+
+// heartbeat asks a silent peer for a sign of life and closes the connection of one that is gone.
+func heartbeat(tc *transport.Conn, wc *wire.Conn, waiting func() bool, stop <-chan struct{}) {
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	var live wire.Liveness
+	var seen uint64
+	for n := uint64(1); ; n++ {
+		select {
+		case <-stop:
+			return
+		case <-t.C:
+		}
+		now := tc.Received()
+		tc.Lock()
+		wc.Tick()
+		if !wc.Ready() {
+			tc.Unlock()
+			continue
+		}
+		verdict := live.Tick(now != seen, tc.Drained(), waiting())
+		seen = now
+		if verdict == wire.SendPing {
+			wc.Ping(n)
+		}
+		tc.FlushUnlock()
+		if verdict == wire.Gone {
+			tc.Close()
+		}
+	}
+}

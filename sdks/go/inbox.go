@@ -1,0 +1,168 @@
+package octomesh
+
+import (
+	"errors"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/octomesh/octomesh/core/wire"
+)
+
+// inbox holds what arrives on a stream: the message that is being assembled and those that wait for the
+// application. The connection's lock guards it.
+//
+// Credit goes back as fragments arrive, so that a message larger than the window does not wait for itself,
+// but only while no complete message waits: a slow application stops its own sender, and memory is bounded
+// by window and message limit.
+type inbox struct {
+	limit      int // of a message's uncompressed size, in bytes
+	budget     *budget
+	assembling bool
+	current    arrived
+	waiting    []arrived
+	taken      int    // waiting[:taken] has been taken
+	spare      []byte // serves the next message that arrives whole
+}
+
+// arrived is one message in wire bytes.
+type arrived struct {
+	data       []byte
+	cost       int64 // credit that is given back when it is taken
+	reserved   int64 // of the assembly budget
+	compressed bool
+}
+
+// keepSpare bounds the buffer that a stream keeps for its next message.
+const keepSpare = 64 << 10
+
+// len is the number of complete messages that wait.
+func (b *inbox) len() int { return len(b.waiting) - b.taken }
+
+// add takes a frame's part of a message. complete tells whether a message became complete; a reason other
+// than 0 ends the call.
+func (b *inbox) add(wc *wire.Conn, s *wire.Stream, f *wire.Frame) (complete bool, reason wire.Reason) {
+	if !b.assembling {
+		if reason := b.begin(s, f); reason != 0 {
+			return false, reason
+		}
+	} else {
+		b.current.data = append(b.current.data, f.Body...)
+	}
+	more := f.Has(wire.FlagMore)
+	if more && b.len() == 0 {
+		wc.Consume(s, f.Cost())
+	} else {
+		b.current.cost += f.Cost()
+	}
+	b.assembling = more
+	if more {
+		return false, 0
+	}
+	b.waiting = append(b.waiting, b.current)
+	b.current = arrived{}
+	return true, 0
+}
+
+// begin takes a message's first frame, and memory for all of it.
+func (b *inbox) begin(s *wire.Stream, f *wire.Frame) wire.Reason {
+	total := uint64(len(f.Body))
+	if f.Has(wire.FlagMore) {
+		total = s.MessageTotal()
+	}
+	limit, compressed := b.limit, f.Has(wire.FlagCompressed)
+	if compressed {
+		limit = gzipSlack(limit)
+	}
+	if total > uint64(limit) {
+		return wire.ReasonMessageTooLarge
+	}
+	b.current = arrived{compressed: compressed}
+	if f.Has(wire.FlagMore) {
+		if !b.budget.take(int64(total)) {
+			return wire.ReasonOverloaded
+		}
+		b.current.reserved = int64(total)
+		b.current.data = make([]byte, 0, total)
+	} else {
+		b.current.data, b.spare = b.spare[:0], nil
+	}
+	b.current.data = append(b.current.data, f.Body...)
+	return 0
+}
+
+// take returns the oldest message that waits. The caller gives back cost as credit, and the message by
+// [inbox.recycle] once it is decoded.
+func (b *inbox) take() (m arrived, cost int64) {
+	m = b.waiting[b.taken]
+	b.waiting[b.taken] = arrived{}
+	if b.taken++; b.taken == len(b.waiting) {
+		b.waiting, b.taken = b.waiting[:0], 0
+		// Nothing waits any more: what was held of the message that is arriving may go back too.
+		cost, b.current.cost = b.current.cost, 0
+	}
+	return m, cost + m.cost
+}
+
+// recycle keeps a decoded message's memory for the next one.
+func (b *inbox) recycle(m *arrived) {
+	b.budget.give(m.reserved)
+	if m.reserved == 0 && cap(m.data) <= keepSpare && cap(m.data) > cap(b.spare) {
+		b.spare = m.data[:0]
+	}
+	m.data, m.reserved = nil, 0
+}
+
+// drop empties the inbox.
+func (b *inbox) drop() {
+	b.budget.give(b.current.reserved)
+	for i := range b.waiting {
+		b.budget.give(b.waiting[i].reserved)
+		b.waiting[i] = arrived{}
+	}
+	b.current, b.assembling = arrived{}, false
+	b.waiting, b.taken = b.waiting[:0], 0
+}
+
+var errEncoding = errors.New("octomesh: compressed by an encoding that this SDK does not have")
+
+// plain returns a message's uncompressed bytes.
+func plain(m *arrived, encoding string, limit int) ([]byte, wire.Reason, error) {
+	if !m.compressed {
+		return m.data, 0, nil
+	}
+	switch encoding {
+	case encodingGzip:
+		b, err := decompressGzip(m.data, limit)
+		switch {
+		case err == nil:
+			return b, 0, nil
+		case errors.Is(err, errTooLarge):
+			return nil, wire.ReasonMessageTooLarge, err
+		}
+		return nil, wire.ReasonBadMessage, err
+	case "", encodingIdentity:
+		return nil, wire.ReasonBadMessage, errors.New("octomesh: a compressed message without an encoding")
+	}
+	return nil, wire.ReasonUnknownEncoding, errEncoding
+}
+
+// decode makes a protobuf message of an arrived one.
+func decode(m *arrived, encoding string, limit int, into proto.Message) (wire.Reason, error) {
+	b, reason, err := plain(m, encoding, limit)
+	if err != nil {
+		return reason, err
+	}
+	if err := proto.Unmarshal(b, into); err != nil {
+		return wire.ReasonBadMessage, err
+	}
+	return 0, nil
+}
+
+// encode serializes a message into dst, and compresses it if encoding says so.
+func encode(dst []byte, m proto.Message, encoding string) ([]byte, error) {
+	b, err := proto.MarshalOptions{}.MarshalAppend(dst, m)
+	if err != nil || encoding != encodingGzip {
+		return b, err
+	}
+	return compressGzip(nil, b), nil
+}

@@ -1,0 +1,145 @@
+package octomesh
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/octomesh/octomesh/core/wire"
+)
+
+// meshPath sends all calls to the local proxy.
+type meshPath struct {
+	key  peerKey
+	peer *peer
+}
+
+func newMeshPath(cfg *config) *meshPath {
+	m := &meshPath{key: peerKey{cfg.socket, cfg.environment, cfg.application, cfg.instance, cfg.limits}}
+	m.peer = process.share(m.key, func() *peer {
+		hello := func() wire.Hello { return cfg.hello(wire.RoleCall) }
+		p := newPeer(Endpoint{"unix:" + cfg.socket, 1}, cfg.limits, hello, dialer("unix", cfg.socket))
+		p.patience = proxyPatience
+		return p
+	})
+	return m
+}
+
+func (m *meshPath) pick(c *clientCall) (*link, *peer, *Error) {
+	l, err := m.peer.get(c, c.opt.waitForReady)
+	return l, m.peer, err
+}
+
+func (m *meshPath) ready(w waiter) *Error {
+	_, err := m.peer.get(w, true)
+	return err
+}
+
+func (m *meshPath) close() { process.unshare(m.key) }
+
+// directPath spreads calls over static endpoints: power of two choices on calls in flight over weight,
+// leaving out for a while what could not be reached. Nothing else: governance is the proxy's.
+type directPath struct {
+	peers []*peer // those of a weight above 0
+}
+
+func newDirectPath(cfg *config) *directPath {
+	d := &directPath{}
+	hello := func() wire.Hello { return cfg.hello(wire.RoleCall) }
+	for _, e := range cfg.direct {
+		if e.Weight > 0 {
+			network, at, _ := splitAddress(e.Address) // checked when the option was given
+			d.peers = append(d.peers, newPeer(e, cfg.limits, hello, dialer(network, at)))
+		}
+	}
+	return d
+}
+
+// maxPicks bounds how many endpoints a call tries to dial.
+const maxPicks = 3
+
+func (d *directPath) pick(c *clientCall) (*link, *peer, *Error) {
+	if len(d.peers) == 0 {
+		return nil, nil, unsent(wire.ReasonNoEndpoint, "no endpoint of %s has a weight above 0", c.ch.target)
+	}
+	if len(d.peers) == 1 {
+		p := d.peers[0]
+		l, err := p.get(c, c.opt.waitForReady)
+		return l, p, err
+	}
+	for n := 1; ; n++ {
+		p := d.choose(time.Now().UnixNano())
+		l, err := p.get(c, false)
+		if err == nil || c.expired() {
+			return l, p, err
+		}
+		if n < min(maxPicks, len(d.peers)) {
+			continue
+		}
+		if !c.opt.waitForReady {
+			return nil, nil, err
+		}
+		if err := sleep(c, firstBackoff); err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// choose takes two at random of those that are not ejected, and the less loaded of them. If all are
+// ejected it takes the one whose time is over first: better a dial too many than no call at all.
+func (d *directPath) choose(now int64) *peer {
+	var open []*peer
+	var stack [16]*peer
+	open = stack[:0]
+	first := d.peers[0]
+	for _, p := range d.peers {
+		if p.ejected.Load() <= now {
+			open = append(open, p)
+		}
+		if p.ejected.Load() < first.ejected.Load() {
+			first = p
+		}
+	}
+	switch len(open) {
+	case 0:
+		return first
+	case 1:
+		return open[0]
+	}
+	i := rand.IntN(len(open))
+	j := rand.IntN(len(open) - 1)
+	if j >= i {
+		j++
+	}
+	return lighter(open[i], open[j])
+}
+
+// lighter returns the peer with fewer calls in flight for its weight.
+func lighter(a, b *peer) *peer {
+	// One is added so that of two idle peers the heavier is taken first.
+	if (a.inFlight.Load()+1)*int64(b.weight) <= (b.inFlight.Load()+1)*int64(a.weight) {
+		return a
+	}
+	return b
+}
+
+func (d *directPath) ready(w waiter) *Error {
+	if len(d.peers) == 0 {
+		return unsent(wire.ReasonNoEndpoint, "no endpoint has a weight above 0")
+	}
+	for {
+		for _, p := range d.peers {
+			if _, err := p.get(w, len(d.peers) == 1); err == nil || err.Reason != ReasonProxyUnreachable {
+				return err
+			}
+		}
+		if err := sleep(w, firstBackoff); err != nil {
+			return err
+		}
+	}
+}
+
+func (d *directPath) close() {
+	for _, p := range d.peers {
+		p.close()
+	}
+}
