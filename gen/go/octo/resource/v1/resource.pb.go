@@ -34,7 +34,7 @@ type Endpoint struct {
 	MeshAddress string `protobuf:"bytes,4,opt,name=mesh_address,json=meshAddress,proto3" json:"mesh_address,omitempty"`
 	// "host:port" of the instance itself; empty: it cannot be called directly.
 	DirectAddress string `protobuf:"bytes,5,opt,name=direct_address,json=directAddress,proto3" json:"direct_address,omitempty"`
-	// Share of calls relative to the target's other instances. Absent: 100. 0: none.
+	// Share of calls relative to the target's other instances, at most 1000000. Absent: 100. 0: none.
 	Weight *uint32 `protobuf:"varint,6,opt,name=weight,proto3,oneof" json:"weight,omitempty"`
 	Zone   string  `protobuf:"bytes,7,opt,name=zone,proto3" json:"zone,omitempty"`
 	// What subsets select by.
@@ -142,9 +142,10 @@ func (x *Endpoint) GetDisabled() bool {
 type ServicePolicy struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Target string                 `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
-	// The first route that matches decides; where none matches, calls go to the target itself.
+	// The first route that matches decides; where none matches, calls go to the target itself, by the route
+	// that metrics call "default". Routes are the caller's proxy's; the other parts bind both proxies.
 	Routes []*Route `protobuf:"bytes,2,rep,name=routes,proto3" json:"routes,omitempty"`
-	// Budget of a call that names none; 0: none.
+	// Budget of a call that names none; 0: none; at most 24 h.
 	DefaultTimeout *durationpb.Duration `protobuf:"bytes,3,opt,name=default_timeout,json=defaultTimeout,proto3" json:"default_timeout,omitempty"`
 	// Upper bound of any call's budget; 0: none.
 	MaxTimeout    *durationpb.Duration `protobuf:"bytes,4,opt,name=max_timeout,json=maxTimeout,proto3" json:"max_timeout,omitempty"`
@@ -218,14 +219,14 @@ func (x *ServicePolicy) GetLimits() *Limits {
 	return nil
 }
 
-// Limits bounds what one proxy holds for one target.
+// Limits bounds what one proxy holds for one target, in each direction apart.
 type Limits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Open calls; beyond it calls are refused RESOURCE_EXHAUSTED, OVERLOADED. 0: 65536.
+	// Open calls, waiting ones included; beyond it calls are refused RESOURCE_EXHAUSTED, OVERLOADED. 0: 65536.
 	MaxOpenCalls uint32 `protobuf:"varint,1,opt,name=max_open_calls,json=maxOpenCalls,proto3" json:"max_open_calls,omitempty"`
 	// Calls that wait for a connection or a stream; beyond it RESOURCE_EXHAUSTED, QUEUE_FULL. 0: 1024.
 	MaxParkedCalls uint32 `protobuf:"varint,2,opt,name=max_parked_calls,json=maxParkedCalls,proto3" json:"max_parked_calls,omitempty"`
-	// How long a call waits at most; 0: 5 s.
+	// How long a call waits at most; 0: 5 s; at most 1 min. Then it ends UNAVAILABLE, PROXY_UNREADY.
 	MaxPark       *durationpb.Duration `protobuf:"bytes,3,opt,name=max_park,json=maxPark,proto3" json:"max_park,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -285,7 +286,7 @@ func (x *Limits) GetMaxPark() *durationpb.Duration {
 // Route sends matching calls to weighted destinations.
 type Route struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// For people, metrics and the config dump; unique within the policy.
+	// For people, metrics and the config dump; unique within the policy, and not "default".
 	Name  string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Match *Match `protobuf:"bytes,2,opt,name=match,proto3" json:"match,omitempty"`
 	// At least one, with weights that are not all 0.
@@ -549,7 +550,7 @@ type Destination struct {
 	Target string `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
 	// Endpoints whose tags contain all of these, with these values; empty: all.
 	Subset map[string]string `protobuf:"bytes,2,rep,name=subset,proto3" json:"subset,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Absent: 1.
+	// At most 1000000. Absent: 1.
 	Weight        *uint32 `protobuf:"varint,3,opt,name=weight,proto3,oneof" json:"weight,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
