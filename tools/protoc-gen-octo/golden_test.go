@@ -107,19 +107,11 @@ func goModule(t *testing.T, dir, name string) {
 	}
 	content += ")\n"
 	for _, module := range local {
-		content += "\nreplace github.com/octomesh/octomesh/" + module + " => " + moduleFolder(t, module) + "\n"
+		content += "\nreplace github.com/octomesh/octomesh/" + module + " => " + filepath.Join(repository(), filepath.FromSlash(module)) + "\n"
 	}
 	sums, err := os.ReadFile(filepath.Join(repository(), "gen/go/go.sum"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	write(t, dir, []ir.Output{{Name: "go.mod", Content: content}, {Name: "go.sum", Content: string(sums)}})
-}
-
-func moduleFolder(t *testing.T, module string) string {
-	if module == "sdks/go" {
-		fake, _ := filepath.Abs("testdata/sdk")
-		return fake
-	}
-	return filepath.Join(repository(), module)
 }

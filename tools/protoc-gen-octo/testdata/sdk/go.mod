@@ -1,3 +1,0 @@
-module github.com/octomesh/octomesh/sdks/go
-
-go 1.26
