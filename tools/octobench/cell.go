@@ -1,0 +1,164 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/octomesh/octomesh/tools/octobench/end"
+)
+
+// cell is one round of one row under one load: its processes live for it alone.
+type cell struct {
+	bench     *bench
+	dir       string // with a short path, for sockets
+	name      string // for files of profiles
+	processes []*process
+	proxies   []*proxyProcess
+	err       error // the first one: what follows it does nothing
+}
+
+// socket is a Unix socket of the cell.
+func (c *cell) socket(name string) string { return "unix:" + filepath.Join(c.dir, name+".sock") }
+
+// side starts one and returns its address.
+func (c *cell) side(role string, spec end.Spec) string {
+	if c.err != nil {
+		return ""
+	}
+	p, address, err := startEnd(role, spec, c.profileOf(role))
+	if err != nil {
+		c.err = err
+		return ""
+	}
+	c.processes = append(c.processes, p)
+	return address
+}
+
+func (c *cell) server(kind, listen string) string {
+	return c.side("server", end.Spec{Kind: kind, Listen: listen})
+}
+
+func (c *cell) byteCopy(dial string) string {
+	return c.side("copy", end.Spec{Kind: "copy", Listen: c.socket("copy"), Dial: dial})
+}
+
+// proxy starts one whose target is at an address of TCP.
+func (c *cell) proxy(role, mesh string) *proxyProcess {
+	if c.err != nil {
+		return &proxyProcess{}
+	}
+	p, err := startProxy(role, c.bench.proxyBinary, c.dir, strings.TrimPrefix(mesh, "tcp:"))
+	if err != nil {
+		c.err = err
+		return &proxyProcess{}
+	}
+	c.processes, c.proxies = append(c.processes, p.process), append(c.proxies, p)
+	return p
+}
+
+// twoProxies starts a server behind two proxies and returns where its clients come in.
+func (c *cell) twoProxies(server string) string {
+	inner := c.proxy("server-proxy", unused)
+	c.side("server", end.Spec{Kind: server, Dial: inner.socket})
+	return c.proxy("client-proxy", inner.inbound).socket
+}
+
+func (c *cell) profileOf(role string) string {
+	if c.bench.profiles == "" {
+		return ""
+	}
+	return filepath.Join(c.bench.profiles, c.name+"-"+role+".pprof")
+}
+
+func (c *cell) end() {
+	for i := len(c.processes) - 1; i >= 0; i-- { // clients first, so that nobody misses his peer
+		c.processes[i].end()
+	}
+}
+
+// measure runs the client and watches all processes for the bench's duration.
+func (c *cell) measure(r row, load end.Load) (*round, error) {
+	spec, err := r.start(c)
+	if err == nil {
+		err = c.err
+	}
+	if err != nil {
+		return nil, err
+	}
+	load.Timeout = spec.Load.Timeout
+	spec.Load = load
+	if c.side("client", spec); c.err != nil {
+		return nil, c.err
+	}
+	client := c.processes[len(c.processes)-1]
+	time.Sleep(c.bench.warmUp)
+	profiled := c.profileProxies()
+	before, err := c.look(client)
+	if err != nil {
+		return nil, err
+	}
+	time.Sleep(c.bench.duration)
+	after, err := c.look(client)
+	if err != nil {
+		return nil, err
+	}
+	if err := profiled(); err != nil {
+		return nil, err
+	}
+	return newRound(before, after)
+}
+
+// profileProxies begins to profile the cell's proxies, if that is wanted, and returns how to wait for it.
+func (c *cell) profileProxies() (wait func() error) {
+	if c.bench.profiles == "" || len(c.proxies) == 0 {
+		return func() error { return nil }
+	}
+	var wg sync.WaitGroup
+	errs := make([]error, len(c.proxies))
+	for i, p := range c.proxies {
+		wg.Go(func() {
+			errs[i] = p.profile(max(1, int(c.bench.duration/time.Second)), c.profileOf(p.role))
+		})
+	}
+	return func() error {
+		wg.Wait()
+		for _, err := range errs {
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// moment is what all processes had done at one time.
+type moment struct {
+	client end.Sample
+	cpu    map[string]time.Duration
+	rss    map[string]float64
+}
+
+func (c *cell) look(client *process) (*moment, error) {
+	m := &moment{cpu: make(map[string]time.Duration), rss: make(map[string]float64)}
+	var err error
+	if m.client, err = client.sample(); err != nil {
+		return nil, err
+	}
+	if m.client.Failures > 0 {
+		return nil, fmt.Errorf("%s: %d calls failed, the first: %s", c.name, m.client.Failures, m.client.Failure)
+	}
+	for _, p := range c.processes {
+		if m.cpu[p.role], err = cpuTime(p.cmd.Process.Pid); err != nil {
+			return nil, p.failed(err)
+		}
+	}
+	for _, p := range c.processes {
+		if m.rss[p.role], err = residentMB(p.cmd.Process.Pid); err != nil {
+			return nil, p.failed(err)
+		}
+	}
+	return m, nil
+}

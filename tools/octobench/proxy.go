@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/octomesh/octomesh/tools/octobench/end"
+)
+
+// targets is how many targets a proxy is configured with; all but one are never called.
+const targets = 100
+
+// unused is an address that nobody listens on and nobody dials.
+const unused = "127.0.0.1:9"
+
+// proxyProcess is a running octo-proxy.
+type proxyProcess struct {
+	*process
+	socket  string // "unix:path" for applications
+	inbound string // host:port for other proxies
+	admin   *http.Client
+}
+
+// buildProxy builds octo-proxy of this tree.
+func buildProxy(dir string) (string, error) {
+	binary := filepath.Join(dir, "octo-proxy")
+	out, err := exec.Command("go", "build", "-o", binary, "github.com/octomesh/octomesh/core/cmd/octo-proxy").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("building octo-proxy: %w\n%s", err, out)
+	}
+	return binary, nil
+}
+
+// startProxy runs an octo-proxy whose target of the measurement is at the mesh address.
+func startProxy(role, binary, dir, mesh string) (*proxyProcess, error) {
+	base := filepath.Join(dir, role)
+	admin := base + ".adm"
+	bootstrap := fmt.Sprintf("environment: %s\ninstance: %s\noutbound_socket: %s\ninbound_address: 127.0.0.1:0\n"+
+		"admin_socket: %s\nresources_file: %s\n", end.Environment, role, base+".sock", admin, base+".res.yaml")
+	if err := os.WriteFile(base+".res.yaml", []byte(resources(mesh)), 0o600); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(base+".yaml", []byte(bootstrap), 0o600); err != nil {
+		return nil, err
+	}
+	p, err := launch(role, exec.Command(binary, "--config", base+".yaml"))
+	if err != nil {
+		return nil, err
+	}
+	p.signal = true
+	out := &proxyProcess{process: p, socket: "unix:" + base + ".sock", admin: &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", admin)
+		},
+	}}}
+	if err := out.wait(); err != nil {
+		p.end()
+		return nil, err
+	}
+	return out, nil
+}
+
+// resources is a proxy's configuration: targets with one endpoint each, default policies.
+func resources(mesh string) string {
+	var policies, endpoints strings.Builder
+	for i := range targets {
+		name, address := fmt.Sprintf("target-%02d", i), unused
+		if i == targets/2 {
+			name, address = end.Target, mesh
+		}
+		fmt.Fprintf(&policies, "- {target: %s}\n", name)
+		fmt.Fprintf(&endpoints, "- {target: %s, instance: %s-0, mesh_address: \"%s\"}\n", name, name, address)
+	}
+	return fmt.Sprintf("environment: %s\npolicies:\n%sendpoints:\n%s", end.Environment, &policies, &endpoints)
+}
+
+// wait returns when the proxy has said where it listens and has loaded its configuration.
+func (p *proxyProcess) wait() error {
+	for until := time.Now().Add(startTimeout); time.Now().Before(until); time.Sleep(2 * time.Millisecond) {
+		if p.inbound == "" {
+			p.inbound = inboundOf(p.err.String())
+			continue
+		}
+		if res, err := p.admin.Get("http://proxy/ready"); err == nil {
+			_ = res.Body.Close()
+			if res.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+	}
+	return p.failed(errors.New("does not get ready"))
+}
+
+// inboundOf finds the address for other proxies, whose port the system chose, in the proxy's log.
+func inboundOf(log string) string {
+	for line := range strings.Lines(log) {
+		var said struct{ Msg, Inbound string }
+		if json.Unmarshal([]byte(line), &said) == nil && said.Msg == "octo-proxy runs" {
+			return said.Inbound
+		}
+	}
+	return ""
+}
+
+// profile takes a CPU profile of the given time.
+func (p *proxyProcess) profile(seconds int, file string) error {
+	res, err := p.admin.Get(fmt.Sprintf("http://proxy/debug/pprof/profile?seconds=%d", seconds))
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: profile: %s", p.role, res.Status)
+	}
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(f, res.Body); err != nil {
+		_ = f.Close()
+		return err
+	}
+	return f.Close()
+}
