@@ -18,8 +18,9 @@ type Output interface {
 // WriteStall is how long a full socket may take no byte before the connection is given up.
 const WriteStall = 10 * time.Second
 
-// keepSpare bounds the memory that an idle connection keeps for its next output.
-const keepSpare = 64 << 10
+// keepSpare bounds the memory that a connection keeps for its next output: about two windows, so that a
+// long transfer does not make garbage. Trim gives back what an idle connection does not need.
+const keepSpare = 512 << 10
 
 // ErrStalled ends a connection whose peer stopped reading.
 var ErrStalled = errors.New("octo: the peer took no byte for 10 s")
@@ -38,6 +39,7 @@ type Conn struct {
 	closing  bool // close once the output is flushed
 	err      error
 	spare    []byte
+	idle     bool // nothing was written since the last Trim
 
 	received atomic.Uint64
 	waiting  atomic.Bool // the reader has taken all there was
@@ -125,9 +127,10 @@ func (c *Conn) flushed(buf []byte, err error) bool {
 		c.Close()
 		return false
 	}
-	if cap(buf) <= keepSpare || len(buf) > cap(buf)/4 && cap(buf) <= 8*keepSpare {
+	if cap(buf) <= keepSpare {
 		c.spare = buf[:0]
 	}
+	c.idle = false
 	return true
 }
 
@@ -187,6 +190,17 @@ func (c *Conn) try(fd uintptr) bool {
 		}
 	}
 	return true
+}
+
+// Trim gives back memory if nothing was written since the Trim before, and tells whether that is so.
+// Owners call it now and then, with the lock held.
+func (c *Conn) Trim() (idle bool) {
+	idle = c.idle && !c.flushing
+	if idle {
+		c.spare = nil
+	}
+	c.idle = true
+	return idle
 }
 
 // Err returns why nothing can be written any more, or nil. The lock must be held.

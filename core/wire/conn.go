@@ -299,6 +299,13 @@ func (c *Conn) Ping(payload uint64) bool {
 // Tick tells the connection that half a second has passed.
 func (c *Conn) Tick() { c.resets = 0 }
 
+// Trim gives back the memory of an idle connection's output.
+func (c *Conn) Trim() {
+	if len(c.out) == 0 {
+		c.out = nil
+	}
+}
+
 // fail ends the connection because the peer broke the framing or the order of ids.
 func (c *Conn) fail(why string) error { return c.end(GoAwayProtocolError, why) }
 

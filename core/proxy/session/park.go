@@ -128,6 +128,9 @@ func (s *Session) Tick() {
 	s.lastSeen = seen
 	s.tc.Lock()
 	s.wc.Tick()
+	if s.tc.Trim() {
+		s.wc.Trim()
+	}
 	switch verdict {
 	case wire.SendPing:
 		s.wc.Ping(seen)

@@ -1,6 +1,10 @@
 package session
 
-import "github.com/octomesh/octomesh/core/wire"
+import (
+	"sync"
+
+	"github.com/octomesh/octomesh/core/wire"
+)
 
 // queue holds frames that wait, in order. It is bounded by the credit that their sender was granted.
 type queue struct{ frames []waiting }
@@ -9,8 +13,17 @@ type queue struct{ frames []waiting }
 type waiting struct {
 	out  wire.Out
 	cost int64
-	end  bool // the sender's side ends with it: no credit is given back
+	end  bool    // the sender's side ends with it: no credit is given back
+	from *[]byte // the block that holds the bytes, if it goes back to the pool
 }
+
+// blocks hold frames that wait. Small frames are not worth one.
+var blocks = sync.Pool{New: func() any { b := make([]byte, blockSize); return &b }}
+
+const (
+	blockSize  = 68 << 10 // a full body and a usual head
+	smallFrame = 4 << 10
+)
 
 func (q *queue) len() int { return len(q.frames) }
 
@@ -24,24 +37,48 @@ func (q *queue) push(out *wire.Out, cost int64) {
 // own copies the frame's bytes into one block of its own.
 func (w *waiting) own() {
 	o := &w.out
-	b := make([]byte, 0, o.HeadLen()+len(o.Body))
+	before := w.from
+	size := o.HeadLen() + len(o.Body)
+	var b []byte
+	if w.from = nil; size > smallFrame && size <= blockSize {
+		w.from = blocks.Get().(*[]byte)
+		b = (*w.from)[:0]
+	} else {
+		b = make([]byte, 0, size)
+	}
 	piece := func(p []byte) []byte {
 		from := len(b)
 		b = append(b, p...)
 		return b[from:len(b):len(b)]
 	}
 	o.Pre, o.Head, o.Post, o.Body = piece(o.Pre), piece(o.Head), piece(o.Post), piece(o.Body)
+	if before != nil {
+		blocks.Put(before)
+	}
+}
+
+// release gives the frame's block back.
+func (w *waiting) release() {
+	if w.from != nil {
+		blocks.Put(w.from)
+	}
+	*w = waiting{}
 }
 
 func (q *queue) pop() {
-	q.frames[0] = waiting{}
+	q.frames[0].release()
 	q.frames = q.frames[1:]
 	if len(q.frames) == 0 {
 		q.frames = nil
 	}
 }
 
-func (q *queue) clear() { q.frames = nil }
+func (q *queue) clear() {
+	for i := range q.frames {
+		q.frames[i].release()
+	}
+	q.frames = nil
+}
 
 // pump sends what credit allows and gives the senders' credit back for what has left whole. to is
 // locked, and so is the call.
