@@ -59,9 +59,11 @@ func start(t *testing.T) *node {
 	n.store = store.New(store.Config{NewPeer: func(a string) cluster.Peer { return &peer{a} }})
 	metrics := telemetry.NewMetrics("octo-proxy", "test")
 	metrics.Add(admin.NewCollector(n.store, func(yield func(*route.Target) bool) {
-		served := route.NewTarget(route.Inbound, "served")
-		served.Routes[0].Calls.Begin()
-		yield(served)
+		for _, name := range []string{"served", "cart", "\xff"} { // a resource names cart, too
+			served := route.NewTarget(route.Inbound, name)
+			served.Routes[0].Calls.Begin()
+			yield(served)
+		}
 	}))
 	l, err := admin.Listen(n.path)
 	if err != nil {

@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"unicode/utf8"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/octomesh/octomesh/core/proxy/cluster"
@@ -71,7 +73,13 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 		collectTarget(out, t)
 	}
 	if c.extra != nil {
-		c.extra(func(t *route.Target) bool { collectTarget(out, t); return true })
+		c.extra(func(t *route.Target) bool {
+			// A resource may name it by now, and one metric twice, or one that is not UTF-8, fails the scrape.
+			if g.Table.Target(t.Direction, t.Name) == nil && utf8.ValidString(t.Name) {
+				collectTarget(out, t)
+			}
+			return true
+		})
 	}
 	collectEndpoints(out, g.Table)
 }
