@@ -1,0 +1,58 @@
+package octomesh_test
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	octomesh "github.com/octomesh/octomesh/sdks/go"
+	"github.com/octomesh/octomesh/sdks/go/internal/testproto"
+)
+
+// BenchmarkUnary echoes 1 KB over a Unix socket, client and server in this process. The columns are those
+// of docs/perf: connections and calls in flight. cpu-s/100k is user and system time of both sides.
+func BenchmarkUnary(b *testing.B) {
+	for _, load := range []struct{ connections, inFlight int }{{1, 1}, {1, 16}, {1, 100}, {4, 100}} {
+		b.Run(fmt.Sprintf("%d:%d", load.connections, load.inFlight), func(b *testing.B) {
+			_, at := serve(b, echo{say: func(_ context.Context, m *message) (*message, error) { return m, nil }},
+				"unix:"+filepath.Join(b.TempDir(), "s"))
+			clients := make([]testproto.EchoClient, load.connections)
+			for i := range clients {
+				clients[i] = testproto.NewEchoClient(dial(b, octomesh.WithDirect(at)))
+			}
+			payload := make([]byte, 1024)
+			var next atomic.Int64
+			var wg sync.WaitGroup
+			b.ReportAllocs()
+			b.ResetTimer()
+			before := cpu()
+			for i := range load.inFlight {
+				wg.Go(func() {
+					c := clients[i%len(clients)]
+					req := &message{Data: payload}
+					for next.Add(1) <= int64(b.N) {
+						if _, err := c.Say(context.Background(), req); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			wg.Wait()
+			b.ReportMetric((cpu()-before).Seconds()/float64(b.N)*1e5, "cpu-s/100k")
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "calls/s")
+		})
+	}
+}
+
+// cpu is the processor time that this process has used.
+func cpu() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
