@@ -64,6 +64,8 @@ func patches() []vector.Vector {
 			slices.Concat(tail, raw.Fixed64(1, 77), raw.Fixed64(1, 70)), foreign, "W-HEAD-3"),
 		patch("twice", "of two timeouts the last would win, so a third is appended", slices.Concat(with(77), raw.Fixed64(1, 88)), "70", "0", nil,
 			slices.Concat(with(77), raw.Fixed64(1, 88), raw.Fixed64(1, 70)), foreign, "W-HEAD-3"),
+		patch("long-tag", "a timeout whose tag takes two bytes is not patched in place", slices.Concat([]byte{0x89, 0x00}, raw.Fixed64(1, 77)[1:], tail), "70", "0", nil,
+			slices.Concat([]byte{0x89, 0x00}, raw.Fixed64(1, 77)[1:], tail, raw.Fixed64(1, 70)), foreign, "W-HEAD-3"),
 		patch("zero-elsewhere", "a spelled-out timeout of 0 behind other fields is overruled too", slices.Concat(tail, raw.Fixed64(1, 0)), "70", "0", nil,
 			slices.Concat(tail, raw.Fixed64(1, 0), raw.Fixed64(1, 70)), foreign, "W-HEAD-3"),
 		patch("hop-caller", "a hop field is appended", with(9), "8", "0", []hopField{{Number: 100, Bytes: hexOf("shop.web")}},
