@@ -57,6 +57,10 @@ func (c *Conn) Finish(code GoAwayCode, message string, ended func(call any, st S
 			ended(call, st)
 		}
 	}
+	for _, r := range c.refusals { // nothing may follow the last word
+		c.appendRefusal(r)
+	}
+	c.refusals = c.refusals[:0]
 	c.sentFinal = true
 	c.appendGoAway(GoAway{Code: code, Last: c.startedN, Final: true, Message: message})
 	c.phase = phaseClosed

@@ -9,12 +9,12 @@ import "encoding/binary"
 // it appended: then the second result is what must stand behind.
 func (h *RequestHead) PatchTimeout(head []byte, us uint64, pre, post []byte) (before, behind []byte) {
 	switch {
+	case h.timeoutLater:
+		post = AppendTimeout(post, us)
 	case h.timeoutFirst:
 		binary.LittleEndian.PutUint64(head[1:timeoutSize], us)
-	case h.TimeoutUS == 0:
-		pre = AppendTimeout(pre, us)
 	default:
-		post = AppendTimeout(post, us)
+		pre = AppendTimeout(pre, us)
 	}
 	return pre, post
 }
@@ -32,13 +32,17 @@ func AppendHopNumber(dst []byte, num uint32, v uint64) []byte {
 
 // TimeoutUS turns what is left of a deadline, in nanoseconds, into the wire's microseconds, rounded up so
 // that a sliver of time is not taken for "no deadline". It must be above 0.
+//
+// More than a hundred years is sent as a hundred years.
 func TimeoutUS(leftNanos int64) uint64 {
-	return uint64(leftNanos-1)/1000 + 1
+	return min(uint64(leftNanos-1)/1000+1, maxTimeoutUS)
 }
+
+// maxTimeoutUS is a hundred years, which every language's nanosecond clock holds.
+const maxTimeoutUS = 100 * 365 * 24 * 3600 * 1_000_000
 
 // TimeoutNanos turns the wire's microseconds into nanoseconds. A budget of more than a hundred years
 // counts as a hundred years, so that adding it to a clock does not overflow.
 func TimeoutNanos(us uint64) int64 {
-	const century = 100 * 365 * 24 * 3600 * 1_000_000
-	return int64(min(us, century)) * 1000
+	return int64(min(us, maxTimeoutUS)) * 1000
 }

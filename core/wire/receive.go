@@ -203,7 +203,7 @@ func (c *Conn) receiveWindow(ev *Event) {
 func (c *Conn) receiveReset(ev *Event) {
 	var r ResetHead
 	if r.Parse(ev.Frame.Head) != nil {
-		r.Status = Status{Code: Internal, Reason: ReasonBadHead, Origin: c.origin}
+		r.Status = Refuse(ReasonStreamProtocol, c.origin, "a RESET whose head does not parse")
 	}
 	ev.Kind, ev.Status, ev.HTTP2Code = EventReset, r.Status, r.HTTP2Code
 	c.removeStream(ev.Stream)

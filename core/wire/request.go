@@ -60,6 +60,10 @@ type RequestHead struct {
 	FromSDK bool
 	// timeoutFirst: the head begins with timeout_us, so that it can be patched in place.
 	timeoutFirst bool
+	// timeoutLater: a timeout_us stands elsewhere, or has a longer tag, and would win over one that is put in front.
+	timeoutLater bool
+	// hopAttempt and hopTraceparent: a hop has spoken, and the head's own field does not count any more.
+	hopAttempt, hopTraceparent bool
 }
 
 // Reset empties the head and keeps its slices for the next Parse.
@@ -100,7 +104,11 @@ func (h *RequestHead) Parse(b []byte) error {
 		if !h.set(&f) {
 			return errHead
 		}
-		h.timeoutFirst = h.timeoutFirst || at == 0 && f.num == 1
+		if f.num == 1 {
+			first := at == 0 && b[0] == timeoutTag
+			h.timeoutFirst = h.timeoutFirst || first
+			h.timeoutLater = h.timeoutLater || !first
+		}
 	}
 	return nil
 }
@@ -130,7 +138,9 @@ func (h *RequestHead) set(f *field) bool {
 	case 7, 10:
 		return h.addEntry(f)
 	case 8:
-		h.Traceparent = f.raw
+		if !h.hopTraceparent {
+			h.Traceparent = f.raw
+		}
 	case 9:
 		h.Tracestate = f.raw
 	case 11:
@@ -158,7 +168,9 @@ func (h *RequestHead) setNumber(f *field) {
 	case 6:
 		h.Kind = CallKind(min(f.val, 255))
 	case 12:
-		h.Attempt = uint32(f.val)
+		if !h.hopAttempt {
+			h.Attempt = uint32(f.val)
+		}
 	case 14:
 		h.Idempotent = f.val != 0
 	}
@@ -178,14 +190,14 @@ func (h *RequestHead) addEntry(f *field) bool {
 func (h *RequestHead) hop(f *field) bool {
 	switch f.num {
 	case HopAttempt:
-		h.Attempt = uint32(f.val)
+		h.Attempt, h.hopAttempt = uint32(f.val), true
 		return f.kind == wireVarint
 	case HopCaller:
 		h.Caller = f.raw
 	case HopVerifiedCaller:
 		h.VerifiedCaller, h.HasVerifiedCaller = f.raw, true
 	case HopTraceparent:
-		h.Traceparent = f.raw
+		h.Traceparent, h.hopTraceparent = f.raw, true
 	case HopLane:
 		h.Lane = f.raw
 	case HopTimings:
