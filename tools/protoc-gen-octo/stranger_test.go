@@ -41,29 +41,6 @@ func guideFiles(t *testing.T, variant string) []ir.Output {
 	return append(plain, own...)
 }
 
-// moreProtos are a stranger's whims: no proto package, keywords as names, a message of another file.
-var moreProtos = []ir.Output{
-	{Name: "proto/root.proto", Content: `syntax = "proto3";
-message M {}
-service Root {
-  rpc Do(M) returns (M);
-}
-`},
-	{Name: "proto/odd/odd.proto", Content: `syntax = "proto3";
-package odd;
-import "greet/v1/greet.proto";
-message type {
-  message select {
-    optional string func = 1;
-  }
-}
-service import {
-  rpc range(stream type.select) returns (greet.v1.GreetResponse);
-  rpc String(greet.v1.GreetRequest) returns (stream type);
-}
-`},
-}
-
 // plugins builds this plugin and returns an environment where it and protoc-gen-go are in the PATH.
 func plugins(t *testing.T) []string {
 	t.Helper()
@@ -105,11 +82,16 @@ func runProject(t *testing.T, dir string) {
 	}
 }
 
+// TestStrangersProjectGeneratesCompilesAndRuns adds a stranger's whims to the guide's project (no proto
+// package, keywords as names, messages of other files) and calls methods of all four kinds.
 func TestStrangersProjectGeneratesCompilesAndRuns(t *testing.T) {
 	t.Parallel()
 	dir := strangersProject(t, "")
-	write(t, dir, moreProtos)
+	if err := os.CopyFS(dir, os.DirFS("testdata/stranger")); err != nil {
+		t.Fatal(err)
+	}
 	runProject(t, dir)
+	mustRun(t, dir, goEnv, "go", "test", "./...")
 }
 
 func TestStrangersProjectMayUseTheOptions(t *testing.T) {
