@@ -50,6 +50,21 @@ var rows = []row{
 	{"mesh-2-deadline", "mesh-2 with a deadline on each call", func(c *cell) (end.Spec, error) {
 		return end.Spec{Kind: "raw-client", Dial: c.twoProxies("raw-attached"), Load: end.Load{Timeout: callTimeout}}, nil
 	}},
+	{"sdk-uds", "Go SDK ends in direct mode over a Unix socket", func(c *cell) (end.Spec, error) {
+		at := c.server("sdk-server", c.socket("srv"))
+		return end.Spec{Kind: "sdk-direct-client", Dial: at}, nil
+	}},
+	{"sdk-tcp", "Go SDK ends in direct mode over TCP", func(c *cell) (end.Spec, error) {
+		at := c.server("sdk-server", anyPort)
+		return end.Spec{Kind: "sdk-direct-client", Dial: at}, nil
+	}},
+	{"mesh-2-sdk", "Go SDK ends, two proxies", func(c *cell) (end.Spec, error) {
+		return end.Spec{Kind: "sdk-client", Dial: c.twoProxies("sdk-server")}, nil
+	}},
+	{"grpc-uds", "grpc-go ends over a Unix socket", func(c *cell) (end.Spec, error) {
+		at := c.server("grpc-server", c.socket("srv"))
+		return end.Spec{Kind: "grpc-client", Dial: at}, nil
+	}},
 }
 
 // anyPort lets the system choose.

@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/octomesh/octomesh/tools/octobench/end"
 )
 
 // print writes what was measured, on what, and the gates.
@@ -26,6 +28,8 @@ func (b *bench) configuration() string {
 	fmt.Fprintf(&s, "proxies: octo-proxy, %d targets with default policies and one endpoint each, metrics and admin socket on, "+
 		"log level info, no TLS; rows named deadline: %v a call\n", targets, callTimeout)
 	fmt.Fprintf(&s, "byte copy: Go, a read-and-write loop per direction, buffers of 132 KiB, no splice\n")
+	fmt.Fprintf(&s, "SDK and grpc-go ends: a goroutine per call in flight, the same message (google.protobuf.BytesValue), handlers that return it\n")
+	fmt.Fprintf(&s, "%s\n", end.GRPCSettings)
 	if b.profiles != "" {
 		fmt.Fprintf(&s, "CPU PROFILES WERE TAKEN: figures hold their cost\n")
 	}

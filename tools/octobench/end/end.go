@@ -80,6 +80,12 @@ var kinds = map[string]func(*Spec) (*side, error){
 	"raw-attached": rawAttached,
 	"raw-client":   rawClient,
 	"copy":         byteCopy,
+
+	"sdk-server":        sdkServer,
+	"sdk-client":        sdkMeshClient,
+	"sdk-direct-client": sdkDirectClient,
+	"grpc-server":       grpcServer,
+	"grpc-client":       grpcClient,
 }
 
 // Run is a side's process.
