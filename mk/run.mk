@@ -18,4 +18,5 @@ up: ## start the shop and keep it running
 .PHONY: bench
 bench: ## measure calls through the mesh (tools/octobench); BENCHFLAGS are passed on
 	$(call build-main,tools/octobench,octobench)
-	$(BIN)/octobench $(BENCHFLAGS)
+	mkdir -p $(BUILD)
+	$(BIN)/octobench -json $(BUILD)/bench.json $(BENCHFLAGS)
