@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -99,6 +100,9 @@ func parseLoads(texts []string, size int) ([]end.Load, error) {
 			return nil, fmt.Errorf("load %q is not connections:calls in flight, at least one on each connection", text)
 		}
 		out = append(out, l)
+	}
+	if len(out) == 0 {
+		return nil, errors.New("no load is given")
 	}
 	return out, nil
 }
