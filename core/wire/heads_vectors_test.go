@@ -446,6 +446,8 @@ func TestWindowVectors(t *testing.T) {
 			same(t, declared(wire.Limits(in[declared](t, v.Input)).Normalize()), in[declared](t, v.Result))
 		case "sender":
 			t.Skip("starts with less credit than a stream has: machine/credit.json has a connection's side")
+		case "assembler":
+			t.Skip("an end's rule")
 		case "receiver":
 			checkReceiver(t, v.Input, v.Result)
 		}

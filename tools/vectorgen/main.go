@@ -35,6 +35,7 @@ func files() map[string]*vector.File {
 		"metadata.json":    metadataFile(),
 		"malformed.json":   malformedFile(),
 		"ratio.json":       ratioFile(),
+		"retry.json":       retryFile(),
 		"window.json":      windowFile(),
 		"liveness.json":    livenessFile(),
 	}

@@ -15,8 +15,10 @@ func windowFile() *vector.File {
 				"result has one entry a step: may (does credit cover the frame's whole cost; if not nothing is sent) or error: stream; and the credit after it.",
 			"kind receiver: stream_window as declared. receive is a MSG frame with a body of so many bytes that came, consume so many bytes of cost that have " +
 				"left this side's memory, end the peer's END. result has one entry a step: the WINDOW that is sent (0: none), or error: stream, after which the vector ends.",
+			"kind assembler: whoever assembles messages. fragment is a MSG frame with a body of so many bytes that came, more says whether its message goes on; take: the application takes one complete message. " +
+				"result has one entry a step: the cost that counts as consumed from here on.",
 		},
-		Vectors: slices.Concat(limits(), senders(), receivers()),
+		Vectors: slices.Concat(limits(), senders(), receivers(), assemblers()),
 	}
 }
 
@@ -108,5 +110,25 @@ func receivers() []vector.Vector {
 		s("small-messages", "no grant for each message", 131200, receive(0), consume(64, 0), receive(0), consume(64, 0), receive(1), consume(65, 0)),
 		s("after-end", "nothing is granted after END", 131200, receive(body), receive(body), end, consume(2*cost, 0)),
 		s("pending-at-end", "what was held back is not granted after END either", 131200, receive(body), consume(cost-1, 0), end, consume(1, 0)),
+	}
+}
+
+// assemblers count a fragment at once as long as no complete message waits for the application.
+func assemblers() []vector.Vector {
+	fragment := func(n int, more bool, consumed int) op {
+		return op{vector.Map{"fragment": n, "more": more}, vector.Map{"consumed": consumed}}
+	}
+	take := func(consumed int) op { return op{vector.Map{"take": true}, vector.Map{"consumed": consumed}} }
+	s := func(id, comment string, ops ...op) vector.Vector {
+		return script(id, comment, "assembler", "stream_window", 262144, ops, "W-FLOW-6", "L-FINE-9")
+	}
+	return []vector.Vector{
+		s("one", "a complete message waits: nothing until it is taken", fragment(100, false, 0), take(164)),
+		s("fragments", "fragments count as they arrive, the last one when the message is taken", fragment(100, true, 164), fragment(200, true, 264), fragment(50, false, 0), take(114)),
+		s("larger-than-window", "a message larger than the window cannot wait for itself",
+			fragment(65536, true, 65600), fragment(65536, true, 65600), fragment(65536, true, 65600), fragment(65536, true, 65600), fragment(65536, true, 65600), fragment(1, false, 0), take(65)),
+		s("next-waits", "while a complete message waits, fragments of the next do not count", fragment(10, false, 0), fragment(20, true, 0), fragment(30, true, 0), take(74+84+94), fragment(5, false, 0), take(69)),
+		s("two-wait", "two complete messages: all of it when the last is taken", fragment(10, false, 0), fragment(20, false, 0), take(0), take(74+84)),
+		s("empty", "an empty message costs 64", fragment(0, false, 0), take(64)),
 	}
 }
