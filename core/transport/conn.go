@@ -45,6 +45,7 @@ type Conn struct {
 	waiting  atomic.Bool // the reader has taken all there was
 	reading  atomic.Bool // Read runs: it closes the socket when it returns
 	closed   atomic.Bool
+	probed   atomic.Bool // the owner looks for missed ends of the stream
 	flushers sync.WaitGroup
 
 	// Owned by whoever flushes.
@@ -106,8 +107,7 @@ func (c *Conn) FlushUnlock() {
 		c.Unlock()
 		n, err := c.tryWrite(buf)
 		if n < len(buf) && err == nil {
-			c.flushers.Add(1)
-			go c.finish(buf, n)
+			c.finishLater(buf, n)
 			return
 		}
 		if !c.flushed(buf, err) {
@@ -132,6 +132,19 @@ func (c *Conn) flushed(buf []byte, err error) bool {
 	}
 	c.idle = false
 	return true
+}
+
+// finishLater leaves the rest of a buffer to a goroutine, unless the connection has ended: Wait counts on
+// none beginning then.
+func (c *Conn) finishLater(buf []byte, n int) {
+	c.Lock()
+	defer c.Unlock()
+	if c.err != nil {
+		c.flushing = false
+		return
+	}
+	c.flushers.Add(1)
+	go c.finish(buf, n)
 }
 
 // finish writes what the socket did not take at once, then goes on flushing.
@@ -242,5 +255,13 @@ func (c *Conn) closeWrite() {
 	c.Close()
 }
 
-// Wait returns when no goroutine of the connection writes any more.
-func (c *Conn) Wait() { c.flushers.Wait() }
+// Wait returns when no goroutine of the connection writes any more. Call it once the connection has ended:
+// after Close, or when Read has returned.
+func (c *Conn) Wait() {
+	c.Lock()
+	ended := c.err != nil
+	c.Unlock() // a flush that goes on sees the end from here on
+	if ended {
+		c.flushers.Wait()
+	}
+}

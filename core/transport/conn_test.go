@@ -131,6 +131,28 @@ func TestCloseFromWithinFeedEndsRead(t *testing.T) {
 	}
 }
 
+// Run it with the race detector: a flush that begins a goroutine while Wait looks is what it is about.
+func TestWaitMayMeetAFlush(t *testing.T) {
+	for range 200 {
+		a, b := net.Pipe()
+		go func() { _, _ = io.Copy(io.Discard, b) }()
+		q := &queue{}
+		c := New(a, q)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for range 4 {
+				c.Lock()
+				q.b = append(q.b, "x"...)
+				c.FlushUnlock()
+			}
+		})
+		c.Close()
+		c.Wait()
+		wg.Wait()
+		_ = b.Close()
+	}
+}
+
 func TestReadGivesTheUnusedRestAgain(t *testing.T) {
 	a, b := pair(t)
 	c := New(a, &queue{})
@@ -174,6 +196,38 @@ func TestReadGrowsForAFrameLargerThanABuffer(t *testing.T) {
 	})
 	if err != io.EOF || got != size {
 		t.Fatalf("got %d bytes, %v", got, err)
+	}
+}
+
+func TestProbeFindsAnEndThatCameWithTheLastBytes(t *testing.T) {
+	a, b := pair(t)
+	c := New(a, &queue{})
+	c.Probe() // before anything is read: from now on short reads are trusted
+	if _, err := b.Write([]byte("last")); err != nil {
+		t.Fatal(err)
+	}
+	_ = b.Close() // both are there before the first read
+	fed := make(chan string, 1)
+	done := make(chan error, 1)
+	go func() {
+		done <- c.Read(func(b []byte) (int, error) {
+			fed <- string(b)
+			return len(b), nil
+		})
+	}()
+	if got := <-fed; got != "last" {
+		t.Fatalf("got %q", got)
+	}
+	for {
+		select {
+		case err := <-done:
+			if err == nil {
+				t.Fatal("Read ended without an error")
+			}
+			return
+		default:
+			c.Probe()
+		}
 	}
 }
 

@@ -50,21 +50,21 @@ type reader struct {
 }
 
 // readRaw takes a buffer only when the socket is readable, so that an idle connection holds none. One
-// RawConn.Read lasts as long as the connection: its callback asks to wait by returning false.
+// RawConn.Read lasts as long as the connection: its callback asks to wait by returning false. Since
+// nothing else waits on the descriptor, whatever arrives between a read and the wait ends the wait: a
+// read that did not fill its buffer has drained the socket, and a second one, only to be told EAGAIN, is
+// saved. What it can miss is an end of stream that arrived together with the last bytes: see Probe.
 func (r *reader) readRaw() error {
 	err := r.conn.raw.Read(func(fd uintptr) bool {
 		r.conn.waiting.Store(false)
 		for {
-			n, err := syscall.Read(int(fd), r.space())
+			space := r.space()
+			n, err := syscall.Read(int(fd), space)
 			switch {
 			case err == syscall.EINTR:
 				continue
 			case err == syscall.EAGAIN:
-				if r.have == 0 {
-					r.release()
-				}
-				r.conn.waiting.Store(true)
-				return false
+				return r.rest()
 			case err != nil:
 				r.err = err
 				return true
@@ -75,12 +75,46 @@ func (r *reader) readRaw() error {
 			if !r.take(n) {
 				return true
 			}
+			if n < len(space) && r.conn.probed.Load() {
+				return r.rest()
+			}
 		}
 	})
 	if r.err != nil {
 		return r.err
 	}
 	return err
+}
+
+// rest gives the buffer back and asks to wait.
+func (r *reader) rest() bool {
+	if r.have == 0 {
+		r.release()
+	}
+	r.conn.waiting.Store(true)
+	return false
+}
+
+// Probe looks whether a connection from which nothing has come for a while has ended, and ends Read if so.
+// Owners that have a clock call it for silent connections, every half second or so; from the first call
+// on, Read saves the system call that would tell it so at once.
+func (c *Conn) Probe() {
+	if c.raw == nil {
+		return
+	}
+	c.probed.Store(true)
+	if !c.waiting.Load() {
+		return
+	}
+	ended := false
+	_ = c.raw.Control(func(fd uintptr) {
+		var b [1]byte
+		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		ended = err == nil && n == 0 || err != nil && err != syscall.EAGAIN && err != syscall.EINTR
+	})
+	if ended {
+		c.Close()
+	}
 }
 
 // readNet reads where there is no descriptor to try.
