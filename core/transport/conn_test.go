@@ -231,6 +231,23 @@ func TestProbeFindsAnEndThatCameWithTheLastBytes(t *testing.T) {
 	}
 }
 
+func TestExpectedEndNeedsNoProbe(t *testing.T) {
+	a, b := pair(t)
+	c := New(a, &queue{})
+	c.Probe()
+	if _, err := b.Write([]byte("last")); err != nil {
+		t.Fatal(err)
+	}
+	_ = b.Close()
+	err := c.Read(func(b []byte) (int, error) {
+		c.ExpectEnd()
+		return len(b), nil
+	})
+	if err != io.EOF {
+		t.Fatal(err)
+	}
+}
+
 func TestSocketPathLimit(t *testing.T) {
 	if err := CheckSocketPath(strings.Repeat("p", MaxSocketPath)); err != nil {
 		t.Fatal(err)

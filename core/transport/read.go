@@ -117,6 +117,10 @@ func (c *Conn) Probe() {
 	}
 }
 
+// ExpectEnd makes Read look for the end after each read again, although the owner probes: for a connection
+// whose peer is about to close it.
+func (c *Conn) ExpectEnd() { c.probed.Store(false) }
+
 // readNet reads where there is no descriptor to try.
 func (r *reader) readNet() error {
 	for {
