@@ -37,8 +37,9 @@ type clientCall struct {
 	stream     *wire.Stream
 	in         inbox
 	done       bool
-	err        *Error // why it is done; nil: success
-	headerDone bool   // the initial metadata has come, or will not
+	err        *Error        // why it is done; nil: success
+	headerDone bool          // the initial metadata has come, or will not
+	headerCame chan struct{} // of streams: closed with headerDone
 	header     Metadata
 	trailer    Metadata
 	encoding   string
@@ -333,7 +334,7 @@ func (c *clientCall) await(ready <-chan struct{}) *Error {
 // itself is bad.
 func (c *clientCall) takeHead(h *wire.ResponseHead, head []byte, end bool) (*Error, wire.Reason) {
 	if isPlainHead(head) {
-		c.headerDone = true
+		c.setHeaderDone()
 		return nil, 0
 	}
 	if h.Parse(head) != nil {
@@ -345,7 +346,7 @@ func (c *clientCall) takeHead(h *wire.ResponseHead, head []byte, end bool) (*Err
 	if h.HeadersPresent && !c.headerDone && c.in.len() == 0 {
 		c.header = fromEntries(h.Metadata, false)
 	}
-	c.headerDone = true
+	c.setHeaderDone()
 	if len(h.MessageEncoding) > 0 {
 		c.encoding = encodingName(h.MessageEncoding)
 	}
@@ -362,6 +363,14 @@ func (c *clientCall) takeHead(h *wire.ResponseHead, head []byte, end bool) (*Err
 		err.AcceptedEncodings = append(err.AcceptedEncodings, string(e))
 	}
 	return err, 0
+}
+
+// setHeaderDone lets those go on that wait for the initial metadata.
+func (c *clientCall) setHeaderDone() {
+	if !c.headerDone && c.headerCame != nil {
+		close(c.headerCame)
+	}
+	c.headerDone = true
 }
 
 // plainHead is the head of most answers: success, with initial metadata that has no entry.
@@ -381,8 +390,11 @@ func knownContentType(t []byte) bool {
 	return len(t) == 0 || string(t) == "application/grpc" || string(t) == "application/grpc+proto"
 }
 
-// ended runs what hangs on the end of a stream.
+// ended wakes whoever waits on a stream, and runs what hangs on its end.
 func (c *clientCall) ended() {
+	c.setHeaderDone()
+	signal(c.wake)
+	signal(c.credit)
 	if c.onEnd != nil {
 		c.onEnd()
 	}

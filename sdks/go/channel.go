@@ -191,6 +191,7 @@ func (c *clientCall) unary(req, res proto.Message) *Error {
 			}
 			if err == nil {
 				p.succeeded()
+				c.ch.retry.succeeded()
 			}
 		}
 		if err == nil || !c.again(err) {

@@ -30,7 +30,7 @@ type clientStream struct {
 	stops []func() bool // what watches over the context and the deadline
 }
 
-// callStream opens the stream of a generated client's method. first is the request of a method that has
+// openStream opens the stream of a generated client's method. first is the request of a method that has
 // only one.
 func (ch *Channel) openStream(ctx context.Context, m *Method, first proto.Message, opts []CallOption) (*clientStream, error) {
 	if len(ch.cfg.interceptors) > 0 {
@@ -41,7 +41,7 @@ func (ch *Channel) openStream(ctx context.Context, m *Method, first proto.Messag
 
 func (ch *Channel) stream(ctx context.Context, m *Method, first proto.Message, opts []CallOption, hooks []hooks) (*clientStream, error) {
 	c := newClientCall(ch)
-	c.streaming = true
+	c.streaming, c.headerCame = true, make(chan struct{})
 	s := &clientStream{c: c, hooks: hooks}
 	err := c.prepare(ctx, m, opts)
 	if err == nil && first != nil {
@@ -106,8 +106,6 @@ func (s *clientStream) end(why *Error) {
 	l.tc.Lock()
 	if !c.done {
 		c.reset(l, why)
-		signal(c.wake)
-		signal(c.credit)
 		c.ended()
 	}
 	l.release()
@@ -280,18 +278,10 @@ func (s *clientStream) decode(limit int, into proto.Message) error {
 
 // awaitHeader waits for the initial metadata.
 func (s *clientStream) awaitHeader() Metadata {
-	c, l := s.c, s.link
-	for {
-		l.tc.Lock()
-		if c.headerDone || c.done || c.in.len() > 0 {
-			m := c.header
-			l.tc.Unlock()
-			signal(c.wake) // the receiver may wait for the same token
-			return m
-		}
-		l.tc.Unlock()
-		<-c.wake
-	}
+	<-s.c.headerCame
+	s.link.tc.Lock()
+	defer s.link.tc.Unlock()
+	return s.c.header
 }
 
 func (s *clientStream) endTrailer() Metadata {

@@ -18,6 +18,7 @@ const (
 func heartbeat(tc *transport.Conn, wc *wire.Conn, waiting func() bool, stop <-chan struct{}) {
 	t := time.NewTicker(tick)
 	defer t.Stop()
+	tc.Probe() // from here on reads may be short: each tick looks for an end that they missed
 	var live wire.Liveness
 	var seen uint64
 	for n := uint64(1); ; n++ {
@@ -27,6 +28,9 @@ func heartbeat(tc *transport.Conn, wc *wire.Conn, waiting func() bool, stop <-ch
 		case <-t.C:
 		}
 		now := tc.Received()
+		if now == seen {
+			tc.Probe()
+		}
 		tc.Lock()
 		wc.Tick()
 		if !wc.Ready() {

@@ -260,6 +260,7 @@ func TestMissingProxyFailsAtOnceUnlessTheCallWaits(t *testing.T) {
 	if err := <-waiting; err != nil {
 		t.Fatal(err)
 	}
+	_ = ch.Close() // before the server stops: nobody follows it at this address
 }
 
 func TestCallsQueueAtThePeersStreamLimit(t *testing.T) {

@@ -254,6 +254,7 @@ func (l *link) response(c *clientCall) {
 		var complete bool
 		complete, bad = c.in.add(l.wc, l.ev.Stream, f)
 		if c.streaming && complete {
+			c.setHeaderDone() // none comes any more
 			signal(c.wake)
 		}
 	}
@@ -278,8 +279,6 @@ func (l *link) finish(c *clientCall, err *Error) {
 	c.err, c.done, c.stream = err, true, nil
 	l.freeSlot()
 	if c.streaming {
-		signal(c.wake)
-		signal(c.credit)
 		c.ended()
 		return
 	}

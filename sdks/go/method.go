@@ -107,10 +107,10 @@ func newMessage[M any]() proto.Message { return message(new(M)) }
 
 // result gives a handler's response its interface. A typed nil must not count as an empty message.
 func result[M any](m *M, err error) (proto.Message, error) {
-	if err != nil || m == nil {
+	if m == nil {
 		return nil, err
 	}
-	return message(m), nil
+	return message(m), err
 }
 
 // UnaryHandler makes a handler of a function that answers one request by one response.

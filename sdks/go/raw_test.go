@@ -3,7 +3,6 @@ package octomesh_test
 import (
 	"net"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -21,9 +20,6 @@ type raw struct {
 	hello  wire.Hello
 	events chan rawEvent
 	closed chan struct{}
-
-	mu       sync.Mutex
-	requests int
 }
 
 // rawEvent is an event that owns its bytes.

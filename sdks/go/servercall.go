@@ -2,6 +2,7 @@ package octomesh
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync/atomic"
@@ -104,10 +105,17 @@ func (c *serverCall) refuse(reason wire.Reason, text string) {
 		c.recycle()
 		return
 	}
+	c.breakOff(&st)
+	c.ses.ended = append(c.ses.ended, endedCall{c.ctx, context.Canceled})
+}
+
+// breakOff ends the stream of a call whose handler runs, because of what its caller sent. The session's
+// lock is held; the context is to be ended without it.
+func (c *serverCall) breakOff(st *wire.Status) {
 	st.Disposition = wire.DispositionProcessed
-	c.ses.wc.Reset(c.stream, &wire.ResetHead{Status: st})
-	c.cause = fromWire(&st)
-	c.cut(context.Canceled)
+	c.ses.wc.Reset(c.stream, &wire.ResetHead{Status: *st})
+	c.cause = fromWire(st)
+	c.cut()
 }
 
 // reset books the caller's RESET, or a broken rule of the stream. The session's lock is held.
@@ -117,21 +125,22 @@ func (c *serverCall) reset(st *wire.Status) {
 		c.recycle()
 		return
 	}
+	err := context.Canceled
 	if st.Code == wire.DeadlineExceeded {
-		c.cut(context.DeadlineExceeded)
-		return
+		err = context.DeadlineExceeded
 	}
-	c.cut(context.Canceled)
+	c.cut()
+	c.ses.ended = append(c.ses.ended, endedCall{c.ctx, err})
 }
 
-// cut ends a call whose stream is closed; its handler may still run. The session's lock is held.
-func (c *serverCall) cut(err error) {
+// cut ends a call whose stream is closed; its handler may still run, and its context is to be ended. The
+// session's lock is held.
+func (c *serverCall) cut() {
 	c.stream = nil
 	c.over.Store(true)
 	if !c.dispatched {
 		c.in.drop()
 	}
-	c.ses.ended = append(c.ses.ended, endedCall{c.ctx, err})
 	signal(c.wake)
 	signal(c.credit)
 }
@@ -200,6 +209,11 @@ func (c *serverCall) handle(req proto.Message) (res proto.Message, st *wire.Stat
 	}
 	if err != nil {
 		s := fromHandler(err)
+		if c.ctx.expired() && errors.Is(err, context.DeadlineExceeded) {
+			// Not the handler's word: this side's clock was merely faster than the caller's.
+			s = wire.Refuse(wire.ReasonDeadline, wire.OriginServerSDK, "the deadline passed in the handler")
+			s.Disposition = wire.DispositionProcessed
+		}
 		if s.Code == wire.OK { // an error that says OK is no error
 			err = nil
 		} else {
@@ -353,7 +367,13 @@ func (c *serverCall) sendHeader() error {
 	if c.headerSent {
 		return nil
 	}
-	return c.send(&wire.Out{Type: wire.TypeResponse, Head: c.firstHead("")})
+	s := c.ses
+	s.tc.Lock()
+	if c.stream != nil { // else nobody would read it, and the handler's context says so
+		s.wc.Send(c.stream, &wire.Out{Type: wire.TypeResponse, Head: c.firstHead("")})
+	}
+	s.release()
+	return nil
 }
 
 // firstHead builds the head of the first RESPONSE, where that does not end the call.

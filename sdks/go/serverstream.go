@@ -1,6 +1,7 @@
 package octomesh
 
 import (
+	"context"
 	"io"
 	"iter"
 
@@ -84,17 +85,14 @@ func (s *serverStream) decode(limit int, into proto.Message) error {
 	if err == nil {
 		return onReceive(s.hooks, into)
 	}
+	st := wire.Refuse(reason, wire.OriginServerSDK, "a request does not decode: "+err.Error())
 	ses.tc.Lock()
 	if c.stream != nil {
-		c.refuse(reason, "a request does not decode: "+err.Error())
+		c.breakOff(&st)
 	}
 	cause := c.cause
-	ended := ses.ended
-	ses.ended = nil
 	ses.release()
-	for _, e := range ended {
-		e.ctx.end(e.err)
-	}
+	c.ctx.end(context.Canceled)
 	return c.endedError(cause)
 }
 

@@ -121,6 +121,9 @@ func (s *session) settle() {
 func (s *session) release() {
 	closing := !s.closing && (s.wc.Closed() || s.serve && s.wc.Done())
 	s.closing = s.closing || closing
+	if !s.serve && s.wc.Done() {
+		s.tc.ExpectEnd()
+	}
 	s.tc.FlushUnlock()
 	if closing {
 		s.tc.CloseAfterFlush(linger)
@@ -218,7 +221,11 @@ func (s *session) lost(err error) {
 
 // abort ends the calls of a connection that has ended.
 func (s *session) abort() {
-	s.wc.Abort(func(call any, _ wire.Status) { call.(*serverCall).cut(context.Canceled) })
+	s.wc.Abort(func(call any, _ wire.Status) {
+		c := call.(*serverCall)
+		c.cut()
+		s.ended = append(s.ended, endedCall{c.ctx, context.Canceled})
+	})
 }
 
 // leave asks the peer to move.
@@ -234,14 +241,8 @@ func (s *session) final() {
 	s.tc.Lock()
 	s.wc.Finish(wire.GoAwayDraining, "the drain deadline has passed", func(call any, _ wire.Status) {
 		c := call.(*serverCall)
-		c.stream = nil
-		c.over.Store(true)
-		if !c.dispatched {
-			c.in.drop()
-		}
+		c.cut()
 		ended = append(ended, c.ctx)
-		signal(c.wake)
-		signal(c.credit)
 	})
 	if !s.wc.Closed() { // still shaking hands
 		s.tc.Unlock()
