@@ -16,7 +16,7 @@ const (
 	grpcWindow = 1 << 20
 	grpcBuffer = 64 << 10
 
-	GRPCSettings = "grpc-go: shared write buffers, 64 KiB buffers, windows of 1 MiB (so no pings that measure bandwidth), " +
+	GRPCSettings = "grpc-go: shared write buffers (its default), 64 KiB buffers, windows of 1 MiB (so no pings that measure bandwidth), " +
 		"a stream worker per core, no service config, static method names, no retries, no stats"
 )
 
@@ -27,7 +27,7 @@ func grpcServer(s *Spec) (*side, error) {
 		return nil, err
 	}
 	srv := grpc.NewServer(
-		grpc.SharedWriteBuffer(true), grpc.WriteBufferSize(grpcBuffer), grpc.ReadBufferSize(grpcBuffer),
+		grpc.WriteBufferSize(grpcBuffer), grpc.ReadBufferSize(grpcBuffer),
 		grpc.InitialWindowSize(grpcWindow), grpc.InitialConnWindowSize(grpcWindow),
 		grpc.NumStreamWorkers(uint32(runtime.GOMAXPROCS(0))),
 	)
@@ -69,7 +69,7 @@ func grpcClient(s *Spec) (*side, error) {
 		}
 		c, err := grpc.NewClient(network+":"+address,
 			grpc.WithTransportCredentials(insecure.NewCredentials()),
-			grpc.WithSharedWriteBuffer(true), grpc.WithWriteBufferSize(grpcBuffer), grpc.WithReadBufferSize(grpcBuffer),
+			grpc.WithWriteBufferSize(grpcBuffer), grpc.WithReadBufferSize(grpcBuffer),
 			grpc.WithInitialWindowSize(grpcWindow), grpc.WithInitialConnWindowSize(grpcWindow),
 			grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(),
 		)
