@@ -144,6 +144,8 @@ func (p *player) act(name string, e eventInput) {
 		p.conn.Drained()
 	case "ping":
 		p.conn.Ping(binary.BigEndian.Uint64(e.Payload))
+	case "tick":
+		p.conn.Tick()
 	case "lost":
 		p.conn.Abort(p.ended)
 	default:

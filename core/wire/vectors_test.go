@@ -70,16 +70,17 @@ func (d *decimal) UnmarshalText(text []byte) error {
 	return err
 }
 
-// chunks is a run of bytes in pieces: hex, or so many zeros.
+// chunks is a run of bytes in pieces: hex, once or repeated, or so many zeros.
 type chunks []struct {
-	Hex  hexBytes
-	Fill int
+	Hex          hexBytes
+	Repeat, Fill int
 }
 
 func (c chunks) bytes() []byte {
 	var out []byte
 	for _, p := range c {
-		out = append(append(out, p.Hex...), make([]byte, p.Fill)...)
+		out = append(out, bytes.Repeat(p.Hex, max(p.Repeat, 1))...)
+		out = append(out, make([]byte, p.Fill)...)
 	}
 	return out
 }

@@ -136,6 +136,9 @@ func serveLeavings() []script {
 		{"serve/final-from-opener", "a final GOAWAY from the opener is a graceful one: last speaks of the receiver's own ids", rules("L-FINAL-6", "L-FINE-2"), callee, []step{
 			begun, recv("GOAWAY{final, last 0}", one(goAwayFrame(draining, 0, true)), deliver("goaway", vector.Map{"code": draining})), answers(2),
 		}},
+		{"serve/final-from-opener-lost", "nor does it say anything of calls when the connection is lost then", rules("L-FINAL-6", "L-FINE-2", "W-CONN-4"), callee, []step{
+			begun, recv("GOAWAY{final, last 0}", one(goAwayFrame(draining, 0, true)), deliver("goaway", vector.Map{"code": draining})), lost(lostCall(2), closes()),
+		}},
 	}
 }
 
@@ -192,6 +195,13 @@ func finals() []script {
 		}},
 		{"opener/late-words", "later words about the calls are dropped", rules("L-FINE-3", "W-END-10"), opener, []step{opens(1), comes(0, surely(1)), recv("RESPONSE 1", one(response(1, msg|end, 3)))}},
 		{"serve/opener", "the same on SERVE: the acceptor is the opener", rules("L-FINAL-3", "L-FINE-2"), serveOpener(), []step{opens(2), opens(4), comes(2, cut(2), surely(4))}},
+		{"serve/opener-deadline", "an opener ends its connection with a RESET for each open stream, then DRAINED", rules("L-FINAL-6", "L-FINE-2"), serveOpener(), []step{
+			opens(2), opens(4), recv("RESPONSE 2", one(response(2, msg|end, 3)), gets("response", 2, msg|end, 3)), opens(6), leave(writeLeaving()),
+			final(writeReset(4, unavailable, drainDeadline, unknown), writeReset(6, unavailable, drainDeadline, unknown), cut(4), cut(6), placed(writes("DRAINED", 0, nil), "last"), closes()),
+		}},
+		{"serve/opener-deadline-drained", "DRAINED is said once", rules("L-FINAL-6", "W-GOAWAY-3"), serveOpener(), []step{
+			opens(2), leave(writeLeaving()), drained(placed(writes("DRAINED", 0, nil), "last")), final(writeReset(2, unavailable, drainDeadline, unknown), cut(2), closes()),
+		}},
 		{"serve/callee", "an SDK at its drain deadline", rules("L-FINAL-1", "L-FINE-2"), serveCallee(), []step{
 			recv("REQUEST 2, 4", several(unary(2), unary(4)), getsUnary(2), getsUnary(4)), started(4), leave(writeLeaving()), finish(4, notStarted(2), each(cut(4))),
 		}},

@@ -42,7 +42,7 @@ func Files() map[string]*vector.File {
 var notes = []string{
 	"input says which end of a connection this is, and what both sides declared; with skip_handshake the handshake is done. result.steps are played in order.",
 	"After each step everything queued is written (flushed), unless the step has hold; then its writes, if any, are part of the next step's.",
-	"receive: frames arrive, in chunks: hex, or so many zero bytes. hello, accept, refuse, open, send, consume, reset, started, released, leave, final, drained, ping, lost: " +
+	"receive: frames arrive, in chunks: hex, repeated so often, or so many zero bytes. tick: 500 ms have passed. hello, accept, refuse, open, send, consume, reset, started, released, leave, final, drained, ping, lost: " +
 		"what the owner does or sees. Heads are hex, bodies are so many zero bytes. A send that finds no credit goes on by itself when a WINDOW comes.",
 	"write: a frame goes out, with the fields that are named; text, origin, and fields that are not named are free. sends: one message goes out whole, in one fragment or several; " +
 		"type is its first frame's, last_type its last one's. deliver: the owner learns of a frame. A message's frames are delivered one by one. " +
@@ -120,13 +120,21 @@ func recv(note string, frames []raw.Frame, actions ...vector.Map) step {
 	return step{Note: note, Event: vector.Map{"receive": raw.Chunks(frames...)}, Actions: actions}
 }
 
-func one(f raw.Frame) []raw.Frame         { return []raw.Frame{f} }
-func several(f ...raw.Frame) []raw.Frame  { return f }
-func headOf(parts ...[]byte) []byte       { return slices.Concat(parts...) }
-func total(n uint64) []byte               { return raw.Num(2, n) }
-func hexed(b []byte) string               { return hex.EncodeToString(b) }
-func with(m, extra vector.Map) vector.Map { return merge(m, extra) }
-func optional(a vector.Map) vector.Map    { return merge(a, vector.Map{"optional": true}) }
+// floods is the same frame many times.
+func floods(note string, f raw.Frame, n int, actions ...vector.Map) step {
+	s := recv(note, one(f), actions...)
+	chunks := raw.Chunks(f)
+	chunks[0].Repeat = n
+	s.Event = vector.Map{"receive": chunks}
+	return s
+}
+
+func one(f raw.Frame) []raw.Frame        { return []raw.Frame{f} }
+func several(f ...raw.Frame) []raw.Frame { return f }
+func headOf(parts ...[]byte) []byte      { return slices.Concat(parts...) }
+func total(n uint64) []byte              { return raw.Num(2, n) }
+func hexed(b []byte) string              { return hex.EncodeToString(b) }
+func optional(a vector.Map) vector.Map   { return merge(a, vector.Map{"optional": true}) }
 func deliver(kind string, m vector.Map) vector.Map {
 	return vector.Map{"deliver": merge(vector.Map{"kind": kind}, m)}
 }

@@ -180,6 +180,15 @@ func streamLimits() []script {
 			fill, hold(recv("REQUEST 5", one(unary(5)))), hold(recv("REQUEST 7", one(unary(7)))),
 			recv("REQUEST 9", one(unary(9)), optional(full(5)), optional(full(7)), writeGoAway(enhanceCalm, nil), closes(), lostCall(1), lostCall(3)),
 		}},
+		{"callee/resets-flood", "more RESETs than 1000 between two ticks", rules("W-FLOW-13"), two, []step{
+			recv("REQUEST 1", one(unary(1)), getsUnary(1)), answers(1), floods("RESET 1, 1000 times", raw.Frame{Type: raw.Reset, Stream: 1}, 1000),
+			event("tick", nil, nil), floods("RESET 1, 1000 times", raw.Frame{Type: raw.Reset, Stream: 1}, 1000),
+			recv("one more", one(cancelFrame(1)), writeGoAway(enhanceCalm, nil), closes()),
+		}},
+		{"callee/resets-by-streams", "or than four times max_streams", rules("W-FLOW-13"), callCallee(), []step{
+			recv("REQUEST 1", one(unary(1)), getsUnary(1)), answers(1), floods("RESET 1, 4096 times", raw.Frame{Type: raw.Reset, Stream: 1}, 4096),
+			recv("one more", one(cancelFrame(1)), writeGoAway(enhanceCalm, nil), closes()),
+		}},
 		{"opener/queues", "an opener at the limit does not send", rules("W-FLOW-9"), callOpener().peer(limits{MaxStreams: 2}), []step{
 			opens(1), opens(3), open(msg|end, 5, refused("stream_limit")), recv("RESPONSE 1", one(response(1, msg|end, 1)), gets("response", 1, msg|end, 1)), opens(5),
 		}},

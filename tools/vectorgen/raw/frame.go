@@ -49,10 +49,11 @@ type Frame struct {
 	BodyLen *uint32
 }
 
-// Chunk is a run of bytes: given as hex, or as so many zero bytes.
+// Chunk is a run of bytes: given as hex, once or repeated, or as so many zero bytes.
 type Chunk struct {
-	Hex  string `json:"hex,omitempty"`
-	Fill int    `json:"fill,omitempty"`
+	Hex    string `json:"hex,omitempty"`
+	Repeat int    `json:"repeat,omitempty"`
+	Fill   int    `json:"fill,omitempty"`
 }
 
 // Header returns the frame's sixteen bytes.
