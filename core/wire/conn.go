@@ -275,7 +275,7 @@ func (c *Conn) receiveGoAway(ev *Event) error {
 	}
 	ev.Kind = EventGoAway
 	c.gotGoAway = true
-	if g.Final {
+	if g.Final && c.opens { // last speaks of the receiver's own streams only
 		c.gotFinal, c.finalLast = true, g.Last
 	}
 	if c.phase == phaseHandshake || !g.Code.Graceful() {

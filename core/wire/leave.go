@@ -36,9 +36,11 @@ func (c *Conn) Done() bool {
 	return c.phase == phaseClosed || (c.sentDrained || c.gotDrained) && c.streams.n == 0
 }
 
-// Finish is the drain deadline at the side that serves: streams that were not started are refused, so
-// that they may go again, the rest is told that its end is not known, and the connection carries
-// nothing any more. ended is called with the Call of every stream that was open and its status.
+// Finish is the drain deadline. At the side that serves, streams that were not started are refused, so
+// that they may go again, and a final GOAWAY tells that of the others the end is not known. The side that
+// opens resets its streams and says DRAINED: a final GOAWAY speaks only of its receiver's streams. The
+// connection carries nothing any more. ended is called with the Call of every stream that was open and
+// its status.
 func (c *Conn) Finish(code GoAwayCode, message string, ended func(call any, st Status)) {
 	if c.phase != phaseOpen || c.sentFinal {
 		return
@@ -49,7 +51,9 @@ func (c *Conn) Finish(code GoAwayCode, message string, ended func(call any, st S
 		call, st := s.Call, lost
 		if !s.started && !c.opens {
 			st = refused
-			c.Reset(s, &ResetHead{Status: refused})
+		}
+		if c.opens || !s.started {
+			c.Reset(s, &ResetHead{Status: st})
 		} else {
 			c.removeStream(s)
 		}
@@ -62,7 +66,11 @@ func (c *Conn) Finish(code GoAwayCode, message string, ended func(call any, st S
 	}
 	c.refusals = c.refusals[:0]
 	c.sentFinal = true
-	c.appendGoAway(GoAway{Code: code, Last: c.startedN, Final: true, Message: message})
+	if c.opens {
+		c.Drained()
+	} else {
+		c.appendGoAway(GoAway{Code: code, Last: c.startedN, Final: true, Message: message})
+	}
 	c.phase = phaseClosed
 }
 
