@@ -125,6 +125,9 @@ func (c *Call) expire(now int64, b *Batch) {
 func (s *Session) Tick() {
 	seen := s.tc.Received()
 	verdict := s.live.Tick(seen != s.lastSeen, s.tc.Drained(), s.unary.Load() > 0)
+	if seen == s.lastSeen {
+		s.tc.Probe()
+	}
 	s.lastSeen = seen
 	s.tc.Lock()
 	s.wc.Tick()

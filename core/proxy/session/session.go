@@ -105,6 +105,7 @@ func New(nc net.Conn, side wire.Side, opts Options) *Session {
 	}
 	wc := wire.NewConn(wire.Config{Side: side, Local: opts.Local, Origin: opts.Origin})
 	s := &Session{opts: opts, wc: wc, tc: transport.New(nc, wc), done: make(chan struct{})}
+	s.tc.Probe() // Tick goes on with it
 	s.peer.UID = -1
 	if nc.RemoteAddr() != nil {
 		s.peer.Address = nc.RemoteAddr().String()
