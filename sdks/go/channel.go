@@ -227,9 +227,6 @@ func (c *clientCall) conclude(err *Error, res proto.Message) *Error {
 	if c.opt.trailer != nil {
 		*c.opt.trailer = c.trailer
 	}
-	if err != nil {
-		err.Trailer = c.trailer
-	}
 	return err
 }
 
@@ -250,7 +247,7 @@ func (c *clientCall) decodeOnly(res proto.Message) *Error {
 // undecodable is how a call ends whose answer came and cannot be read.
 func (c *clientCall) undecodable(reason wire.Reason, err error) *Error {
 	e := refused(reason, "the response does not decode: %v", err)
-	e.Disposition = DispositionProcessed
+	e.Disposition, e.Trailer = DispositionProcessed, c.trailer
 	if reason == wire.ReasonUnknownEncoding {
 		e.AcceptedEncodings = acceptedEncodings
 	}

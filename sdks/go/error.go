@@ -153,6 +153,12 @@ func unsent(reason wire.Reason, format string, args ...any) *Error {
 	return e
 }
 
+// clone is for an error that ends several calls: each caller owns its own.
+func (e *Error) clone() *Error {
+	own := *e
+	return &own
+}
+
 // badCall is the error of a call that its caller built wrongly; nothing is sent.
 func badCall(format string, args ...any) *Error {
 	return &Error{Code: InvalidArgument, Origin: OriginClientSDK, Disposition: DispositionNotProcessed,

@@ -230,7 +230,7 @@ func (l *link) lost(err error) {
 func (l *link) abort() {
 	l.wc.Abort(func(call any, st wire.Status) {
 		if l.cause != nil {
-			l.finish(call.(*clientCall), l.cause)
+			l.finish(call.(*clientCall), l.cause.clone())
 			return
 		}
 		l.finish(call.(*clientCall), fromWire(&st))

@@ -100,7 +100,7 @@ func (p *peer) get(w waiter, patient bool) (*link, *Error) {
 		d, err, pause := p.dial()
 		switch {
 		case err != nil && !patient:
-			return nil, err
+			return nil, err.clone()
 		case err != nil:
 			if err := sleep(w, pause); err != nil {
 				return nil, err
@@ -116,7 +116,7 @@ func (p *peer) get(w waiter, patient bool) (*link, *Error) {
 			return d.link, nil
 		}
 		if !patient {
-			return nil, d.err
+			return nil, d.err.clone()
 		}
 	}
 }

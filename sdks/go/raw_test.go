@@ -63,6 +63,9 @@ func (r *raw) read(w *wire.Welcome) {
 				continue
 			}
 			f := &ev.Frame
+			if ev.Kind != wire.EventReset && ev.Kind != wire.EventFailed {
+				ev.Status = wire.Status{} // an older event's, whose bytes are gone
+			}
 			r.events <- rawEvent{ev.Kind, ev.Stream, f.Stream, f.Flags, append([]byte(nil), f.Head...),
 				append([]byte(nil), f.Body...), ev.Status.Clone(), ev.GoAway}
 		}

@@ -121,7 +121,7 @@ func (s *session) settle() {
 func (s *session) release() {
 	closing := !s.closing && (s.wc.Closed() || s.serve && s.wc.Done())
 	s.closing = s.closing || closing
-	if !s.serve && s.wc.Done() {
+	if !s.serve && s.wc.PeerDrained() {
 		s.tc.ExpectEnd()
 	}
 	s.tc.FlushUnlock()
