@@ -3,6 +3,7 @@
 .PHONY: gen
 gen: bootstrap own-generators ## generate code and vectors from proto/ and the spec
 	@$(BUF) generate
+	$(BUF) generate examples/shop/proto --template examples/shop/proto/buf.gen.yaml
 	if ls tools/vectorgen/*.go >/dev/null 2>&1; then
 		go build -C tools/vectorgen -o $(BIN)/vectorgen .
 		$(BIN)/vectorgen
@@ -14,7 +15,7 @@ own-generators:
 		go build -C tools/protoc-gen-octo -o $(BIN)/protoc-gen-octo .
 	fi
 
-GENERATED := gen conformance/vectors
+GENERATED := gen examples/shop/gen conformance/vectors
 
 .PHONY: drift
 drift: gen ## fail if generated files or go.mod files are not what the sources give
@@ -27,10 +28,11 @@ drift: gen ## fail if generated files or go.mod files are not what the sources g
 	fi
 	bad=0
 	# Generators do not remove what a deleted or renamed .proto has left behind.
-	while read -r f; do
+	while read -r protos f; do
 		source=$$(sed -n 's|^// source: ||p' "$$f" | head -1)
-		[ -z "$$source" ] || [ -f "proto/$$source" ] || { echo "drift: $$f is stale: proto/$$source is gone"; bad=1; }
-	done < <(git ls-files -- 'gen/*.go')
+		[ -z "$$source" ] || [ -f "$$protos/$$source" ] || { echo "drift: $$f is stale: $$protos/$$source is gone"; bad=1; }
+	done < <(git ls-files -- 'gen/*.go' | sed 's|^|proto |'
+		git ls-files -- 'examples/shop/gen/*.go' | sed 's|^|examples/shop/proto |')
 	for m in $(MODULES); do
 		go -C $$m mod tidy -diff || { echo "drift: $$m/go.mod is not tidy; run 'make tidy'"; bad=1; }
 	done
