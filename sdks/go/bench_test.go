@@ -56,3 +56,24 @@ func cpu() time.Duration {
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
+
+// Of a unary call's allocations four are the messages that client and handler get, one is the handler's
+// context. AllocsPerRun counts those of both sides.
+func TestAllocationsOfAUnaryCall(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector allocates")
+	}
+	c := client(t, echo{say: func(_ context.Context, m *message) (*message, error) { return m, nil }})
+	req := &message{Data: make([]byte, 1024)}
+	call := func() {
+		if _, err := c.Say(context.Background(), req); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 100 {
+		call()
+	}
+	if n := testing.AllocsPerRun(1000, call); n > 6 {
+		t.Fatalf("%v allocations a call", n)
+	}
+}

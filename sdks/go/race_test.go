@@ -1,0 +1,5 @@
+//go:build race
+
+package octomesh_test
+
+const raceDetector = true
