@@ -37,8 +37,9 @@ func (p *Proxy) sweep(ctx context.Context) {
 		case <-fast.C:
 		}
 		limited := 0
+		b.Now = p.clock.Now()
 		for _, s := range p.list(callerKind, remoteKind) {
-			limited += s.Sweep(p.clock.Now(), &b)
+			limited += s.Sweep(&b)
 		}
 		b.Flush()
 		if idle++; limited > 0 {

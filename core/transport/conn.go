@@ -190,13 +190,13 @@ func (c *Conn) tryWrite(b []byte) (int, error) {
 
 func (c *Conn) try(fd uintptr) bool {
 	for c.attempted < len(c.attempt) {
-		n, err := syscall.Write(int(fd), c.attempt[c.attempted:])
+		n, errno := rawWrite(fd, c.attempt[c.attempted:])
 		switch {
-		case err == syscall.EINTR:
-		case err == syscall.EAGAIN:
+		case errno == syscall.EINTR:
+		case errno == syscall.EAGAIN:
 			return true
-		case err != nil:
-			c.attemptErr = err
+		case errno != 0:
+			c.attemptErr = errno
 			return true
 		default:
 			c.attempted += n

@@ -59,14 +59,14 @@ func (r *reader) readRaw() error {
 		r.conn.waiting.Store(false)
 		for {
 			space := r.space()
-			n, err := syscall.Read(int(fd), space)
+			n, errno := rawRead(fd, space)
 			switch {
-			case err == syscall.EINTR:
+			case errno == syscall.EINTR:
 				continue
-			case err == syscall.EAGAIN:
+			case errno == syscall.EAGAIN:
 				return r.rest()
-			case err != nil:
-				r.err = err
+			case errno != 0:
+				r.err = errno
 				return true
 			case n == 0:
 				r.err = io.EOF

@@ -87,34 +87,33 @@ func (c *Call) Down() *Session { return c.down }
 // Arrived is when the call arrived, on the proxy's clock.
 func (c *Call) Arrived() int64 { return c.arrived }
 
-// onRequest makes a call of a REQUEST. The session is locked on entry.
-func (s *Session) onRequest() {
-	ev := &s.ev
+// newCall makes a call of the REQUEST in s.ev. The session is locked.
+func (s *Session) newCall() *Call {
 	c := calls.Get().(*Call)
-	c.down, c.ds, c.arrived = s, ev.Stream, s.now
-	c.refs.Store(2) // the downstream stream's, and this function's
-	ev.Stream.Call = c
+	c.down, c.ds, c.arrived = s, s.ev.Stream, s.batch.Now
+	c.refs.Store(2) // the downstream stream's and the item's
+	c.ds.Call = c
 	// From here on the call counts as started: it is forwarded before anybody could leave, and a parked
 	// one is refused by itself.
-	s.wc.Started(ev.Stream)
-	s.tc.Unlock()
-	s.calls.Add(1)
-	c.mu.Lock()
-	if st, ok := s.checkHead(&ev.Frame); !ok {
+	s.wc.Started(c.ds)
+	return c
+}
+
+// onRequest decides about a new call. The call is locked.
+func (s *Session) onRequest(c *Call, f *wire.Frame) {
+	if st, ok := s.checkHead(f); !ok {
 		c.end(&st, &s.batch)
-	} else {
-		if us := s.head.TimeoutUS; us > 0 {
-			c.deadline.Store(s.now + wire.TimeoutNanos(us))
-			s.opts.Clock.wakeSweep()
-		}
-		c.unary = s.head.Kind == wire.KindUnary
-		n := copy(c.name[:], s.head.Service)
-		n += copy(c.name[n:], "/")
-		c.nameLen = n + copy(c.name[n:], s.head.Method)
-		c.serve(&ev.Frame, &s.head, &s.batch)
+		return
 	}
-	c.mu.Unlock()
-	c.drop()
+	if us := s.head.TimeoutUS; us > 0 {
+		c.deadline.Store(c.arrived + wire.TimeoutNanos(us))
+		s.opts.Clock.wakeSweep()
+	}
+	c.unary = s.head.Kind == wire.KindUnary
+	n := copy(c.name[:], s.head.Service)
+	n += copy(c.name[n:], "/")
+	c.nameLen = n + copy(c.name[n:], s.head.Method)
+	c.serve(f, &s.head, &s.batch)
 }
 
 // checkHead parses a request's head and refuses what may not pass.
@@ -170,7 +169,7 @@ func (c *Call) Refuse(st wire.Status) { c.end(&st, c.batch) }
 func (c *Call) Forward(up *Session, head *wire.RequestHead) bool {
 	at := c.arrived
 	if c.frame == nil { // it was parked: time has passed
-		at = c.down.opts.Clock.Now()
+		at = max(c.batch.Now, at)
 	}
 	if d := c.deadline.Load(); d != 0 && d <= at {
 		st := wire.Refuse(wire.ReasonDeadline, c.down.opts.Origin, "no time was left to forward the call")
@@ -206,11 +205,7 @@ func (c *Call) Forward(up *Session, head *wire.RequestHead) bool {
 
 // opened counts a call that was opened on s.
 func (s *Session) opened(c *Call) {
-	s.calls.Add(1)
 	s.open.Add(1)
-	if c.unary {
-		s.unary.Add(1)
-	}
 	if c.Endpoint != nil {
 		c.Endpoint.Open.Add(1)
 	}
@@ -271,7 +266,8 @@ func (c *Call) endDown(st *wire.Status, raw []byte, b *Batch) bool {
 	d.wc.Release()
 	d.touch(b)
 	d.tc.Unlock()
-	c.finished(st)
+	c.finished(st, b)
+	c.drop() // the stream's
 	return true
 }
 
@@ -291,34 +287,32 @@ func (c *Call) endUp(st *wire.Status, b *Batch) {
 	u.touch(b)
 	u.tc.Unlock()
 	c.closedUp(b)
+	c.drop() // the stream's
 }
 
-// finished books the end of the downstream side. The call is locked.
-func (c *Call) finished(st *wire.Status) {
+// finished books the end of the downstream side; whoever closed the stream has its reference to drop. The
+// call is locked.
+func (c *Call) finished(st *wire.Status, b *Batch) {
 	c.gone = true
 	c.doQueue.clear()
 	if c.lot != nil && c.lot.Remove(c) {
 		c.drop() // nobody will resume it
 	}
 	if c.Observer != nil {
-		c.Observer.CallEnded(c, *st, time.Duration(c.down.opts.Clock.Now()-c.arrived))
+		c.Observer.CallEnded(c, *st, time.Duration(max(b.Now-c.arrived, 0)))
 	}
-	c.drop()
 }
 
-// closedUp books the end of the upstream stream. The call is locked.
+// closedUp books the end of the upstream stream; whoever closed it has its reference to drop. The call is
+// locked.
 func (c *Call) closedUp(b *Batch) {
 	c.upOpen = false
 	c.upQueue.clear()
 	c.up.open.Add(-1)
-	if c.unary {
-		c.up.unary.Add(-1)
-	}
 	if c.Endpoint != nil {
 		c.Endpoint.Open.Add(-1)
 	}
 	if c.up.waiters.Load() > 0 {
 		b.resume(c.up)
 	}
-	c.drop()
 }

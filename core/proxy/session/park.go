@@ -59,7 +59,7 @@ func (c *Call) waitFor(up *Session) {
 
 // Resume decides anew about a parked call.
 func (c *Call) Resume() {
-	var b Batch
+	b := Batch{Now: c.down.opts.Clock.Now()}
 	c.resume(&b)
 	b.Flush()
 }
@@ -80,7 +80,8 @@ func (c *Call) resume(b *Batch) {
 
 // Sweep ends the calls that came in here and have run out of time, or were parked for too long. It
 // returns how many calls that have a limit go on.
-func (s *Session) Sweep(now int64, b *Batch) (limited int) {
+func (s *Session) Sweep(b *Batch) (limited int) {
+	now := b.Now
 	var expired []*Call
 	s.tc.Lock()
 	s.wc.Each(func(call any) {
@@ -99,17 +100,17 @@ func (s *Session) Sweep(now int64, b *Batch) (limited int) {
 	})
 	s.tc.Unlock()
 	for _, c := range expired {
-		c.expire(now, b)
+		c.expire(b)
 	}
 	return limited
 }
 
-func (c *Call) expire(now int64, b *Batch) {
+func (c *Call) expire(b *Batch) {
 	c.mu.Lock()
 	if !c.gone {
 		origin := c.down.opts.Origin
 		st := wire.Refuse(wire.ReasonDeadline, origin, "the time ran out in the proxy")
-		if d := c.deadline.Load(); d == 0 || d > now {
+		if d := c.deadline.Load(); d == 0 || d > b.Now {
 			st = wire.Refuse(parkReason, origin, "the call was parked for too long")
 		} else if c.parked {
 			st.Disposition = wire.DispositionNotProcessed
@@ -124,7 +125,7 @@ func (c *Call) expire(now int64, b *Batch) {
 // stays silent.
 func (s *Session) Tick() {
 	seen := s.tc.Received()
-	verdict := s.live.Tick(seen != s.lastSeen, s.tc.Drained(), s.unary.Load() > 0)
+	verdict := s.live.Tick(seen != s.lastSeen, s.tc.Drained(), s.waitsForUnary())
 	if seen == s.lastSeen {
 		s.tc.Probe()
 	}
@@ -148,6 +149,22 @@ func (s *Session) Tick() {
 	s.tc.FlushUnlock()
 }
 
+// waitsForUnary tells whether a unary call that this side opened is open: then the peer's silence is
+// noticed sooner.
+func (s *Session) waitsForUnary() (waits bool) {
+	if s.open.Load() == 0 {
+		return false
+	}
+	s.tc.Lock()
+	s.wc.Each(func(call any) {
+		if c, ok := call.(*Call); ok && c.unary {
+			waits = true
+		}
+	})
+	s.tc.Unlock()
+	return waits
+}
+
 // DrainDeadline ends what is still open here because the proxy's drain deadline has passed: parked calls
 // are refused, so that they may go again; of the others the end is not known.
 func (s *Session) DrainDeadline(message string) {
@@ -160,7 +177,7 @@ func (s *Session) DrainDeadline(message string) {
 		}
 	})
 	s.tc.Unlock()
-	var b Batch
+	b := Batch{Now: s.opts.Clock.Now()}
 	refused := wire.Refuse(wire.ReasonProxyDraining, s.opts.Origin, message)
 	for _, c := range parked {
 		c.mu.Lock()

@@ -2,53 +2,40 @@ package session
 
 import "github.com/octomesh/octomesh/core/wire"
 
-// onStream hands an event of a call's stream to the call. The session is locked on entry.
-func (s *Session) onStream() {
-	c, ok := s.ev.Call.(*Call)
-	if !ok {
-		s.tc.Unlock()
+// fromDown handles what the caller's side said. The call is locked.
+func (c *Call) fromDown(kind wire.EventKind, f *wire.Frame, b *Batch) {
+	if kind == wire.EventCredit {
+		c.pumpDown(b)
 		return
 	}
-	c.hold() // still a live call: its stream was open when this frame was fed
-	s.tc.Unlock()
-	c.mu.Lock()
-	if s == c.down {
-		c.fromDown(&s.ev, &s.batch)
-	} else {
-		c.fromUp(&s.ev, &s.batch)
-	}
-	c.mu.Unlock()
-	c.drop()
-}
-
-// fromDown handles what the caller's side said. The call is locked.
-func (c *Call) fromDown(ev *wire.Event, b *Batch) {
-	switch ev.Kind {
-	case wire.EventMessage:
-		c.sendUp(&ev.Frame, b)
-	case wire.EventCredit:
-		c.pumpDown(b)
-	case wire.EventReset, wire.EventFailed:
-		c.down.tc.Lock()
-		c.down.wc.Release()
-		c.down.tc.Unlock()
-		c.endUp(&ev.Status, b)
-		c.finished(&ev.Status)
-	}
+	c.sendUp(f, b)
 }
 
 // fromUp handles what the server's side said. The call is locked.
-func (c *Call) fromUp(ev *wire.Event, b *Batch) {
-	switch ev.Kind {
-	case wire.EventResponse, wire.EventMessage:
-		c.sendDown(&ev.Frame, b)
-	case wire.EventCredit:
+func (c *Call) fromUp(kind wire.EventKind, f *wire.Frame, b *Batch) {
+	if kind == wire.EventCredit {
 		c.pumpUp(b)
-	case wire.EventReset:
-		c.closedUp(b)
+		return
+	}
+	c.sendDown(f, b)
+}
+
+// streamEnded handles the end of the call's stream on s by a RESET, the peer's or, because of a broken
+// rule, this side's. The call is locked.
+func (c *Call) streamEnded(s *Session, ev *wire.Event) {
+	b := &s.batch
+	if s == c.down {
+		s.tc.Lock()
+		s.wc.Release()
+		s.tc.Unlock()
+		c.endUp(&ev.Status, b)
+		c.finished(&ev.Status, b)
+		return
+	}
+	c.closedUp(b)
+	if ev.Kind == wire.EventReset {
 		c.endDown(&ev.Status, ev.Frame.Head, b)
-	case wire.EventFailed:
-		c.closedUp(b)
+	} else {
 		c.endDown(&ev.Status, nil, b)
 	}
 }
@@ -106,7 +93,8 @@ func (c *Call) sendDown(f *wire.Frame, b *Batch) {
 	switch {
 	case sent && end:
 		st := wire.ScanStatus(f.Head)
-		c.finished(&st)
+		c.finished(&st, b)
+		c.drop() // the stream's
 	case sent:
 		c.credit(c.up, c.us, f.Cost(), b)
 	}
@@ -148,7 +136,8 @@ func (c *Call) pumpDown(b *Batch) {
 	d.tc.Unlock()
 	switch {
 	case end:
-		c.finished(&st)
+		c.finished(&st, b)
+		c.drop() // the stream's
 	case c.upOpen:
 		c.credit(c.up, c.us, cost, b)
 	}
@@ -172,16 +161,15 @@ func (c *Call) credit(s *Session, st *wire.Stream, cost int64, b *Batch) {
 
 // linkLost ends the call because session s, on one of its sides, has ended with st.
 func (c *Call) linkLost(s *Session, st *wire.Status, b *Batch) {
-	c.hold()
 	c.mu.Lock()
 	if s == c.down {
 		cancelled := wire.Refuse(wire.ReasonCancelled, s.opts.Origin, "the caller's connection was lost")
 		c.endUp(&cancelled, b)
-		c.finished(&cancelled)
+		c.finished(&cancelled, b)
 	} else {
 		c.closedUp(b)
 		c.endDown(st, nil, b)
 	}
 	c.mu.Unlock()
-	c.drop()
+	c.drop() // the stream's
 }

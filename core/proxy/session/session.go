@@ -78,11 +78,10 @@ type Session struct {
 
 	open    atomic.Int32 // calls that this side opened here and that are open
 	waiters atomic.Int32 // len(waiting), for a look without the lock
-	unary   atomic.Int32 // those of them that are unary: the peer's silence is noticed sooner
-	calls   atomic.Uint64
 
 	// Owned by the reader.
 	ev    wire.Event
+	items [run]item
 	head  wire.RequestHead
 	now   int64
 	batch Batch // sessions to flush when all that was read has been handled
@@ -156,22 +155,30 @@ func (s *Session) checkHandshake() {
 // lingerTime is how long a peer may take to read our last words.
 const lingerTime = time.Second
 
+// run is how many frames of calls are fed under one hold of the lock.
+const run = 32
+
+// item is what a frame of a call asks for. Items of ended calls' streams hold the stream's reference.
+type item struct {
+	kind  wire.EventKind
+	call  *Call
+	frame wire.Frame
+}
+
 // feed handles all that has arrived, then flushes whatever it touched.
 func (s *Session) feed(b []byte) (used int, err error) {
-	s.now = s.opts.Clock.Now()
-	for used < len(b) {
+	s.batch.Now = s.opts.Clock.Now()
+	for more := true; more && err == nil; {
+		var n int
 		s.tc.Lock()
-		n, ferr := s.wc.Feed(b[used:], &s.ev)
-		if ferr != nil || n == 0 {
-			s.tc.Unlock()
-			err = ferr
-			break
+		used, n, more, err = s.feedRun(b, used)
+		s.tc.Unlock()
+		for i := range n {
+			s.handle(&s.items[i])
+			s.items[i] = item{}
 		}
-		used += n
-		s.handle() // unlocks
-		if s.wcClosed() {
-			err = s.closedByPeer()
-			break
+		if err == nil {
+			err = s.handleRare()
 		}
 	}
 	s.batch.Flush()
@@ -179,10 +186,75 @@ func (s *Session) feed(b []byte) (used int, err error) {
 	return used, err
 }
 
-// wcClosed reads what only this goroutine's Feed changes on its way to closed, save for drains, after
-// which the reader goes on to discard.
-func (s *Session) wcClosed() bool {
-	return s.ev.Kind == wire.EventGoAway && !s.ev.GoAway.Code.Graceful()
+// feedRun feeds frames until the bytes or the items are used up, or something rare comes: that is left
+// in s.ev, and is handled behind the items. The session is locked.
+func (s *Session) feedRun(b []byte, from int) (used, n int, more bool, err error) {
+	s.ev.Kind = wire.EventNone
+	for used = from; used < len(b) && n < run; {
+		size, err := s.wc.Feed(b[used:], &s.ev)
+		if size == 0 || err != nil {
+			return used, n, false, err
+		}
+		used += size
+		var c *Call
+		switch s.ev.Kind {
+		case wire.EventNone:
+			continue
+		case wire.EventRequest:
+			c = s.newCall()
+		case wire.EventResponse, wire.EventMessage, wire.EventCredit:
+			c, _ = s.ev.Call.(*Call)
+			if c == nil {
+				continue
+			}
+			if s.ev.Stream.Call != nil { // else the frame closed the stream
+				c.hold()
+			}
+		default:
+			return used, n, true, nil
+		}
+		s.items[n] = item{s.ev.Kind, c, s.ev.Frame}
+		s.ev.Kind = wire.EventNone
+		n++
+	}
+	return used, n, used < len(b), nil
+}
+
+// handle acts on a frame of a call.
+func (s *Session) handle(i *item) {
+	c := i.call
+	c.mu.Lock()
+	switch {
+	case i.kind == wire.EventRequest:
+		s.onRequest(c, &i.frame)
+	case s == c.down:
+		c.fromDown(i.kind, &i.frame, &s.batch)
+	default:
+		c.fromUp(i.kind, &i.frame, &s.batch)
+	}
+	c.mu.Unlock()
+	c.drop()
+}
+
+// handleRare acts on what is left in s.ev: a call's sudden end, or a frame of stream 0.
+func (s *Session) handleRare() error {
+	ev := &s.ev
+	switch ev.Kind {
+	case wire.EventNone:
+	case wire.EventReset, wire.EventFailed:
+		if c, ok := ev.Call.(*Call); ok {
+			c.mu.Lock()
+			c.streamEnded(s, ev)
+			c.mu.Unlock()
+			c.drop() // the stream's
+		}
+	default:
+		s.onConnection()
+		if ev.Kind == wire.EventGoAway && !ev.GoAway.Code.Graceful() {
+			return &PeerError{ev.GoAway}
+		}
+	}
+	return nil
 }
 
 // PeerError is why a peer ended the connection, in its own words.
@@ -193,38 +265,17 @@ func (e *PeerError) Error() string {
 	return "octo: the peer ended the connection: " + e.GoAway.Code.String() + ": " + e.GoAway.Message
 }
 
-func (s *Session) closedByPeer() error { return &PeerError{s.ev.GoAway} }
-
-// handle acts on the event that Feed gave. The session is locked on entry and not on return.
-func (s *Session) handle() {
-	ev := &s.ev
-	switch ev.Kind {
-	case wire.EventNone:
-		s.tc.Unlock()
-	case wire.EventRequest:
-		s.onRequest()
-	case wire.EventResponse, wire.EventMessage, wire.EventReset, wire.EventFailed, wire.EventCredit:
-		s.onStream()
-	default:
-		s.onConnection()
-	}
-}
-
 // onConnection handles the frames of stream 0.
 func (s *Session) onConnection() {
 	ev := &s.ev
-	if ev.Kind == wire.EventHello {
-		s.tc.Unlock()
-		s.onHello(&ev.Hello)
-		return
-	}
-	if ev.Kind == wire.EventWelcome {
-		s.peer.Kind, s.peer.Instance, s.peer.Incarnation = ev.Welcome.Kind, ev.Welcome.Instance, ev.Welcome.Incarnation
-		s.ready = true
-	}
-	s.tc.Unlock()
 	switch ev.Kind {
+	case wire.EventHello:
+		s.onHello(&ev.Hello)
 	case wire.EventWelcome:
+		s.peer.Kind, s.peer.Instance, s.peer.Incarnation = ev.Welcome.Kind, ev.Welcome.Instance, ev.Welcome.Incarnation
+		s.tc.Lock()
+		s.ready = true
+		s.tc.Unlock()
 		s.opts.Handler.Open(s)
 	case wire.EventGoAway:
 		s.opts.Handler.GoAway(s, &ev.GoAway)
@@ -278,6 +329,8 @@ func (s *Session) hopFields() []byte {
 // Batch is what somebody who handles events has still to do once no call is locked: resume calls that
 // waited for a stream, and flush, once each, the sessions that were appended to.
 type Batch struct {
+	// Now is the time of the batch, on the proxy's clock: one look at it serves all calls of a batch.
+	Now      int64
 	sessions []*Session
 	calls    []*Call
 }
@@ -324,6 +377,7 @@ func (s *Session) flush() {
 
 // finish ends a session whose connection has ended.
 func (s *Session) finish(err error) {
+	s.batch.Now = s.opts.Clock.Now()
 	var calls []*Call
 	var statuses []wire.Status
 	s.tc.Lock()
