@@ -40,7 +40,6 @@ type link struct {
 	shaken  chan struct{} // closed when the handshake has ended, well or not
 	refused error         // why not; read it after shaken
 	stop    chan struct{} // ends the heartbeat
-	cause   *Error        // what open calls end with when this side closes; nil: the connection was lost
 }
 
 var (
@@ -229,10 +228,6 @@ func (l *link) lost(err error) {
 // abort ends every open call with what is known of it.
 func (l *link) abort() {
 	l.wc.Abort(func(call any, st wire.Status) {
-		if l.cause != nil {
-			l.finish(call.(*clientCall), l.cause.clone())
-			return
-		}
 		l.finish(call.(*clientCall), fromWire(&st))
 	})
 	for _, s := range l.slots {
@@ -311,17 +306,27 @@ func (l *link) retire() {
 	l.release()
 }
 
-// shut ends the link and the calls on it.
+// shut ends the link and the calls on it: the peer learns of each, and last that no more come.
 func (l *link) shut(cause *Error) {
 	l.usable.Store(false)
+	var open, woken []*clientCall
 	l.tc.Lock()
-	l.cause = cause
 	l.retired = true
+	l.wc.Each(func(call any) { open = append(open, call.(*clientCall)) })
+	for _, c := range open {
+		c.reset(l, cause.clone())
+		if c.streaming {
+			c.ended()
+			continue
+		}
+		l.unary--
+		l.runnable.Add(1)
+		woken = append(woken, c)
+	}
 	l.wc.Drained()
-	open := !l.wc.Done()
 	l.release()
-	if open {
-		l.tc.Close()
+	for _, c := range woken {
+		c.wake <- struct{}{}
 	}
 }
 
