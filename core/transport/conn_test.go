@@ -248,6 +248,28 @@ func TestExpectedEndNeedsNoProbe(t *testing.T) {
 	}
 }
 
+// Only the race detector can fail this one.
+func TestWhatHappenedBeforeAFlushHappenedBeforeItsRead(t *testing.T) {
+	a, b := pair(t)
+	defer a.Close()
+	said := ""
+	q := &queue{}
+	go func() {
+		c := New(a, q)
+		c.Lock()
+		said = "x"
+		q.b = append(q.b, said...)
+		c.FlushUnlock()
+	}()
+	in := New(b, &queue{})
+	_ = in.Read(func(b []byte) (int, error) {
+		if said != string(b) {
+			t.Errorf("said %q, read %q", said, b)
+		}
+		return len(b), io.EOF
+	})
+}
+
 func TestSocketPathLimit(t *testing.T) {
 	if err := CheckSocketPath(strings.Repeat("p", MaxSocketPath)); err != nil {
 		t.Fatal(err)
