@@ -33,7 +33,7 @@ type Config struct {
 	Instance    string
 	// Outbound is where the local applications come in: a Unix socket.
 	Outbound net.Listener
-	// Inbound is where other proxies come in: TCP.
+	// Inbound is where other proxies come in: TCP. nil: no calls from other proxies.
 	Inbound net.Listener
 	// Source brings the configuration.
 	Source store.Source
@@ -66,7 +66,7 @@ type Proxy struct {
 	mu       sync.Mutex
 	sessions map[*session.Session]kind
 
-	listeners [2]*listener.Listener
+	listeners []*listener.Listener
 	draining  atomic.Bool
 	started   time.Time
 }
@@ -83,8 +83,8 @@ const (
 
 // Start runs a proxy until ctx ends or Drain or Close is called.
 func Start(ctx context.Context, cfg Config) (*Proxy, error) {
-	if cfg.Outbound == nil || cfg.Inbound == nil || cfg.Source == nil {
-		return nil, errors.New("octo: a proxy needs an outbound and an inbound listener and a source")
+	if cfg.Outbound == nil || cfg.Source == nil {
+		return nil, errors.New("octo: a proxy needs an outbound listener and a source")
 	}
 	if cfg.DrainDeadline == 0 {
 		cfg.DrainDeadline = 30 * time.Second
@@ -128,8 +128,10 @@ func (p *Proxy) listen() {
 	local.Handler, local.FromSDK = &localHandler{p}, true
 	remote := p.options(route.Inbound, wire.OriginServerProxy)
 	remote.Handler = &remoteHandler{p}
-	p.listeners[0] = listener.New(p.cfg.Outbound, listener.Config{Group: p.group, Session: local, Admit: p.cfg.Admit, Log: p.log})
-	p.listeners[1] = listener.New(p.cfg.Inbound, listener.Config{Group: p.group, Session: remote, Log: p.log})
+	p.listeners = append(p.listeners, listener.New(p.cfg.Outbound, listener.Config{Group: p.group, Session: local, Admit: p.cfg.Admit, Log: p.log}))
+	if p.cfg.Inbound != nil {
+		p.listeners = append(p.listeners, listener.New(p.cfg.Inbound, listener.Config{Group: p.group, Session: remote, Log: p.log}))
+	}
 }
 
 // runSource applies what the source brings. A source that ends leaves the proxy with what it has.

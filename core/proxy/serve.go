@@ -44,16 +44,8 @@ func (p *Proxy) match(c *session.Call, head *wire.RequestHead, d route.Direction
 	} else if c.Decision, known = g.Table.Inbound(head, head.Caller); !known && p.attached.has(head.Target) {
 		c.Decision, known = p.inboundTarget(head.Target).Match(head, head.Caller), true
 	}
-	switch {
-	case known:
-	case d == route.Inbound:
-		c.Refuse(wire.Refuse(wire.ReasonProxyUnready, wire.OriginServerProxy, "no instance of the target is attached here"))
-		return false
-	case g.Number == 0:
-		c.Refuse(wire.Refuse(wire.ReasonProxyUnready, wire.OriginClientProxy, "the proxy has no configuration yet"))
-		return false
-	default:
-		c.Refuse(wire.Refuse(wire.ReasonUnknownTarget, wire.OriginClientProxy, "no such target: "+string(head.Target)))
+	if !known {
+		p.refuseUnmatched(c, head, d, g.Number > 0)
 		return false
 	}
 	c.Observer = p
@@ -62,6 +54,19 @@ func (p *Proxy) match(c *session.Call, head *wire.RequestHead, d route.Direction
 		c.Limit(int64(budget))
 	}
 	return true
+}
+
+// refuseUnmatched refuses a call to a target that nobody here knows.
+func (p *Proxy) refuseUnmatched(c *session.Call, head *wire.RequestHead, d route.Direction, complete bool) {
+	reason, why := wire.ReasonUnknownTarget, "no such target: "+string(head.Target)
+	switch {
+	case d == route.Inbound:
+		reason, why = wire.ReasonProxyUnready, "no instance of the target is attached here"
+	case !complete:
+		reason, why = wire.ReasonProxyUnready, "the proxy has no configuration yet"
+	}
+	p.store.Unmatched.Refuse(uint32(reason))
+	c.Refuse(wire.Refuse(reason, d.Origin(), why))
 }
 
 // maxPicks bounds the endpoints that are tried before a byte has been written to any.

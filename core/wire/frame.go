@@ -63,9 +63,6 @@ func (t Type) onConnection() bool { return t >= TypeHello && t <= TypeDrained }
 // onStream tells whether the type is a known one of a call's stream.
 func (t Type) onStream() bool { return t >= TypeRequest && t <= TypeReset }
 
-// carriesMessage tells whether MSG, MORE, END and COMPRESSED mean something on the type.
-func (t Type) carriesMessage() bool { return t >= TypeRequest && t <= TypeMessage }
-
 // Flags qualify a frame.
 type Flags uint8
 

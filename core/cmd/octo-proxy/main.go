@@ -94,14 +94,14 @@ func start(b *resourcev1.Bootstrap, reload <-chan os.Signal, log *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
-	address := b.GetInboundAddress()
-	if address == "" {
-		address = "127.0.0.1:0" // nobody is told of it
-	}
-	inbound, err := net.Listen("tcp", address)
-	if err != nil {
-		_ = outbound.Close()
-		return nil, err
+	var inbound net.Listener // none: no calls from other proxies
+	reached := ""
+	if address := b.GetInboundAddress(); address != "" {
+		if inbound, err = net.Listen("tcp", address); err != nil {
+			_ = outbound.Close()
+			return nil, err
+		}
+		reached = inbound.Addr().String()
 	}
 	source := &store.File{Path: b.GetResourcesFile(), Reload: reload, Log: log}
 	l := b.GetLimits()
@@ -115,7 +115,7 @@ func start(b *resourcev1.Bootstrap, reload <-chan os.Signal, log *slog.Logger) (
 		return nil, err
 	}
 	log.Info("octo-proxy runs", "version", proxy.Version, "environment", b.GetEnvironment(), "instance", b.GetInstance(),
-		"outbound", b.GetOutboundSocket(), "inbound", inbound.Addr().String())
+		"outbound", b.GetOutboundSocket(), "inbound", reached)
 	return p, nil
 }
 
@@ -132,7 +132,7 @@ func serveAdmin(ops *lifecycle.Group, b *resourcev1.Bootstrap, p *proxy.Proxy, l
 	if b.GetAdminSocket() == "" {
 		return nil
 	}
-	l, err := admin.Listen(b.GetAdminSocket())
+	l, err := transport.ListenUnix(b.GetAdminSocket(), 0o600)
 	if err != nil {
 		return err
 	}

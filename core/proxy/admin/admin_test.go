@@ -20,6 +20,7 @@ import (
 	"github.com/octomesh/octomesh/core/proxy/store"
 	"github.com/octomesh/octomesh/core/resource"
 	"github.com/octomesh/octomesh/core/telemetry"
+	"github.com/octomesh/octomesh/core/transport"
 	"github.com/octomesh/octomesh/core/wire"
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
@@ -65,7 +66,7 @@ func start(t *testing.T) *node {
 			yield(served)
 		}
 	}))
-	l, err := admin.Listen(n.path)
+	l, err := transport.ListenUnix(n.path, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -300,7 +301,7 @@ func TestSocketIsTheOwnersAlone(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Dir(n.path) + "/*"); len(left) != 1 {
 		t.Errorf("the directory holds %v", left)
 	}
-	if _, err := admin.Listen(n.path); err == nil || !strings.Contains(err.Error(), "a living process listens") {
+	if _, err := transport.ListenUnix(n.path, 0o600); err == nil || !strings.Contains(err.Error(), "a living process listens") {
 		t.Errorf("a second process took the socket: %v", err)
 	}
 }
@@ -308,7 +309,7 @@ func TestSocketIsTheOwnersAlone(t *testing.T) {
 func TestADeadSocketIsReplaced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "admin.sock")
 	for range 2 {
-		l, err := admin.Listen(path)
+		l, err := transport.ListenUnix(path, 0o600)
 		if err != nil {
 			t.Fatal(err)
 		}

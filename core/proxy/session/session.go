@@ -83,7 +83,6 @@ type Session struct {
 	ev    wire.Event
 	items [run]item
 	head  wire.RequestHead
-	now   int64
 	batch Batch // sessions to flush when all that was read has been handled
 
 	// Owned by the tick.

@@ -94,6 +94,9 @@ func (s *Store) Run(ctx context.Context, src Source) error {
 	if l, ok := src.(Locator); ok {
 		locate = l.Locate
 	}
+	if f, ok := src.(*File); ok && f.Refused == nil {
+		f.Refused = s.Refused
+	}
 	err := src.Run(ctx, func(snapshot *resourcev1.Snapshot) error { return s.apply(src.Name(), snapshot, locate) })
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil

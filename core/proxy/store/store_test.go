@@ -292,4 +292,3 @@ func BenchmarkApply(b *testing.B) {
 		})
 	}
 }
-
