@@ -2,14 +2,62 @@ package wire
 
 import (
 	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"path/filepath"
 	"testing"
 )
+
+// vectorBytes are the byte strings of the golden vectors, whatever they stand for there: seeds.
+func vectorBytes(f *testing.F, pattern string) (all [][]byte) {
+	f.Helper()
+	files, err := filepath.Glob(filepath.Join("..", "..", "conformance", "vectors", pattern))
+	if err != nil || len(files) == 0 {
+		f.Fatalf("no vectors match %s: %v", pattern, err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		var v any
+		if err := json.Unmarshal(text, &v); err != nil {
+			f.Fatal(err)
+		}
+		all = append(all, hexStrings(v)...)
+	}
+	return all
+}
+
+func hexStrings(v any) (all [][]byte) {
+	switch v := v.(type) {
+	case string:
+		if b, err := hex.DecodeString(v); err == nil && len(b) >= 4 && len(b) < 4096 {
+			all = append(all, b)
+		}
+	case []any:
+		for _, e := range v {
+			all = append(all, hexStrings(e)...)
+		}
+	case map[string]any:
+		for _, e := range v {
+			all = append(all, hexStrings(e)...)
+		}
+	}
+	return all
+}
 
 // FuzzFeed gives arbitrary bytes, in arbitrary pieces, to a connection of each side and role. Whatever
 // comes, it must not panic, must keep its books, and must not hold more than what it accepted.
 func FuzzFeed(f *testing.F) {
 	f.Add(uint8(1), uint8(7), Header{Type: TypeRequest, Flags: FlagMessage | FlagEnd, Stream: 1, BodyLen: 1}.Append(nil))
 	f.Add(uint8(3), uint8(1), Header{Type: TypeResponse, Flags: FlagEnd, Stream: 2}.Append(nil))
+	for _, pattern := range []string{"frame.json", "malformed.json", "machine/*.json"} {
+		for i, b := range vectorBytes(f, pattern) {
+			f.Add(uint8(i), uint8(i*7), b)
+		}
+	}
 	f.Add(uint8(0), uint8(200), append(Header{Type: TypeHello, HeadLen: 2}.Append(nil), 8, 1))
 	f.Fuzz(func(t *testing.T, kind, piece uint8, b []byte) {
 		c := NewConn(Config{Side: Side(kind & 1), Local: Limits{MaxStreams: 4}, Origin: OriginServerSDK})

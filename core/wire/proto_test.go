@@ -166,6 +166,11 @@ func FuzzHeads(f *testing.F) {
 	theirs, _ := fullRequest()
 	b, _ := proto.Marshal(theirs)
 	f.Add(b)
+	for _, pattern := range []string{"head.json", "patch.json", "status.json"} {
+		for _, b := range vectorBytes(f, pattern) {
+			f.Add(b)
+		}
+	}
 	f.Add([]byte{0x09, 1, 2, 3, 4, 5, 6, 7, 8})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var r RequestHead
