@@ -283,3 +283,25 @@ func TestGracefulStopLosesNothing(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+func TestStopDoesNotHangOnAHandlerThatIgnoresItsContext(t *testing.T) {
+	release, began := make(chan struct{}), make(chan struct{})
+	s := octomesh.NewServer("echo", octomesh.WithMode("off"), quiet)
+	testproto.RegisterEcho(s, echo{say: func(ctx context.Context, m *message) (*message, error) {
+		close(began)
+		<-release
+		return m, nil
+	}})
+	ch, err := octomesh.NewInProcess(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := start(testproto.NewEchoClient(ch).Say, "")
+	<-began
+	if err := s.Shutdown(within(t, 20*time.Millisecond)); err == nil {
+		t.Fatal("Shutdown says that all handlers have returned")
+	}
+	check(t, (<-done).err, octomesh.Error{Code: octomesh.Unavailable, Reason: octomesh.ReasonDrainDeadline})
+	close(release)
+	_ = ch.Close()
+}

@@ -248,10 +248,28 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.cancel()
 	s.wg.Wait()
 	s.workers.close()
-	if err == nil {
+	return errors.Join(err, s.awaitHandlers(ctx))
+}
+
+// awaitHandlers waits for handlers whose calls have ended, until ctx has, or a moment longer: they have
+// been told by their contexts.
+func (s *Server) awaitHandlers(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() {
 		s.workers.all.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
 	}
-	return err
+	select {
+	case <-done:
+		return nil
+	case <-time.After(linger):
+		return errors.New("octomesh: handlers still run although their contexts have ended")
+	}
 }
 
 // open lists the sessions. The lock must be held.
