@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	cartv1 "github.com/octomesh/octomesh/examples/shop/gen/go/shop/cart/v1"
+	cataloguev1 "github.com/octomesh/octomesh/examples/shop/gen/go/shop/catalogue/v1"
+	checkoutv1 "github.com/octomesh/octomesh/examples/shop/gen/go/shop/checkout/v1"
+	octomesh "github.com/octomesh/octomesh/sdks/go"
+)
+
+// served is one instance of a service.
+type served struct {
+	name, program, target, version string
+	weight                         int
+}
+
+// instances are what the shop runs. Those behind others call them, so that in direct mode their addresses
+// are known in time.
+var instances = []served{
+	{"catalogue-a", "catalogue", cataloguev1.CatalogueTarget, "v1", 200},
+	{"catalogue-b", "catalogue", cataloguev1.CatalogueTarget, "v2", 100},
+	{"cart", "cart", cartv1.CartTarget, "v1", 100},
+	{"checkout", "checkout", checkoutv1.CheckoutTarget, "v1", 100},
+}
+
+// customerName is the application that this program is.
+const customerName = "customer"
+
+// shop is what runs: through the mesh, or direct.
+type shop struct {
+	dir, bin string
+	suffix   string // of the logs' names
+	verbose  bool
+	spans    *ledger
+	children []*child
+	kept     []*child // goes on behind the script
+	proxies  []*proxy // none: direct
+	customer *customer
+	counters map[counted]int // as they were last
+}
+
+// startMesh starts a proxy for the customer and beside each instance, tells all where the others are, and
+// starts the instances.
+func (s *shop) startMesh(ctx context.Context, out *printer) error {
+	for _, beside := range append([]string{customerName}, names()...) {
+		p, err := s.startProxy(beside)
+		if err != nil {
+			return err
+		}
+		s.proxies = append(s.proxies, p)
+	}
+	for _, p := range s.proxies {
+		var err error
+		if p.inbound, err = p.await(ctx); err != nil {
+			return err
+		}
+	}
+	resources := s.resources("")
+	for _, p := range s.proxies {
+		// Before it has taken its empty file, a new one would count as the first.
+		if err := p.awaitReady(ctx); err != nil {
+			return err
+		}
+		if err := p.configure(ctx, resources); err != nil {
+			return fmt.Errorf("configuring %s: %w", p.name, err)
+		}
+	}
+	env := []string{"OCTO_MODE=on", "OCTO_ENVIRONMENT=" + environment}
+	var started []*child
+	for i, in := range instances {
+		p := s.proxies[i+1]
+		c, err := s.start(in.name, in.program, append(env, "OCTO_SOCKET="+p.socket), s.args(in)...)
+		if err != nil {
+			return err
+		}
+		started = append(started, c)
+	}
+	for i, c := range started {
+		if _, err := c.await(ctx); err != nil {
+			return err
+		}
+		p := s.proxies[i+1]
+		out.note("%-12s process %-7d its proxy %-7d at %s", c.name, c.cmd.Process.Pid, p.cmd.Process.Pid, p.inbound)
+	}
+	p := s.proxies[0]
+	out.note("%-12s this one        its proxy %-7d", customerName, p.cmd.Process.Pid)
+	var err error
+	s.customer, err = newCustomer(func(string) []octomesh.DialOption {
+		return []octomesh.DialOption{octomesh.WithMode("on"), octomesh.WithSocket(p.socket)}
+	})
+	if err != nil {
+		return err
+	}
+	s.counters, err = s.count(ctx)
+	return err
+}
+
+// startDirect starts the instances, each knowing the addresses of what it calls.
+func (s *shop) startDirect(ctx context.Context, out *printer) error {
+	s.suffix, s.proxies = "-direct", nil
+	env := []string{"OCTO_MODE=off", "OCTO_SOCKET=", "OCTO_ENVIRONMENT=" + environment}
+	at := make(map[string][]octomesh.Endpoint)
+	for _, in := range instances {
+		args := append(s.args(in), "--direct-listen", "127.0.0.1:0")
+		for target, all := range at {
+			var list []string
+			for _, e := range all {
+				list = append(list, fmt.Sprintf("%s@%d", e.Address, e.Weight))
+			}
+			args = append(args, "--direct", target+"="+strings.Join(list, ","))
+		}
+		c, err := s.start(in.name, in.program, env, args...)
+		if err != nil {
+			return err
+		}
+		address, err := c.await(ctx)
+		if err != nil {
+			return err
+		}
+		at[in.target] = append(at[in.target], octomesh.Endpoint{Address: address, Weight: in.weight})
+		out.note("%-12s process %-7d at %s", in.name, c.cmd.Process.Pid, address)
+	}
+	var err error
+	s.customer, err = newCustomer(func(target string) []octomesh.DialOption {
+		return []octomesh.DialOption{octomesh.WithMode("off"), octomesh.WithDirectEndpoints(at[target]...)}
+	})
+	return err
+}
+
+func names() []string {
+	var all []string
+	for _, in := range instances {
+		all = append(all, in.name)
+	}
+	return all
+}
+
+// args are an instance's. Those of the catalogue share one directory.
+func (s *shop) args(in served) []string {
+	args := []string{"--instance", in.name}
+	if in.program == "catalogue" {
+		args = append(args, "--data", filepath.Join(s.dir, "data"+s.suffix))
+	}
+	return args
+}
+
+// resources is what each proxy is told: where the instances are, and in policies how calls go.
+func (s *shop) resources(policies string) string {
+	var b strings.Builder
+	b.WriteString("# An octo.resource.v1.Snapshot; the proxy reads it again when it changes.\n")
+	fmt.Fprintf(&b, "environment: %s\nendpoints:\n", environment)
+	for i, in := range instances {
+		fmt.Fprintf(&b, "- {target: %s, instance: %s, mesh_address: %q, weight: %d, tags: {version: %s}}\n",
+			in.target, in.name, s.proxies[i+1].inbound, in.weight, in.version)
+	}
+	b.WriteString(policies)
+	return b.String()
+}
+
+// count reads the counters of all proxies.
+func (s *shop) count(ctx context.Context) (map[counted]int, error) {
+	all := make(map[counted]int)
+	for _, p := range s.proxies {
+		if err := p.count(ctx, all); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// stop ends what runs: the customer's calls, then the services, then their proxies.
+func (s *shop) stop() error {
+	var err error
+	if s.customer != nil {
+		err = s.customer.close()
+		s.customer = nil
+	}
+	all := append(s.children, s.kept...)
+	s.children, s.kept = nil, nil
+	for _, proxies := range []bool{false, true} {
+		var wg sync.WaitGroup
+		errs := make([]error, len(all))
+		for i, c := range all {
+			if strings.HasSuffix(c.name, "-proxy") == proxies {
+				wg.Go(func() { errs[i] = c.end() })
+			}
+		}
+		wg.Wait()
+		err = errors.Join(err, errors.Join(errs...))
+	}
+	return err
+}
+
+// died tells of the first kept process that ends.
+func (s *shop) died() <-chan string {
+	name := make(chan string, len(s.kept))
+	for _, c := range s.kept {
+		go func() {
+			<-c.gone
+			name <- c.name
+		}()
+	}
+	return name
+}
+
+// versions are the tags of an instance for people.
+func versionOf(instance string) string {
+	i := slices.IndexFunc(instances, func(in served) bool { return in.name == instance })
+	return instances[i].version
+}
