@@ -17,7 +17,8 @@ type clientCall struct {
 	head      *methodHead
 	opt       callOptions
 	streaming bool
-	resent    int // how often it was sent again
+	resent    int  // how often it was sent again
+	freeUsed  bool // it had the re-send that costs nothing
 
 	deadline    time.Time
 	hasDeadline bool

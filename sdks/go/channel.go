@@ -6,7 +6,6 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -253,58 +252,3 @@ func (c *clientCall) undecodable(reason wire.Reason, err error) *Error {
 	}
 	return e
 }
-
-// retryBudget bounds how often idempotent calls go again: at most 10 tokens, a tenth back per success.
-type retryBudget struct{ tenths atomic.Int64 }
-
-const fullRetryBudget = 100
-
-func (b *retryBudget) init() { b.tenths.Store(fullRetryBudget) }
-
-func (b *retryBudget) take() bool {
-	if b.tenths.Add(-10) >= 0 {
-		return true
-	}
-	b.tenths.Add(10)
-	return false
-}
-
-func (b *retryBudget) succeeded() {
-	if n := b.tenths.Load(); n < fullRetryBudget {
-		b.tenths.CompareAndSwap(n, n+1)
-	}
-}
-
-// maxAgain is how often a call is sent again at most.
-const maxAgain = 2
-
-// again tells whether the call is to be sent again after err: only what surely ran nowhere, or may run
-// twice.
-func (c *clientCall) again(err *Error) bool {
-	if c.resent >= maxAgain || c.expired() {
-		return false
-	}
-	switch {
-	case err.Disposition == DispositionNotProcessed && wire.Reason(err.Reason).Rule().Path:
-		if err.Reason == ReasonProxyUnreachable && err.Origin == OriginClientSDK {
-			return false // pick has tried what there is
-		}
-	case err.Code == Unavailable && err.Disposition == DispositionUnknown && c.idempotent():
-		free := err.Origin == OriginClientSDK && c.resent == 0
-		if !free && !c.ch.retry.take() {
-			return false
-		}
-	default:
-		return false
-	}
-	c.resent++
-	c.rewind()
-	return true
-}
-
-// expired tells whether the call's time is over.
-func (c *clientCall) expired() bool {
-	return c.ctx.Err() != nil || c.hasDeadline && !time.Now().Before(c.deadline)
-}
-
-func (c *clientCall) idempotent() bool { return c.method.Idempotent || c.opt.idempotent }

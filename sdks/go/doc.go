@@ -21,7 +21,7 @@
 //  6. A parked worker decodes the message, runs the handler and queues the answer; answers of a batch are
 //     flushed together (workers.go, servercall.go, answer.go).
 //  7. The client's reader books the answer and gives the caller its token (link.go). The caller decodes
-//     the message, or makes an error of the status (response.go, channel.go, error.go), and sends the call again where
+//     the message, or makes an error of the status (response.go, channel.go, error.go), and sends the call again (retry.go) where
 //     it surely ran nowhere.
 //
 // Streams take the same way with a queue of messages in each direction (inbox.go, streams.go, clientstream.go,

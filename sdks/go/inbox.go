@@ -21,13 +21,13 @@ type inbox struct {
 	current    arrived
 	waiting    []arrived
 	taken      int    // waiting[:taken] has been taken
+	held       int64  // credit that goes back when nothing waits any more
 	spare      []byte // serves the next message that arrives whole
 }
 
 // arrived is one message in wire bytes.
 type arrived struct {
 	data       []byte
-	cost       int64 // credit that is given back when it is taken
 	reserved   int64 // of the assembly budget
 	compressed bool
 }
@@ -52,7 +52,7 @@ func (b *inbox) add(wc *wire.Conn, s *wire.Stream, f *wire.Frame) (complete bool
 	if more && b.len() == 0 {
 		wc.Consume(s, f.Cost())
 	} else {
-		b.current.cost += f.Cost()
+		b.held += f.Cost()
 	}
 	b.assembling = more
 	if more {
@@ -90,17 +90,16 @@ func (b *inbox) begin(s *wire.Stream, f *wire.Frame) wire.Reason {
 	return 0
 }
 
-// take returns the oldest message that waits. The caller gives back cost as credit, and the message by
-// [inbox.recycle] once it is decoded.
+// take returns the oldest message that waits. The caller gives back cost as credit, none before the last one is
+// taken, and the message by [inbox.recycle] once it is decoded.
 func (b *inbox) take() (m arrived, cost int64) {
 	m = b.waiting[b.taken]
 	b.waiting[b.taken] = arrived{}
 	if b.taken++; b.taken == len(b.waiting) {
 		b.waiting, b.taken = b.waiting[:0], 0
-		// Nothing waits any more: what was held of the message that is arriving may go back too.
-		cost, b.current.cost = b.current.cost, 0
+		cost, b.held = b.held, 0
 	}
-	return m, cost + m.cost
+	return m, cost
 }
 
 // recycle keeps a decoded message's memory for the next one.
@@ -120,7 +119,7 @@ func (b *inbox) drop() {
 		b.waiting[i] = arrived{}
 	}
 	b.current, b.assembling = arrived{}, false
-	b.waiting, b.taken = b.waiting[:0], 0
+	b.waiting, b.taken, b.held = b.waiting[:0], 0, 0
 }
 
 var errEncoding = errors.New("octomesh: compressed by an encoding that this SDK does not have")
