@@ -17,9 +17,9 @@ func (p *Proxy) Serve(c *session.Call, head *wire.RequestHead, d route.Direction
 	if c.Decision.Target == nil && !p.match(c, head, d) {
 		return
 	}
-	c.Request.Head = head
+	c.Request.Head, c.Request.Caller = head, caller(c, head, d)
 	verdict := c.Decision.Target.Policies.Check(&c.Request)
-	c.Request.Head = nil // it is borrowed
+	c.Request.Head, c.Request.Caller = nil, nil // they are borrowed
 	switch {
 	case verdict.Verdict == policy.Refuse:
 		c.Refuse(verdict.Status)
@@ -38,11 +38,11 @@ func (p *Proxy) Serve(c *session.Call, head *wire.RequestHead, d route.Direction
 func (p *Proxy) match(c *session.Call, head *wire.RequestHead, d route.Direction) bool {
 	g := p.store.Current()
 	known := true
+	by := caller(c, head, d)
 	if d == route.Outbound {
-		c.Request.Caller = c.Down().Caller()
-		c.Decision, known = g.Table.Match(head, c.Request.Caller)
-	} else if c.Decision, known = g.Table.Inbound(head, head.Caller); !known && p.attached.has(head.Target) {
-		c.Decision, known = p.inboundTarget(head.Target).Match(head, head.Caller), true
+		c.Decision, known = g.Table.Match(head, by)
+	} else if c.Decision, known = g.Table.Inbound(head, by); !known && p.attached.has(head.Target) {
+		c.Decision, known = p.inboundTarget(head.Target).Match(head, by), true
 	}
 	if !known {
 		p.refuseUnmatched(c, head, d, g.Number > 0)
@@ -54,6 +54,14 @@ func (p *Proxy) match(c *session.Call, head *wire.RequestHead, d route.Direction
 		c.Limit(int64(budget))
 	}
 	return true
+}
+
+// caller is the calling application: outbound as it said in its HELLO, inbound as its proxy passed it on.
+func caller(c *session.Call, head *wire.RequestHead, d route.Direction) []byte {
+	if d == route.Outbound {
+		return c.Down().Caller()
+	}
+	return head.Caller
 }
 
 // refuseUnmatched refuses a call to a target that nobody here knows.

@@ -313,6 +313,6 @@ func (c *Call) closedUp(b *Batch) {
 		c.Endpoint.Open.Add(-1)
 	}
 	if c.up.waiters.Load() > 0 {
-		b.resume(c.up)
+		b.freed = append(b.freed, c.up)
 	}
 }

@@ -43,7 +43,7 @@ func (s *Session) AppendCalls(out []CallInfo, now int64) []CallInfo {
 
 func (c *Call) info(now int64) CallInfo {
 	i := CallInfo{
-		Direction: c.down.opts.Direction, Caller: string(c.Request.Caller), Parked: c.parked,
+		Direction: c.down.opts.Direction, Caller: string(c.down.caller), Parked: c.parked,
 		Age: time.Duration(now - c.arrived), Queued: c.upQueue.len() + c.doQueue.len(),
 	}
 	i.Service, i.Method, _ = strings.Cut(string(c.name[:c.nameLen]), "/")

@@ -40,8 +40,17 @@ func (c *Call) streamEnded(s *Session, ev *wire.Event) {
 	}
 }
 
+// saysNothing tells of a MESSAGE with neither MSG nor END: it costs its sender no credit, so a hop that
+// kept it would keep any number (W-MSG-8).
+func saysNothing(f *wire.Frame) bool {
+	return f.Type == wire.TypeMessage && f.Flags&(wire.FlagMessage|wire.FlagEnd) == 0
+}
+
 // sendUp forwards a MESSAGE, or keeps it until there is a stream and credit for it.
 func (c *Call) sendUp(f *wire.Frame, b *Batch) {
+	if saysNothing(f) {
+		return
+	}
 	out := wire.Out{Type: f.Type, Flags: f.Flags, Head: f.Head, Body: f.Body}
 	if !c.upOpen {
 		if c.parked {
@@ -69,6 +78,9 @@ func (c *Call) sendUp(f *wire.Frame, b *Batch) {
 
 // sendDown forwards a RESPONSE or MESSAGE, or keeps it until there is credit for it.
 func (c *Call) sendDown(f *wire.Frame, b *Batch) {
+	if saysNothing(f) {
+		return
+	}
 	end := f.Has(wire.FlagEnd) // only a RESPONSE has it here: the upstream stream is closed
 	if end {
 		c.closedUp(b)

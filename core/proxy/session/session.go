@@ -331,19 +331,21 @@ type Batch struct {
 	// Now is the time of the batch, on the proxy's clock: one look at it serves all calls of a batch.
 	Now      int64
 	sessions []*Session
-	calls    []*Call
+	freed    []*Session // a stream of theirs has ended while calls wait for one
 }
 
-// resume takes the next call that waits for a stream of s.
-func (b *Batch) resume(s *Session) {
+// next takes the call that has waited longest for a stream, if one is free. The session is not locked.
+func (s *Session) next() *Call {
 	s.tc.Lock()
-	if len(s.waiting) > 0 {
-		b.calls = append(b.calls, s.waiting[0])
-		s.waiting[0] = nil
-		s.waiting = s.waiting[1:]
-		s.waiters.Add(-1)
+	defer s.tc.Unlock()
+	if len(s.waiting) == 0 || s.wc.CanOpen() == wire.ErrStreamLimit {
+		return nil
 	}
-	s.tc.Unlock()
+	c := s.waiting[0]
+	s.waiting[0] = nil
+	s.waiting = s.waiting[1:]
+	s.waiters.Add(-1)
+	return c
 }
 
 // touch notes that the owner of b flushes s. s is locked. Whoever finds the note leaves it to the other,
@@ -357,10 +359,12 @@ func (s *Session) touch(b *Batch) {
 
 // Flush resumes the batch's calls and writes the output of its sessions. No lock may be held.
 func (b *Batch) Flush() {
-	for len(b.calls) > 0 {
-		c := b.calls[0]
-		b.calls = b.calls[1:]
-		c.resume(b)
+	for len(b.freed) > 0 {
+		s := b.freed[0]
+		b.freed = b.freed[1:]
+		for c := s.next(); c != nil; c = s.next() { // one that has ended meanwhile takes no stream
+			c.resume(b)
+		}
 	}
 	for _, s := range b.sessions {
 		s.flush()
@@ -396,7 +400,9 @@ func (s *Session) finish(err error) {
 	for i, c := range calls {
 		c.linkLost(s, &statuses[i], &s.batch)
 	}
-	s.batch.calls = append(s.batch.calls, waiting...)
+	for _, c := range waiting {
+		c.resume(&s.batch)
+	}
 	s.batch.Flush()
 	s.opts.Handler.Closed(s, s.why)
 	s.tc.Wait()
