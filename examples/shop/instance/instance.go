@@ -116,7 +116,7 @@ func (e endpoints) String() string { return "" }
 func (e endpoints) Set(text string) error {
 	target, list, ok := strings.Cut(text, "=")
 	if !ok || target == "" {
-		return fmt.Errorf("%q: want target=host:port@weight,...", text)
+		return fmt.Errorf("%q: want target=host:port@weight, more of them behind commas", text)
 	}
 	for at := range strings.SplitSeq(list, ",") {
 		address, weight, weighted := strings.Cut(at, "@")

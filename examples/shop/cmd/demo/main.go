@@ -101,6 +101,10 @@ func playMesh(ctx context.Context, s *shop, keep bool, out *printer) ([]result, 
 	if !keep {
 		return results, s.stop()
 	}
+	// Who plays on by hand begins without the script's routes.
+	if err := s.apply(ctx, map[string]string{customerName: "", checkout: ""}); err != nil {
+		return nil, err
+	}
 	s.kept, s.children = s.children, nil
 	return results, nil
 }

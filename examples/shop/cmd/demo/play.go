@@ -22,6 +22,9 @@ const settle = 5 * time.Second
 func (s *shop) play(ctx context.Context, out *printer) ([]result, error) {
 	var results []result
 	for i, st := range script() {
+		if st.policies != nil && s.proxies == nil {
+			continue // routes are the proxies'
+		}
 		r, err := s.step(ctx, i+1, st, out)
 		if err != nil {
 			return nil, fmt.Errorf("step %d, %s: %w", i+1, st.name, err)
@@ -32,6 +35,9 @@ func (s *shop) play(ctx context.Context, out *printer) ([]result, error) {
 }
 
 func (s *shop) step(ctx context.Context, number int, st step, out *printer) (result, error) {
+	if err := s.apply(ctx, st.policies); err != nil {
+		return result{}, err
+	}
 	called, traceID := traced(ctx)
 	r := result{name: st.name, each: st.each != nil}
 	var said string
@@ -62,12 +68,12 @@ func (s *shop) step(ctx context.Context, number int, st step, out *printer) (res
 	}
 	spans, err := s.spans.await(ctx, traceID, calls)
 	if err == nil {
-		err = s.checkSpans(spans, st.hops)
+		err = s.checkSpans(spans, st)
+	}
+	if err == nil {
+		err = s.showPath(ctx, st, spans, out)
 	}
 	if err != nil {
-		return r, err
-	}
-	if err := s.showPath(ctx, st, spans, out); err != nil {
 		return r, err
 	}
 	if st.chain {
@@ -96,10 +102,11 @@ func (s *shop) showPath(ctx context.Context, st step, spans []*trace.Span, out *
 }
 
 // checkSpans holds what the services have logged against what was expected.
-func (s *shop) checkSpans(spans []*trace.Span, want []hop) error {
-	got := make(map[hop]int)
+func (s *shop) checkSpans(spans []*trace.Span, st step) error {
+	got, by := make(map[hop]int), make(map[string]int)
 	for _, sp := range spans {
 		got[hop{caller: sp.Caller, target: sp.Target}]++
+		by[sp.Instance]++
 		if mesh := s.proxies != nil; sp.Proxied != mesh {
 			return fmt.Errorf("%s of %s came by a proxy: %v, expected %v", sp.Method, sp.Caller, sp.Proxied, mesh)
 		}
@@ -107,10 +114,32 @@ func (s *shop) checkSpans(spans []*trace.Span, want []hop) error {
 			return fmt.Errorf("%s came without the customer's baggage: %v", sp.Method, sp.Baggage)
 		}
 	}
-	for _, h := range want {
+	for _, h := range st.hops {
 		if n := got[hop{caller: h.caller, target: h.target}]; n != h.calls {
 			return fmt.Errorf("%s called %s %d times by the services' logs, expected %d", h.caller, h.target, n, h.calls)
 		}
 	}
+	if st.split != nil {
+		return st.split(s.proxies != nil, by["catalogue-a"], by["catalogue-b"])
+	}
 	return nil
+}
+
+// apply gives proxies their policies, as an operator does who edits their files.
+func (s *shop) apply(ctx context.Context, policies map[string]string) error {
+	if policies == nil {
+		return nil
+	}
+	for _, p := range s.proxies {
+		text, named := policies[p.beside]
+		if !named {
+			continue
+		}
+		if err := p.configure(ctx, s.resources(text)); err != nil {
+			return fmt.Errorf("configuring %s: %w", p.name, err)
+		}
+	}
+	var err error
+	s.counters, err = s.count(ctx)
+	return err
 }

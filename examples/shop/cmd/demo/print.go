@@ -121,11 +121,15 @@ func (p *printer) compare(mesh, direct []result) {
 	p.mu.Lock()
 	t := tabwriter.NewWriter(p.w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "\tmesh\tdirect\t")
-	for i, m := range mesh {
-		fmt.Fprintf(t, "%s\t%s\t%s\t\n", m.name, took3(m.took), took3(direct[i].took))
+	for _, m := range mesh {
+		i := slices.IndexFunc(direct, func(d result) bool { return d.name == m.name })
+		if i >= 0 {
+			fmt.Fprintf(t, "%s\t%s\t%s\t\n", m.name, took3(m.took), took3(direct[i].took))
+		}
 	}
 	_ = t.Flush()
 	p.mu.Unlock()
+	p.line("\nOne call each, the first to each service on a new connection; medians where there are many.")
 	p.line("\nEverything was as expected.")
 }
 

@@ -30,6 +30,10 @@ type step struct {
 	opens, closes bool
 	// each: the time is the median of many calls, which do returns.
 	each func(ctx context.Context, c *customer) (time.Duration, error)
+	// split judges how the calls were split between the catalogue's instances.
+	split func(mesh bool, a, b int) error
+	// policies are what proxies are told before the step, by whom they are beside: for the mesh alone.
+	policies map[string]string
 }
 
 const (
@@ -51,7 +55,8 @@ func script() []step {
 	steps = append(steps, browsing()...)
 	steps = append(steps, ordering()...)
 	steps = append(steps, failing()...)
-	return append(steps, balancing()...)
+	steps = append(steps, balancing()...)
+	return append(steps, routing()...)
 }
 
 func browsing() []step {
@@ -120,14 +125,64 @@ func failing() []step {
 	}
 }
 
+// balancing has weights of 2 to 1. The bounds are so wide that chance alone does not leave them.
 func balancing() []step {
 	gets := []hop{{customers, catalogue, many}}
 	return []step{
-		{name: fmt.Sprintf("Get, %d times one by one", many), hops: gets, each: func(ctx context.Context, c *customer) (time.Duration, error) {
-			return c.burst(ctx, many, 1)
-		}},
-		{name: fmt.Sprintf("Get, %d times, 8 at once", many), hops: gets, each: func(ctx context.Context, c *customer) (time.Duration, error) {
-			return c.burst(ctx, many, 8)
-		}},
+		{name: fmt.Sprintf("Get, %d times one by one", many), hops: gets,
+			each: func(ctx context.Context, c *customer) (time.Duration, error) { return c.burst(ctx, many, 1) },
+			split: func(mesh bool, a, b int) error {
+				// Direct, the SDK takes the heavier of two idle instances: only a proxy goes by the weights here.
+				return expect(!mesh || between(b, many/3-50, many/3+50), "%d and %d calls by weights of 2 to 1", a, b)
+			}},
+		{name: fmt.Sprintf("Get, %d times, 8 at once", many), hops: gets,
+			each: func(ctx context.Context, c *customer) (time.Duration, error) { return c.burst(ctx, many, 8) },
+			split: func(_ bool, a, b int) error {
+				return expect(b > many/20 && b < a, "%d and %d calls by weights of 2 to 1", a, b)
+			}},
 	}
 }
+
+// tenPercent and gold are what an operator would write into a proxy's file.
+const (
+	tenPercent = `policies:
+- target: catalogue
+  routes:
+  - name: canary
+    destinations:
+    - {subset: {version: v1}, weight: 90}
+    - {subset: {version: v2}, weight: 10}
+`
+	gold = `policies:
+- target: catalogue
+  routes:
+  - name: gold
+    match: {baggage: [{key: tier, exact: gold}]}
+    destinations: [{subset: {version: v2}}]
+`
+)
+
+func routing() []step {
+	return []step{
+		{name: "Get, a route sends 10 % to v2", hops: []hop{{customers, catalogue, many}},
+			policies: map[string]string{customerName: tenPercent},
+			each:     func(ctx context.Context, c *customer) (time.Duration, error) { return c.burst(ctx, many, 1) },
+			split: func(_ bool, a, b int) error {
+				return expect(between(b, 5, many/5), "%d and %d calls by weights of 9 to 1", a, b)
+			}},
+		{name: "PlaceOrder, gold customers to v2", chain: true,
+			hops:     []hop{{customers, cart, 1}, {customers, checkout, 1}, {checkout, cart, 2}, {checkout, catalogue, 1}},
+			policies: map[string]string{checkout: gold},
+			do: func(ctx context.Context, c *customer) (string, error) {
+				if _, err := c.add(ctx, &cartv1.Item{Sku: "atlas", Quantity: 1}); err != nil {
+					return "", err
+				}
+				return c.place(ctx, "order-5", false)
+			},
+			split: func(_ bool, a, b int) error {
+				return expect(a == 0 && b == 1, "%d calls went to v1, %d to v2", a, b)
+			}},
+	}
+}
+
+func between(n, low, high int) bool { return low <= n && n <= high }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 
@@ -208,10 +207,4 @@ func (s *shop) died() <-chan string {
 		}()
 	}
 	return name
-}
-
-// versions are the tags of an instance for people.
-func versionOf(instance string) string {
-	i := slices.IndexFunc(instances, func(in served) bool { return in.name == instance })
-	return instances[i].version
 }
