@@ -172,7 +172,8 @@ func (c *Conn) write(b []byte) error {
 			return err
 		}
 	}
-	return nil
+	// A deadline that stays would end the next write after it has passed, also one that need not wait.
+	return c.nc.SetWriteDeadline(time.Time{})
 }
 
 // tryWrite writes as much as the socket takes at once.

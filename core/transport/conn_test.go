@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // queue is an Output that holds bytes.
@@ -228,6 +229,83 @@ func TestProbeFindsAnEndThatCameWithTheLastBytes(t *testing.T) {
 		default:
 			c.Probe()
 		}
+	}
+}
+
+// The end of a Close must not be missed where it comes together with bytes: nobody probes a connection that
+// is closed already.
+func TestCloseEndsReadAlsoWhenBytesComeWithIt(t *testing.T) {
+	for range 20 {
+		a, b := pair(t)
+		c := New(a, &queue{})
+		c.Probe()
+		if _, err := b.Write([]byte("first")); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() {
+			fed := 0
+			done <- c.Read(func(p []byte) (int, error) {
+				if fed++; fed == 1 {
+					_, _ = b.Write([]byte("second"))
+					c.Close()
+					busyPoller(t) // has seen bytes and end as one event before Read waits
+				}
+				return len(p), nil
+			})
+		}()
+		select {
+		case <-done:
+		case <-time.After(10 * time.Second):
+			t.Fatal("Read did not end")
+		}
+		_ = b.Close()
+	}
+}
+
+// busyPoller makes the runtime look for events of all sockets.
+func busyPoller(t *testing.T) {
+	near, far := pair(t)
+	defer near.Close()
+	defer far.Close()
+	go func() { _, _ = io.Copy(far, far) }()
+	one := make([]byte, 1)
+	for range 20 {
+		_, _ = near.Write(one)
+		_, _ = io.ReadFull(near, one)
+	}
+}
+
+// deadlines notes the write deadline that a socket was left with.
+type deadlines struct {
+	*net.UnixConn
+	mu   sync.Mutex
+	last time.Time
+}
+
+func (d *deadlines) SetWriteDeadline(at time.Time) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.last = at
+	return d.UnixConn.SetWriteDeadline(at)
+}
+
+// A write deadline that stays ends the next write, however much later, of a connection that was slow once.
+func TestSlowWriteLeavesNoDeadlineBehind(t *testing.T) {
+	a, b := pair(t)
+	d := &deadlines{UnixConn: a.(*net.UnixConn)}
+	const size = 4 << 20
+	c := New(d, &queue{b: make([]byte, size)})
+	c.Flush()
+	if _, err := io.CopyN(io.Discard, b, size); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	c.Wait()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.last.IsZero() {
+		t.Fatal("the socket keeps a write deadline")
 	}
 }
 
