@@ -1,0 +1,56 @@
+package session
+
+import "github.com/octomesh/octomesh/core/wire"
+
+// Batch is what somebody who handles events has still to do once no call is locked: resume calls that
+// waited for a stream, and flush, once each, the sessions that were appended to.
+type Batch struct {
+	// Now is the time of the batch, on the proxy's clock: one look at it serves all calls of a batch.
+	Now      int64
+	sessions []*Session
+	freed    []*Session // a stream of theirs has ended while calls wait for one
+}
+
+// next takes the call that has waited longest for a stream, if one is free. The session is not locked.
+func (s *Session) next() *Call {
+	s.tc.Lock()
+	defer s.tc.Unlock()
+	if len(s.waiting) == 0 || s.wc.CanOpen() == wire.ErrStreamLimit {
+		return nil
+	}
+	c := s.waiting[0]
+	s.waiting[0] = nil
+	s.waiting = s.waiting[1:]
+	s.waiters.Add(-1)
+	return c
+}
+
+// touch notes that the owner of b flushes s. s is locked. Whoever finds the note leaves it to the other,
+// who clears it before it takes the output.
+func (s *Session) touch(b *Batch) {
+	if !s.touched {
+		s.touched = true
+		b.sessions = append(b.sessions, s)
+	}
+}
+
+// Flush resumes the batch's calls and writes the output of its sessions. No lock may be held.
+func (b *Batch) Flush() {
+	for len(b.freed) > 0 {
+		s := b.freed[0]
+		b.freed = b.freed[1:]
+		for c := s.next(); c != nil; c = s.next() { // one that has ended meanwhile takes no stream
+			c.resume(b)
+		}
+	}
+	for _, s := range b.sessions {
+		s.flush()
+	}
+	b.sessions = b.sessions[:0]
+}
+
+func (s *Session) flush() {
+	s.tc.Lock()
+	s.touched = false
+	s.tc.FlushUnlock()
+}

@@ -1,0 +1,105 @@
+package session
+
+import "github.com/octomesh/octomesh/core/wire"
+
+// run is how many frames of calls are fed under one hold of the lock.
+const run = 32
+
+// item is what a frame of a call asks for. Items of ended calls' streams hold the stream's reference.
+type item struct {
+	kind  wire.EventKind
+	call  *Call
+	frame wire.Frame
+}
+
+// feed handles all that has arrived, then flushes whatever it touched.
+func (s *Session) feed(b []byte) (used int, err error) {
+	s.batch.Now = s.opts.Clock.Now()
+	for more := true; more && err == nil; {
+		var n int
+		s.tc.Lock()
+		used, n, more, err = s.feedRun(b, used)
+		s.tc.Unlock()
+		for i := range n {
+			s.handle(&s.items[i])
+			s.items[i] = item{}
+		}
+		if err == nil {
+			err = s.handleRare()
+		}
+	}
+	s.batch.Flush()
+	s.flush() // what the state machine had to say for itself
+	return used, err
+}
+
+// feedRun feeds frames until the bytes or the items are used up, or something rare comes: that is left
+// in s.ev, and is handled behind the items. The session is locked.
+func (s *Session) feedRun(b []byte, from int) (used, n int, more bool, err error) {
+	s.ev.Kind = wire.EventNone
+	for used = from; used < len(b) && n < run; {
+		size, err := s.wc.Feed(b[used:], &s.ev)
+		if size == 0 || err != nil {
+			return used, n, false, err
+		}
+		used += size
+		var c *Call
+		switch s.ev.Kind {
+		case wire.EventNone:
+			continue
+		case wire.EventRequest:
+			c = s.newCall()
+		case wire.EventResponse, wire.EventMessage, wire.EventCredit:
+			c, _ = s.ev.Call.(*Call)
+			if c == nil {
+				continue
+			}
+			if s.ev.Stream.Call != nil { // else the frame closed the stream
+				c.hold()
+			}
+		default:
+			return used, n, true, nil
+		}
+		s.items[n] = item{s.ev.Kind, c, s.ev.Frame}
+		s.ev.Kind = wire.EventNone
+		n++
+	}
+	return used, n, used < len(b), nil
+}
+
+// handle acts on a frame of a call.
+func (s *Session) handle(i *item) {
+	c := i.call
+	c.mu.Lock()
+	switch {
+	case i.kind == wire.EventRequest:
+		s.onRequest(c, &i.frame)
+	case s == c.down:
+		c.fromDown(i.kind, &i.frame, &s.batch)
+	default:
+		c.fromUp(i.kind, &i.frame, &s.batch)
+	}
+	c.mu.Unlock()
+	c.drop()
+}
+
+// handleRare acts on what is left in s.ev: a call's sudden end, or a frame of stream 0.
+func (s *Session) handleRare() error {
+	ev := &s.ev
+	switch ev.Kind {
+	case wire.EventNone:
+	case wire.EventReset, wire.EventFailed:
+		if c, ok := ev.Call.(*Call); ok {
+			c.mu.Lock()
+			c.streamEnded(s, ev)
+			c.mu.Unlock()
+			c.drop() // the stream's
+		}
+	default:
+		s.onConnection()
+		if ev.Kind == wire.EventGoAway && !ev.GoAway.Code.Graceful() {
+			return &PeerError{ev.GoAway}
+		}
+	}
+	return nil
+}
