@@ -61,7 +61,7 @@ func run(ctx context.Context, o options, out *printer) (err error) {
 		return err
 	}
 	s := &shop{dir: dir, bin: bin, verbose: o.verbose, spans: newLedger()}
-	defer func() { err = errors.Join(err, s.stop()) }()
+	defer func() { err = errors.Join(err, s.close()) }()
 	inMesh, err := playMesh(ctx, s, o.keep, out)
 	if err != nil {
 		return fmt.Errorf("through the mesh: %w", err)
@@ -106,7 +106,9 @@ func playMesh(ctx context.Context, s *shop, keep bool, out *printer) ([]result, 
 		return nil, err
 	}
 	s.kept, s.children = s.children, nil
-	return results, nil
+	err = s.customer.close()
+	s.customer = nil
+	return results, err
 }
 
 func playDirect(ctx context.Context, s *shop, out *printer) ([]result, error) {
@@ -123,8 +125,9 @@ func playDirect(ctx context.Context, s *shop, out *printer) ([]result, error) {
 	return results, s.stop()
 }
 
-// maxDir leaves room for the sockets' names within the 107 bytes that a Unix socket's path may have.
-const maxDir = 70
+// maxDir leaves room for the names of directory and sockets within the 107 bytes that a Unix socket's path
+// may have.
+const maxDir = 60
 
 func shortDir() (string, error) {
 	parent := os.TempDir()

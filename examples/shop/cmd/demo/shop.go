@@ -174,15 +174,22 @@ func (s *shop) count(ctx context.Context) (map[counted]int, error) {
 	return all, nil
 }
 
-// stop ends what runs: the customer's calls, then the services, then their proxies.
+// close ends all, also what was kept.
+func (s *shop) close() error {
+	err := s.stop()
+	s.children, s.kept = s.kept, nil
+	return errors.Join(err, s.stop())
+}
+
+// stop ends what runs but is not kept: the customer's calls, then the services, then their proxies.
 func (s *shop) stop() error {
 	var err error
 	if s.customer != nil {
 		err = s.customer.close()
 		s.customer = nil
 	}
-	all := append(s.children, s.kept...)
-	s.children, s.kept = nil, nil
+	all := s.children
+	s.children = nil
 	for _, proxies := range []bool{false, true} {
 		var wg sync.WaitGroup
 		errs := make([]error, len(all))
