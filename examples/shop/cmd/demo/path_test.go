@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -84,6 +85,18 @@ func TestSpansMustHaveComeTheExpectedWay(t *testing.T) {
 	} {
 		if err := c.s.checkSpans(c.spans, st); (err == nil) != c.ok {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestReadmeHasThePoliciesThatTheDemoTries(t *testing.T) {
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, policy := range []string{tenPercent, gold} {
+		if !strings.Contains(string(text), policy) {
+			t.Errorf("the README lacks\n%s", policy)
 		}
 	}
 }
