@@ -28,7 +28,8 @@ const draws = 4
 
 // Pick chooses by power of two choices: the first by weight, the second evenly among the others.
 //
-//   - One whose peer is ready goes before one whose peer is not.
+//   - One whose peer is ready goes before one whose peer is not; if neither is, the others are looked
+//     through for one.
 //   - If neither has a call in flight the first wins, so that calls that come one by one follow the
 //     weights exactly.
 //   - Otherwise the one with less (open+1)/weight, that is, with less to do after it took this call; at
@@ -56,6 +57,10 @@ func Pick(c *cluster.Cluster, avoid *cluster.Endpoint) *cluster.Endpoint {
 			return a
 		}
 		return b
+	} else if !ra {
+		if e := anyReady(c, avoid); e != nil {
+			return e
+		}
 	}
 	openA, openB := a.Open.Load(), b.Open.Load()
 	if openA == 0 && openB == 0 {
@@ -65,6 +70,22 @@ func Pick(c *cluster.Cluster, avoid *cluster.Endpoint) *cluster.Endpoint {
 		return a
 	}
 	return b
+}
+
+// looks bounds how many endpoints are looked through for one whose peer is ready.
+const looks = 128
+
+// anyReady looks for an endpoint whose peer is ready, from a random one on, so that no one of them gets all
+// calls. nil: none was found.
+func anyReady(c *cluster.Cluster, avoid *cluster.Endpoint) *cluster.Endpoint {
+	n := len(c.Endpoints)
+	from := rand.IntN(n)
+	for i := range min(n, looks) {
+		if e := c.Endpoints[(from+i)%n]; e != avoid && e.Ready() {
+			return e
+		}
+	}
+	return nil
 }
 
 // first draws by weight. The cluster has two endpoints or more.

@@ -90,6 +90,21 @@ func TestPickPrefersReadyPeers(t *testing.T) {
 	}
 }
 
+// While most of a target's proxies are gone, two draws seldom meet one that is left.
+func TestPickFindsTheOnlyReadyPeer(t *testing.T) {
+	c := newCluster(100, 100, 100, 100, 100, 100)
+	for _, e := range c.Endpoints[1:] {
+		e.Peer.(*peer).ready = false
+	}
+	c.Endpoints[0].Open.Store(1000)
+	if got := shares(c, 0, nil)["0"]; got < 0.999 {
+		t.Errorf("the only ready endpoint got %.3f of the calls", got)
+	}
+	if got := shares(c, 0, c.Endpoints[0])["0"]; got != 0 {
+		t.Errorf("the avoided endpoint got %.3f of the calls", got)
+	}
+}
+
 func TestPickNeverTakesTheOneToAvoid(t *testing.T) {
 	for _, weights := range [][]uint32{{100, 100}, {1_000_000, 1}, {1_000_000, 1, 1}, {1, 1, 1, 1}} {
 		c := newCluster(weights...)
