@@ -71,17 +71,22 @@ func TestChoiceIsByCallsInFlightOverWeight(t *testing.T) {
 	now := time.Now().UnixNano()
 	peers[1].ejected.Store(now + 1)
 	for range 100 {
-		if d.choose(now) == peers[1] {
+		if d.choose(now, nil) == peers[1] {
 			t.Fatal("an ejected one was chosen")
 		}
 	}
-	if d.choose(now+1) == nil {
+	if d.choose(now+1, nil) == nil {
 		t.Fatal("nobody was chosen")
 	}
 	peers[0].ejected.Store(now + 3)
 	peers[2].ejected.Store(now + 2)
-	if d.choose(now) != peers[1] {
+	if d.choose(now, nil) != peers[1] {
 		t.Fatal("of ejected ones the first to come back is to be chosen")
+	}
+	for range 100 {
+		if d.choose(now+10, []*peer{peers[0], peers[1]}) != peers[2] {
+			t.Fatal("one that the call has tried was chosen again")
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package octomesh
 
 import (
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/octomesh/octomesh/core/wire"
@@ -66,13 +67,14 @@ func (d *directPath) pick(c *clientCall) (*link, *peer, *Error) {
 		l, err := p.get(c, c.opt.waitForReady)
 		return l, p, err
 	}
-	for n := 1; ; n++ {
-		p := d.choose(time.Now().UnixNano())
+	var tried []*peer // that this call found closed: an ejection may have ended meanwhile
+	for {
+		p := d.choose(time.Now().UnixNano(), tried)
 		l, err := p.get(c, false)
 		if err == nil || c.expired() {
 			return l, p, err
 		}
-		if n < min(maxPicks, len(d.peers)) {
+		if tried = append(tried, p); len(tried) < min(maxPicks, len(d.peers)) {
 			continue
 		}
 		if !c.opt.waitForReady {
@@ -81,21 +83,26 @@ func (d *directPath) pick(c *clientCall) (*link, *peer, *Error) {
 		if err := sleep(c, firstBackoff); err != nil {
 			return nil, nil, err
 		}
+		tried = tried[:0]
 	}
 }
 
 // choose takes two at random of those that are not ejected, and the less loaded of them. If all are
-// ejected it takes the one whose time is over first: better a dial too many than no call at all.
-func (d *directPath) choose(now int64) *peer {
+// ejected it takes the one whose time is over first: better a dial too many than no call at all. Those that
+// the call has tried, fewer than there are, are left out.
+func (d *directPath) choose(now int64, tried []*peer) *peer {
 	var open []*peer
 	var stack [16]*peer
 	open = stack[:0]
-	first := d.peers[0]
+	var first *peer
 	for _, p := range d.peers {
+		if slices.Contains(tried, p) {
+			continue
+		}
 		if p.ejected.Load() <= now {
 			open = append(open, p)
 		}
-		if p.ejected.Load() < first.ejected.Load() {
+		if first == nil || p.ejected.Load() < first.ejected.Load() {
 			first = p
 		}
 	}
