@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -50,8 +51,8 @@ func run(ctx context.Context, o options, out *printer) (err error) {
 		return err
 	}
 	defer func() {
-		if err != nil && ctx.Err() == nil {
-			err = fmt.Errorf("%w\n%s", err, logsIn(dir))
+		if logs := logsIn(dir); err != nil && ctx.Err() == nil && logs != "" {
+			err = errors.New(err.Error() + logs)
 			return
 		}
 		err = errors.Join(err, os.RemoveAll(dir))
@@ -137,15 +138,11 @@ func shortDir() (string, error) {
 	return os.MkdirTemp(parent, "octo-shop-")
 }
 
-// logsIn says where to look after a failure.
+// logsIn says where to look after a failure, if anything had started.
 func logsIn(dir string) string {
 	logs, _ := filepath.Glob(filepath.Join(dir, "*.log"))
 	if len(logs) == 0 {
-		return "no process had started; files are in " + dir
+		return ""
 	}
-	text := "the logs:"
-	for _, l := range logs {
-		text += "\n  " + l
-	}
-	return text
+	return "\nthe logs:\n  " + strings.Join(logs, "\n  ")
 }

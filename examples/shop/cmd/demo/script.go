@@ -43,7 +43,7 @@ const (
 	checkout  = checkoutv1.CheckoutTarget
 
 	// hurry is the time that the customer gives an order that cannot be had.
-	hurry = 300 * time.Millisecond
+	hurry = 500 * time.Millisecond
 	many  = 300
 )
 
