@@ -63,7 +63,8 @@ func CodeOf(err error) Code {
 }
 
 // WithDetails returns err, which should be an [*Error], with details for programs: protobuf messages that
-// the client gets from [Error.Details]. A detail that does not serialize is returned as an error instead.
+// the client gets from [Error.Details]. An Any is a detail as it stands, also of a type that this program
+// does not know. A detail that does not serialize is returned as an error instead.
 func WithDetails(err error, details ...proto.Message) error {
 	var e *Error
 	if !errors.As(err, &e) {
@@ -71,7 +72,7 @@ func WithDetails(err error, details ...proto.Message) error {
 	}
 	anys := e.Details()
 	for _, d := range details {
-		a, err := anypb.New(d)
+		a, err := packed(d)
 		if err != nil {
 			return &Error{Code: Internal, Message: "a detail does not serialize: " + err.Error()}
 		}
@@ -80,6 +81,13 @@ func WithDetails(err error, details ...proto.Message) error {
 	with := *e
 	with.details = appendDetails(nil, e.Code, e.Message, anys)
 	return &with
+}
+
+func packed(detail proto.Message) (*anypb.Any, error) {
+	if a, ok := detail.(*anypb.Any); ok {
+		return a, nil
+	}
+	return anypb.New(detail)
 }
 
 // Details returns the details of the error in their order, also those of types that this program does not

@@ -66,10 +66,8 @@ func TestDetailsArriveInOrderAlsoUnknownOnes(t *testing.T) {
 	if err := e.Details()[0].UnmarshalTo(&d); err != nil || d.AsDuration() != time.Second {
 		t.Fatal(&d, err)
 	}
-	// An Any inside an Any keeps its own type, whatever that is.
-	var inner anypb.Any
-	if err := e.Details()[2].UnmarshalTo(&inner); err != nil || !proto.Equal(&inner, unknown) {
-		t.Fatal(&inner, err)
+	if got := e.Details()[2]; !proto.Equal(got, unknown) {
+		t.Fatal(got)
 	}
 }
 
