@@ -175,7 +175,18 @@ func (w *world) add(target, address string) {
 	}
 }
 
-// serve starts a server of target h beside the target's proxy, or one that listens, and stops it at the end.
+// withdraw takes an instance out everywhere.
+func (w *world) withdraw(target, address string) {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.endpoints[target] = slices.DeleteFunc(w.endpoints[target], func(a string) bool { return a == address })
+	for _, p := range w.proxies {
+		w.publish(p)
+	}
+}
+
+// serve starts a server of a target beside the target's proxy, or one that listens, and stops it at the end.
 func (w *world) serve(target string, h thing, opts ...octomesh.ServerOption) *octomesh.Server {
 	w.t.Helper()
 	base := []octomesh.ServerOption{octomesh.WithApplication(target), octomesh.WithEnvironment(meshtest.Environment), quiet}

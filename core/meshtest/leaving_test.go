@@ -1,0 +1,174 @@
+package meshtest_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	octomesh "github.com/octomesh/octomesh/sdks/go"
+)
+
+// underLoad runs a test of leaving at low and at high concurrency, at once.
+func underLoad(t *testing.T, f func(t *testing.T, callers int)) {
+	t.Parallel()
+	for _, callers := range []int{2, 32} {
+		t.Run(fmt.Sprint(callers, " callers"), func(t *testing.T) {
+			t.Parallel()
+			f(t, callers)
+		})
+	}
+}
+
+// instance starts another instance of target "thing", beside a proxy of its own.
+func (w *world) instance(name string, h thing) *octomesh.Server {
+	w.t.Helper()
+	p := w.proxy(name)
+	opts := []octomesh.ServerOption{octomesh.WithSocket(p.Socket), octomesh.WithInstance(name)}
+	w.mu.Lock()
+	w.proxies["thing"] = p // serve takes it
+	w.mu.Unlock()
+	return w.serve("thing", h, opts...)
+}
+
+func TestDrainOfAServersProxyFailsNoCall(t *testing.T) {
+	underLoad(t, func(t *testing.T, callers int) {
+		w, l := newWorld(t, true), newLedger()
+		w.instance("one", l.thing())
+		w.instance("two", l.thing())
+		o := l.start(t, w.dial("caller", "thing"), callers)
+		o.progress(200)
+		if cut := w.proxy("one").Drain(context.Background()); cut != 0 {
+			t.Errorf("%d calls were cut off", cut)
+		}
+		o.progress(200)
+		o.end()
+		l.check(t, nil)
+	})
+}
+
+// Without a successor the callers' channel has nowhere to go: what it cannot send surely did not run.
+func TestDrainOfTheCallersProxyLosesNoCall(t *testing.T) {
+	underLoad(t, func(t *testing.T, callers int) {
+		w, l := newWorld(t, true), newLedger()
+		w.serve("thing", l.thing())
+		o := l.start(t, w.dial("caller", "thing"), callers)
+		o.progress(200)
+		if cut := w.proxy("caller").Drain(context.Background()); cut != 0 {
+			t.Errorf("%d calls were cut off", cut)
+		}
+		o.progress(10)
+		o.end()
+		l.check(t, func(e *octomesh.Error) bool {
+			return e.Code == octomesh.Unavailable && e.Disposition == octomesh.DispositionNotProcessed
+		})
+	})
+}
+
+func TestShutdownOfAServerFailsNoCall(t *testing.T) {
+	underLoad(t, func(t *testing.T, callers int) {
+		t.Run("beside the same proxy", func(t *testing.T) {
+			t.Parallel()
+			w, l := newWorld(t, true), newLedger()
+			leaving := w.instance("one", l.thing())
+			w.instance("one", l.thing())
+			shutdownUnderLoad(t, w, l, leaving, callers)
+		})
+		t.Run("withdrawn before", func(t *testing.T) {
+			t.Parallel()
+			w, l := newWorld(t, true), newLedger()
+			leaving := w.instance("one", l.thing())
+			w.instance("two", l.thing())
+			ch := w.dial("caller", "thing")
+			o := l.start(t, ch, callers)
+			o.progress(200)
+			w.withdraw("thing", w.proxy("one").Address)
+			o.stopServer(leaving)
+			l.check(t, nil)
+		})
+		t.Run("direct", func(t *testing.T) {
+			t.Parallel()
+			w, l := newWorld(t, false), newLedger()
+			leaving := w.serve("thing", l.thing())
+			w.serve("thing", l.thing())
+			shutdownUnderLoad(t, w, l, leaving, callers)
+		})
+	})
+}
+
+// Nobody has told the callers' proxy that the instance is gone: what it sends there comes back, and none
+// of it has run.
+func TestShutdownOfAServerThatIsStillKnownLosesNoCall(t *testing.T) {
+	underLoad(t, func(t *testing.T, callers int) {
+		w, l := newWorld(t, true), newLedger()
+		leaving := w.instance("one", l.thing())
+		w.instance("two", l.thing())
+		o := l.start(t, w.dial("caller", "thing"), callers)
+		o.progress(200)
+		o.stopServer(leaving)
+		l.check(t, func(e *octomesh.Error) bool {
+			return e.Reason == octomesh.ReasonProxyUnready && e.Disposition == octomesh.DispositionNotProcessed
+		})
+	})
+}
+
+func shutdownUnderLoad(t *testing.T, w *world, l *ledger, leaving *octomesh.Server, callers int) {
+	t.Helper()
+	o := l.start(t, w.dial("caller", "thing"), callers)
+	o.progress(200)
+	o.stopServer(leaving)
+	l.check(t, nil)
+}
+
+// stopServer stops a server while the load goes on, and then the load.
+func (o *load) stopServer(s *octomesh.Server) {
+	o.t.Helper()
+	if err := s.Shutdown(within(o.t, long)); err != nil {
+		o.t.Error(err)
+	}
+	o.progress(200)
+	o.end()
+}
+
+// Between the two incarnations there is no instance: calls fail, and none of them has run.
+func TestRestartOfAServerRunsNothingTwice(t *testing.T) {
+	underLoad(t, func(t *testing.T, callers int) {
+		w, l := newWorld(t, true), newLedger()
+		before := w.instance("one", l.thing())
+		ch := w.dial("caller", "thing")
+		o := l.start(t, ch, callers)
+		o.progress(200)
+		if err := before.Shutdown(within(t, long)); err != nil {
+			t.Error(err)
+		}
+		o.progress(20)
+		w.instance("one", l.thing())
+		o.progress(200)
+		o.end()
+		if _, err := unary(within(t, long), ch, do, text("after")); err != nil {
+			t.Errorf("after the restart: %v", err)
+		}
+		l.check(t, func(e *octomesh.Error) bool {
+			return e.Code == octomesh.Unavailable && e.Disposition == octomesh.DispositionNotProcessed
+		})
+	})
+}
+
+func TestRollingDrainOfAllProxiesButOne(t *testing.T) {
+	underLoad(t, func(t *testing.T, callers int) {
+		w, l := newWorld(t, true), newLedger()
+		names := []string{"one", "two", "three", "four"}
+		for _, n := range names {
+			w.instance(n, l.thing())
+		}
+		o := l.start(t, w.dial("caller", "thing"), callers)
+		for _, n := range names[:3] {
+			o.progress(100)
+			if cut := w.proxy(n).Drain(context.Background()); cut != 0 {
+				t.Errorf("%d calls were cut off", cut)
+			}
+		}
+		o.progress(100)
+		o.end()
+		l.check(t, nil)
+	})
+}
