@@ -288,11 +288,16 @@ func (s *Session) Leave(message string) {
 	s.tc.FlushUnlock()
 }
 
-// SendDrained tells the peer that this side opens no more calls here.
+// SendDrained tells the peer that this side opens no more calls here. Calls that wait for a stream here
+// are decided anew.
 func (s *Session) SendDrained() {
 	s.tc.Lock()
 	s.wc.Drained()
 	s.tc.FlushUnlock()
+	if s.waiters.Load() > 0 {
+		b := Batch{Now: s.opts.Clock.Now(), freed: []*Session{s}}
+		b.Flush()
+	}
 }
 
 // Finished tells whether nothing that matters can happen here any more.
