@@ -7,6 +7,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -21,6 +22,7 @@ import (
 	"github.com/octomesh/octomesh/core/proxy/session"
 	"github.com/octomesh/octomesh/core/proxy/store"
 	"github.com/octomesh/octomesh/core/proxy/upstream"
+	"github.com/octomesh/octomesh/core/transport/identity"
 	"github.com/octomesh/octomesh/core/wire"
 )
 
@@ -35,6 +37,9 @@ type Config struct {
 	Outbound net.Listener
 	// Inbound is where other proxies come in: TCP. nil: no calls from other proxies.
 	Inbound net.Listener
+	// TLS, if set, is how proxies prove to each other who they are; plain connections are refused then.
+	// The local socket needs none.
+	TLS *identity.Source
 	// Source brings the configuration.
 	Source store.Source
 	Limits wire.Limits
@@ -103,6 +108,7 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 		},
 	})
 	p.pool = upstream.NewPool(upstream.Config{
+		TLS:   p.clientTLS(),
 		Group: p.group, Log: p.log, Session: p.options(route.Outbound, wire.OriginClientProxy),
 		Hello: wire.Hello{
 			Role: wire.RoleCall, Kind: wire.PeerProxy, SDK: "octo-proxy", SDKVersion: Version,
@@ -130,8 +136,23 @@ func (p *Proxy) listen() {
 	remote.Handler = &remoteHandler{p}
 	p.listeners = append(p.listeners, listener.New(p.cfg.Outbound, listener.Config{Group: p.group, Session: local, Admit: p.cfg.Admit, Log: p.log}))
 	if p.cfg.Inbound != nil {
-		p.listeners = append(p.listeners, listener.New(p.cfg.Inbound, listener.Config{Group: p.group, Session: remote, Log: p.log}))
+		p.listeners = append(p.listeners, listener.New(p.cfg.Inbound, listener.Config{Group: p.group, Session: remote, TLS: p.serverTLS(), Log: p.log}))
 	}
+}
+
+// clientTLS and serverTLS let in peers of the proxy's own trust domain and environment.
+func (p *Proxy) clientTLS() *tls.Config {
+	if p.cfg.TLS == nil {
+		return nil
+	}
+	return p.cfg.TLS.Client(p.cfg.TLS.SameEnvironment)
+}
+
+func (p *Proxy) serverTLS() *tls.Config {
+	if p.cfg.TLS == nil {
+		return nil
+	}
+	return p.cfg.TLS.Server(p.cfg.TLS.SameEnvironment)
 }
 
 // runSource applies what the source brings. A source that ends leaves the proxy with what it has.

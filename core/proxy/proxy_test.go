@@ -17,6 +17,7 @@ import (
 	"github.com/octomesh/octomesh/core/meshtest"
 	"github.com/octomesh/octomesh/core/proxy"
 	"github.com/octomesh/octomesh/core/transport"
+	"github.com/octomesh/octomesh/core/transport/identity"
 	"github.com/octomesh/octomesh/core/wire"
 )
 
@@ -49,6 +50,11 @@ type node struct {
 
 func startNode(t *testing.T, limits wire.Limits) *node {
 	t.Helper()
+	return startSecureNode(t, limits, nil)
+}
+
+func startSecureNode(t *testing.T, limits wire.Limits, tls *identity.Source) *node {
+	t.Helper()
 	socket := filepath.Join(t.TempDir(), "o.sock")
 	out, err := transport.ListenUnix(socket, 0o600)
 	if err != nil {
@@ -60,7 +66,7 @@ func startNode(t *testing.T, limits wire.Limits) *node {
 	}
 	n := &node{socket: socket, address: in.Addr().String(), source: &source{make(chan *resourcev1.Snapshot)}}
 	n.Proxy, err = proxy.Start(context.Background(), proxy.Config{
-		Environment: "test", Instance: t.Name(), Outbound: out, Inbound: in, Source: n.source, Limits: limits,
+		Environment: "test", Instance: t.Name(), Outbound: out, Inbound: in, Source: n.source, Limits: limits, TLS: tls,
 		Log: slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn})), DrainDeadline: 5 * time.Second,
 	})
 	if err != nil {

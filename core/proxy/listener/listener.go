@@ -3,6 +3,7 @@ package listener
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -18,6 +19,8 @@ import (
 type Config struct {
 	Group   *lifecycle.Group
 	Session session.Options
+	// TLS is spoken by every dialer, and says who it is. nil: plain.
+	TLS *tls.Config
 	// MaxConnections bounds what is accepted at once; more are closed at once. 0: 4096.
 	MaxConnections int
 	// Admit looks at a socket before a byte is read: by its peer's credentials, say. nil: all.
@@ -83,9 +86,27 @@ func (l *Listener) admit(ctx context.Context, nc net.Conn) {
 	}
 	l.cfg.Group.Go(func(context.Context) {
 		defer l.open.Add(-1)
-		s := session.New(nc, wire.Acceptor, l.cfg.Session)
+		s, err := l.session(ctx, nc)
+		if err != nil {
+			l.cfg.Log.Warn("connection refused", "address", l.Addr().String(), "peer", nc.RemoteAddr().String(), "error", err)
+			return
+		}
 		stop := context.AfterFunc(ctx, s.Kill)
 		defer stop()
 		_ = s.Run() // the handler learns why it ended
 	})
+}
+
+// session makes the session of an accepted socket, behind TLS where that is on.
+func (l *Listener) session(ctx context.Context, nc net.Conn) (*session.Session, error) {
+	if l.cfg.TLS == nil {
+		return session.New(nc, wire.Acceptor, l.cfg.Session), nil
+	}
+	secure, id, err := session.Secure(ctx, nc, l.cfg.TLS, true)
+	if err != nil {
+		return nil, err
+	}
+	s := session.New(secure, wire.Acceptor, l.cfg.Session)
+	s.SetIdentity(id)
+	return s, nil
 }

@@ -4,6 +4,7 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/octomesh/octomesh/core/lifecycle"
 	"github.com/octomesh/octomesh/core/proxy/session"
+	"github.com/octomesh/octomesh/core/transport/identity"
 	"github.com/octomesh/octomesh/core/wire"
 )
 
@@ -34,6 +36,8 @@ type Config struct {
 	// Opened and Closed tell of sessions, so that their owner can tick and list them. They must not wait.
 	Opened, Closed func(*session.Session)
 	Log            *slog.Logger
+	// TLS is spoken to every peer, and says who it is. nil: plain.
+	TLS *tls.Config
 	// Dial connects to an address. nil: TCP.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 }
@@ -113,6 +117,10 @@ func (p *Peer) dial(ctx context.Context) {
 	dialing, cancel := context.WithTimeout(ctx, dialTimeout)
 	nc, err := p.pool.cfg.Dial(dialing, p.address)
 	cancel()
+	var id identity.ID
+	if err == nil && p.pool.cfg.TLS != nil {
+		nc, id, err = session.Secure(ctx, nc, p.pool.cfg.TLS, false)
+	}
 	if err != nil {
 		p.dialEnded(nil, err)
 		return
@@ -120,6 +128,9 @@ func (p *Peer) dial(ctx context.Context) {
 	opts := p.pool.cfg.Session
 	opts.Handler = &handler{peer: p}
 	s := session.New(nc, wire.Dialer, opts)
+	if p.pool.cfg.TLS != nil {
+		s.SetIdentity(id)
+	}
 	stop := context.AfterFunc(ctx, s.Kill)
 	defer stop()
 	s.Hello(p.pool.cfg.Hello)
