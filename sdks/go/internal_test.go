@@ -90,6 +90,20 @@ func TestChoiceIsByCallsInFlightOverWeight(t *testing.T) {
 	}
 }
 
+func TestCallsOneByOneFollowTheWeights(t *testing.T) {
+	peers := []*peer{{weight: 300}, {weight: 100}}
+	d := &directPath{peers: peers}
+	heavy := 0
+	for range 20_000 {
+		if d.choose(0, nil) == peers[0] {
+			heavy++
+		}
+	}
+	if heavy < 14_500 || heavy > 15_500 {
+		t.Fatalf("%d of 20000 went to the one with three quarters of the weight", heavy)
+	}
+}
+
 func TestEjectionDoublesAndASuccessEndsIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPeer(Endpoint{"x", 1}, Limits{}, nil, nil)

@@ -112,7 +112,7 @@ func (d *directPath) choose(now int64, tried []*peer) *peer {
 	case 1:
 		return open[0]
 	}
-	i := rand.IntN(len(open))
+	i := drawByWeight(open)
 	j := rand.IntN(len(open) - 1)
 	if j >= i {
 		j++
@@ -120,9 +120,28 @@ func (d *directPath) choose(now int64, tried []*peer) *peer {
 	return lighter(open[i], open[j])
 }
 
-// lighter returns the peer with fewer calls in flight for its weight.
+// drawByWeight draws one of several peers, all of a weight above 0.
+func drawByWeight(open []*peer) int {
+	total := 0
+	for _, p := range open {
+		total += p.weight
+	}
+	at := rand.IntN(total)
+	for i, p := range open {
+		if at -= p.weight; at < 0 {
+			return i
+		}
+	}
+	return len(open) - 1 // not reached
+}
+
+// lighter returns the peer with fewer calls in flight for its weight, this call counted. If both are idle
+// the first, which was drawn by weight, takes the call: else calls that come one by one would all go to
+// the heavier.
 func lighter(a, b *peer) *peer {
-	// One is added so that of two idle peers the heavier is taken first.
+	if a.inFlight.Load() == 0 && b.inFlight.Load() == 0 {
+		return a
+	}
 	if (a.inFlight.Load()+1)*int64(b.weight) <= (b.inFlight.Load()+1)*int64(a.weight) {
 		return a
 	}
