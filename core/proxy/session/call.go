@@ -87,6 +87,9 @@ func (c *Call) Down() *Session { return c.down }
 // Arrived is when the call arrived, on the proxy's clock.
 func (c *Call) Arrived() int64 { return c.arrived }
 
+// Now is the time on the proxy's clock of what makes Serve decide: it is read once a batch.
+func (c *Call) Now() int64 { return c.batch.Now }
+
 // newCall makes a call of the REQUEST in s.ev. The session is locked.
 func (s *Session) newCall() *Call {
 	c := calls.Get().(*Call)
