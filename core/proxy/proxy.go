@@ -33,6 +33,8 @@ const Version = "0.1.0"
 type Config struct {
 	Environment string
 	Instance    string
+	// Zone is where the proxy stands, for targets whose calls go to the nearest endpoints. Empty: nowhere.
+	Zone string
 	// Outbound is where the local applications come in: a Unix socket.
 	Outbound net.Listener
 	// Inbound is where other proxies come in: TCP. nil: no calls from other proxies.
@@ -102,7 +104,7 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 		sessions: make(map[*session.Session]kind), peers: make(map[string]*upstream.Peer),
 	}
 	p.store = store.New(store.Config{
-		Environment: cfg.Environment, NewPeer: p.newPeer, Released: p.releasePeers,
+		Environment: cfg.Environment, Zone: cfg.Zone, NewPeer: p.newPeer, Released: p.releasePeers,
 		Published: func(g *store.Generation) {
 			p.log.Info("configuration published", "generation", g.Number, "hash", g.Hash, "source", g.Source)
 		},

@@ -17,7 +17,7 @@ func (p *Proxy) Serve(c *session.Call, head *wire.RequestHead, d route.Direction
 	if c.Decision.Target == nil && !p.match(c, head, d) {
 		return
 	}
-	c.Request.Head, c.Request.Caller = head, caller(c, head, d)
+	c.Request.Head, c.Request.Caller, c.Request.Now = head, caller(c, head, d), c.Now()
 	verdict := c.Decision.Target.Policies.Check(&c.Request)
 	c.Request.Head, c.Request.Caller = nil, nil // they are borrowed
 	switch {
@@ -84,7 +84,7 @@ const maxPicks = 3
 func (p *Proxy) forwardOutbound(c *session.Call, head *wire.RequestHead) {
 	var avoid *cluster.Endpoint
 	for range maxPicks {
-		e := c.Decision.Pick(head.HashKey, avoid)
+		e := c.Decision.Pick(head, c.Request.Now, avoid)
 		if e == nil {
 			break
 		}
@@ -133,5 +133,6 @@ func (p *Proxy) CallEnded(c *session.Call, st wire.Status, took time.Duration) {
 		if st.Code != wire.OK && st.Origin != wire.OriginApplication {
 			e.Failures.Add(1)
 		}
+		d.Ended(e, &st, c.Arrived()+int64(took))
 	}
 }

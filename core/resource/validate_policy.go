@@ -27,6 +27,8 @@ func (v *validator) checkPolicies(policies []*resourcev1.ServicePolicy) {
 		v.duration(at+".max_timeout", p.GetMaxTimeout(), maxTimeout)
 		v.exceeds(at+".default_timeout", p.GetDefaultTimeout(), p.GetMaxTimeout())
 		v.limits(at+".limits", p.GetLimits())
+		v.balancing(at+".balancing", p.GetBalancing())
+		v.outlierEjection(at+".outlier_ejection", p.GetOutlierEjection())
 		v.routes(at+".routes", p)
 	}
 }

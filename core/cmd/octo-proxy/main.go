@@ -106,7 +106,7 @@ func start(b *resourcev1.Bootstrap, reload <-chan os.Signal, log *slog.Logger) (
 	source := &store.File{Path: b.GetResourcesFile(), Reload: reload, Log: log}
 	l := b.GetLimits()
 	p, err := proxy.Start(context.Background(), proxy.Config{
-		Environment: b.GetEnvironment(), Instance: b.GetInstance(), Outbound: outbound, Inbound: inbound, Source: source,
+		Environment: b.GetEnvironment(), Instance: b.GetInstance(), Zone: b.GetZone(), Outbound: outbound, Inbound: inbound, Source: source,
 		Limits:        wire.Limits{MaxStreams: l.GetMaxStreams(), StreamWindow: l.GetStreamWindow(), MaxFrameBody: l.GetMaxFrameBody()},
 		DrainDeadline: b.GetDrainDeadline().AsDuration(), MaxQueue: int(l.GetMaxQueuedBytes()), Log: log,
 		AdmitHello: func(p *session.Peer) error { return admit(b, p) },

@@ -5,107 +5,159 @@ import (
 	"math/rand/v2"
 
 	"github.com/octomesh/octomesh/core/proxy/cluster"
+	"github.com/octomesh/octomesh/core/wire"
 )
 
-// Balancer chooses among the endpoints of a cluster. It keeps no state of a call, may be used by many
+// Request is what balancers know of a call.
+type Request struct {
+	HashKey []byte // borrowed
+	// Now is the proxy's monotonic time.
+	Now int64
+	// Avoid is an endpoint that failed the call before and is not to be chosen, or nil.
+	Avoid *cluster.Endpoint
+}
+
+// Balancer chooses among the endpoints of a group. It keeps no state of a call, may be used by many
 // goroutines at once and allocates nothing.
 type Balancer interface {
-	// Pick returns an endpoint, or nil if there is none. A call's hash key, if it has one, matters to
-	// rings alone. The endpoint to avoid, or nil, is one that failed the call before: it is not chosen.
-	Pick(c *cluster.Cluster, hashKey []byte, avoid *cluster.Endpoint) *cluster.Endpoint
+	// Pick returns a usable endpoint, or nil if it found none; [Choose] looks again.
+	Pick(g *cluster.Group, r Request) *cluster.Endpoint
 }
 
-// PowerOfTwo takes two endpoints at random and of them the one that has less to do for its weight.
-type PowerOfTwo struct{}
-
-// Pick implements [Balancer]; the hash key is not looked at.
-func (PowerOfTwo) Pick(c *cluster.Cluster, _ []byte, avoid *cluster.Endpoint) *cluster.Endpoint {
-	return Pick(c, avoid)
-}
-
-// draws bounds how often an endpoint to avoid is drawn again before its neighbour is taken.
-const draws = 4
-
-// Pick chooses by power of two choices: the first by weight, the second evenly among the others.
-//
-//   - One whose peer is ready goes before one whose peer is not; if neither is, the others are looked
-//     through for one.
-//   - If neither has a call in flight the first wins, so that calls that come one by one follow the
-//     weights exactly.
-//   - Otherwise the one with less (open+1)/weight, that is, with less to do after it took this call; at
-//     a tie the first.
-//
-// It returns nil if the cluster has no endpoint, or only the one to avoid.
-func Pick(c *cluster.Cluster, avoid *cluster.Endpoint) *cluster.Endpoint {
-	n := len(c.Endpoints)
-	switch {
-	case n == 0:
-		return nil
-	case n == 1:
-		if c.Endpoints[0] == avoid {
-			return nil
+// Choose asks the groups in their order and takes the first usable endpoint. Where none is usable it takes one
+// that is not ejected, so that somebody dials, and else any: a guess is better than a refusal. Nil: there is no
+// endpoint but the one to avoid.
+func Choose(b Balancer, groups []*cluster.Group, r Request) *cluster.Endpoint {
+	for _, g := range groups {
+		if e := b.Pick(g, r); e != nil {
+			return e
 		}
-		return c.Endpoints[0]
-	}
-	i := first(c, avoid)
-	a, b := c.Endpoints[i], second(c, i, avoid)
-	if b == nil {
-		return a
-	}
-	if ra, rb := a.Ready(), b.Ready(); ra != rb {
-		if ra {
-			return a
-		}
-		return b
-	} else if !ra {
-		if e := anyReady(c, avoid); e != nil {
+		if e := g.Find((*cluster.Group).Usable, r.Now, r.Avoid); e != nil {
 			return e
 		}
 	}
-	openA, openB := a.Open.Load(), b.Open.Load()
-	if openA == 0 && openB == 0 {
-		return a
-	}
-	if (openA+1)*int64(b.Weight) <= (openB+1)*int64(a.Weight) {
-		return a
-	}
-	return b
+	return guess(groups, r)
 }
 
-// looks bounds how many endpoints are looked through for one whose peer is ready.
-const looks = 128
-
-// anyReady looks for an endpoint whose peer is ready, from a random one on, so that no one of them gets all
-// calls. nil: none was found.
-func anyReady(c *cluster.Cluster, avoid *cluster.Endpoint) *cluster.Endpoint {
-	n := len(c.Endpoints)
-	from := rand.IntN(n)
-	for i := range min(n, looks) {
-		if e := c.Endpoints[(from+i)%n]; e != avoid && e.Ready() {
+// guess chooses where nobody is usable.
+func guess(groups []*cluster.Group, r Request) *cluster.Endpoint {
+	for _, g := range groups {
+		if e, _ := twoChoices(g, r); e != nil && g.InPlay(e, r.Now) {
+			return e
+		}
+		if e := g.Find((*cluster.Group).InPlay, r.Now, r.Avoid); e != nil {
+			return e
+		}
+	}
+	for _, g := range groups {
+		if e, _ := twoChoices(g, r); e != nil {
 			return e
 		}
 	}
 	return nil
 }
 
-// first draws by weight. The cluster has two endpoints or more.
-func first(c *cluster.Cluster, avoid *cluster.Endpoint) int {
-	i := c.Sample(rand.Uint64())
-	for try := 1; c.Endpoints[i] == avoid && try < draws; try++ {
-		i = c.Sample(rand.Uint64())
+// RoundRobin deals calls out in turns by weight.
+type RoundRobin struct{}
+
+// Pick implements [Balancer]. The group must have been made with turns.
+func (RoundRobin) Pick(g *cluster.Group, r Request) *cluster.Endpoint { return g.Next(r.Now, r.Avoid) }
+
+// RingHash sends calls with the same hash key to the same endpoint.
+type RingHash struct{}
+
+// Pick implements [Balancer]: without a key as [PowerOfTwo] does. The group must have been made with keys.
+func (RingHash) Pick(g *cluster.Group, r Request) *cluster.Endpoint {
+	if len(r.HashKey) == 0 {
+		return PowerOfTwo{}.Pick(g, r)
 	}
-	if c.Endpoints[i] == avoid {
-		i = (i + 1) % len(c.Endpoints)
+	return g.Owner(wire.RingHash(g.Target, r.HashKey), r.Now, r.Avoid)
+}
+
+// PowerOfTwo takes two endpoints at random and of them the one that has less to do for its weight: the first is
+// drawn by weight, the second evenly among the others.
+//
+//   - A usable one goes before one that is not.
+//   - If neither has a call in flight the first wins, so that calls that come one by one follow the
+//     weights exactly.
+//   - Otherwise the one with less (open+1)/weight, that is, with less to do after it took this call; at
+//     a tie the first.
+type PowerOfTwo struct{}
+
+// Pick implements [Balancer].
+func (PowerOfTwo) Pick(g *cluster.Group, r Request) *cluster.Endpoint {
+	if e, usable := twoChoices(g, r); usable {
+		return e
+	}
+	return nil
+}
+
+// draws bounds how often an endpoint to avoid, or one that still warms up, is drawn again before it, or its
+// neighbour, is taken.
+const draws = 8
+
+// twoChoices returns nil only if there is none but the one to avoid.
+func twoChoices(g *cluster.Group, r Request) (e *cluster.Endpoint, usable bool) {
+	n := len(g.Endpoints)
+	if n == 1 {
+		if e = g.Endpoints[0]; e == r.Avoid {
+			return nil, false
+		}
+		return e, g.Usable(e, r.Now)
+	}
+	i := first(g, r)
+	a, b := g.Endpoints[i], second(g, i, r.Avoid)
+	if b == nil {
+		return a, g.Usable(a, r.Now)
+	}
+	ua, ub := g.Usable(a, r.Now), g.Usable(b, r.Now)
+	if ua != ub {
+		if ua {
+			return a, true
+		}
+		return b, true
+	}
+	openA, openB := a.Open.Load(), b.Open.Load()
+	if openA == 0 && openB == 0 {
+		return a, ua
+	}
+	weightA, weightB := int64(a.Weight), int64(b.Weight)
+	if !g.Plain() {
+		weightA, weightB = weightA*g.Share(a, r.Now), weightB*g.Share(b, r.Now)
+	}
+	if (openA+1)*weightB <= (openB+1)*weightA {
+		return a, ua
+	}
+	return b, ua
+}
+
+// first draws by weight. The group has two endpoints or more.
+func first(g *cluster.Group, r Request) int {
+	i := g.Sample(rand.Uint64())
+	for try := 1; try < draws && (g.Endpoints[i] == r.Avoid || !warm(g, g.Endpoints[i], r.Now)); try++ {
+		i = g.Sample(rand.Uint64())
+	}
+	if g.Endpoints[i] == r.Avoid {
+		i = (i + 1) % len(g.Endpoints)
 	}
 	return i
 }
 
+// warm lets an endpoint's draw pass as often as its share of its weight says.
+func warm(g *cluster.Group, e *cluster.Endpoint, now int64) bool {
+	if g.Plain() {
+		return true
+	}
+	share := g.Share(e, now)
+	return share >= 1000 || rand.Int64N(1000) < share
+}
+
 // second draws evenly among the others; nil if that leaves none but the one to avoid.
-func second(c *cluster.Cluster, i int, avoid *cluster.Endpoint) *cluster.Endpoint {
-	n := len(c.Endpoints)
+func second(g *cluster.Group, i int, avoid *cluster.Endpoint) *cluster.Endpoint {
+	n := len(g.Endpoints)
 	j := (i + 1 + rand.IntN(n-1)) % n
-	if c.Endpoints[j] != avoid {
-		return c.Endpoints[j]
+	if g.Endpoints[j] != avoid {
+		return g.Endpoints[j]
 	}
 	if n == 2 {
 		return nil
@@ -113,5 +165,5 @@ func second(c *cluster.Cluster, i int, avoid *cluster.Endpoint) *cluster.Endpoin
 	if j = (j + 1) % n; j == i {
 		j = (j + 1) % n
 	}
-	return c.Endpoints[j]
+	return g.Endpoints[j]
 }

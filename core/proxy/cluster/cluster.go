@@ -27,6 +27,7 @@ type State struct {
 	// Calls is the calls handed to it, attempts included; Failures those of them that ended otherwise
 	// than by a word of the application.
 	Calls, Failures atomic.Uint64
+	Health
 }
 
 // Endpoint is one instance of a target. Only its State changes.
@@ -39,6 +40,7 @@ type Endpoint struct {
 	Weight           uint32 // share of calls relative to the others; 0: none
 	Tags             map[string]string
 	Disabled         bool // an operator took it out of rotation
+	Backup           bool // for calls only while no other one is usable
 	Peer             Peer // behind MeshAddress; nil where the endpoint is not in rotation
 	*State
 }
@@ -70,11 +72,15 @@ type Cluster struct {
 	// Known counts the target's endpoints in the subset, in rotation or not.
 	Known int
 
-	slots []slot // nil where all weights are equal
+	base  []*Group            // the baseline; where there are no lanes, all endpoints
+	lanes map[string][]*Group // nil where no endpoint has the tag, or the subset names it
 }
 
+// LaneTag is the tag, and the key of baggage, that names a lane.
+const LaneTag = "lane"
+
 // New makes the cluster of those endpoints that carry the subset's tags and are in rotation.
-func New(target string, subset map[string]string, endpoints []*Endpoint) *Cluster {
+func New(target string, subset map[string]string, endpoints []*Endpoint, rules Rules) *Cluster {
 	c := &Cluster{Name: Name(target, subset), Target: target, Subset: subset}
 	for _, e := range endpoints {
 		if !e.Has(subset) {
@@ -85,8 +91,37 @@ func New(target string, subset map[string]string, endpoints []*Endpoint) *Cluste
 			c.Endpoints = append(c.Endpoints, e)
 		}
 	}
-	c.slots = weigh(c.Endpoints)
+	byLane := map[string][]*Endpoint{}
+	if _, own := subset[LaneTag]; !own {
+		for _, e := range c.Endpoints {
+			byLane[e.Tags[LaneTag]] = append(byLane[e.Tags[LaneTag]], e)
+		}
+	} else {
+		byLane[""] = c.Endpoints
+	}
+	c.base = group(byLane[""], rules)
+	delete(byLane, "")
+	if len(byLane) > 0 {
+		c.lanes = make(map[string][]*Group, len(byLane))
+		for lane, members := range byLane {
+			c.lanes[lane] = group(members, rules)
+		}
+	}
 	return c
+}
+
+// HasLanes tells whether a call's lane matters.
+func (c *Cluster) HasLanes() bool { return c.lanes != nil }
+
+// Groups returns the groups that take calls of the lane, in the order in which they are to be asked: the
+// lane's, if it has endpoints, else the baseline's. There may be none.
+func (c *Cluster) Groups(lane []byte) []*Group {
+	if len(lane) > 0 && c.lanes != nil {
+		if g := c.lanes[string(lane)]; g != nil {
+			return g
+		}
+	}
+	return c.base
 }
 
 // Name returns the name of a target's subset: equal sets have equal names.

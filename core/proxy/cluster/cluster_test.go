@@ -32,7 +32,7 @@ func TestClusterHoldsWhatIsInRotationAndInTheSubset(t *testing.T) {
 		{map[string]string{"zone": ""}, "", "shop.cart{zone=}", 0},
 	} {
 		got := ""
-		made := cluster.New("shop.cart", c.subset, all)
+		made := cluster.New("shop.cart", c.subset, all, cluster.Rules{})
 		for _, e := range made.Endpoints {
 			got += e.Instance
 		}
@@ -50,7 +50,7 @@ func TestSampleFollowsWeights(t *testing.T) {
 			all = append(all, endpoint("e", w, nil))
 			total += float64(w)
 		}
-		c := cluster.New("t", nil, all)
+		c := cluster.New("t", nil, all, cluster.Rules{}).Groups(nil)[0]
 		random, got := rand.New(rand.NewPCG(1, 2)), make([]float64, len(weights))
 		const draws = 200_000
 		for range draws {

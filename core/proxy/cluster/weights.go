@@ -56,11 +56,11 @@ func share(part, total uint64) uint32 {
 }
 
 // Sample maps 64 random bits to the index of an endpoint: with equal chances for equal weights, and in
-// proportion to them otherwise. The cluster must have endpoints.
-func (c *Cluster) Sample(random uint64) int {
-	i := int((random >> 32) * uint64(len(c.Endpoints)) >> 32)
-	if c.slots == nil || uint32(random) <= c.slots[i].keep {
+// proportion to them otherwise. The group is never empty.
+func (g *Group) Sample(random uint64) int {
+	i := int((random >> 32) * uint64(len(g.Endpoints)) >> 32)
+	if g.slots == nil || uint32(random) <= g.slots[i].keep {
 		return i
 	}
-	return int(c.slots[i].other)
+	return int(g.slots[i].other)
 }

@@ -32,6 +32,8 @@ type Decision struct {
 type Request struct {
 	Head   *wire.RequestHead
 	Caller []byte // the calling application: from HELLO, or as a proxy verified it
+	// Now is the proxy's monotonic time, read once a batch.
+	Now int64
 	// Passed counts the policies of the chain that have let the call pass. 0 for a new call; the chain
 	// counts it up. The data path keeps it with a parked or admitted call.
 	Passed int

@@ -7,7 +7,6 @@ import (
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/octomesh/octomesh/core/proxy/balancer"
 	"github.com/octomesh/octomesh/core/proxy/cluster"
 	"github.com/octomesh/octomesh/core/proxy/policy"
 	"github.com/octomesh/octomesh/core/telemetry/meter"
@@ -26,27 +25,48 @@ type endpointKey struct{ target, instance string }
 
 // compiler holds what one Compile has made so far.
 type compiler struct {
+	Options
 	previous *Table
-	peer     func(address string) cluster.Peer
 	table    *Table
 	byTarget map[string][]*cluster.Endpoint
+	policies map[string]*resourcev1.ServicePolicy
+	sharing  map[string]*sharing
+	states   map[stateKey]*state
+}
+
+type stateKey struct {
+	direction Direction
+	target    string
+}
+
+// Options is what a table takes from its proxy.
+type Options struct {
+	// Peer gives the peer of an address, and is asked once for each endpoint in rotation; nil: endpoints get
+	// none.
+	Peer func(address string) cluster.Peer
+	// Zone is where the proxy stands; empty: nowhere.
+	Zone string
 }
 
 // Compile makes the table of a valid snapshot (see resource.Validate). Counters, open calls and parked
-// calls of what the previous table, or nil, knew too go on. Peer gives the peer of an address, and is asked
-// once for each endpoint in rotation; nil: endpoints get none.
-func Compile(s *resourcev1.Snapshot, previous *Table, peer func(address string) cluster.Peer) *Table {
+// calls of what the previous table, or nil, knew too go on.
+func Compile(s *resourcev1.Snapshot, previous *Table, o Options) *Table {
 	if previous == nil {
 		previous = &Table{}
 	}
 	c := compiler{
-		previous: previous, peer: peer,
+		previous: previous, Options: o,
 		table: &Table{
 			outbound: make(map[string]*Target), inbound: make(map[string]*Target),
 			endpoints: make(map[endpointKey]*cluster.Endpoint, len(s.GetEndpoints())),
 			clusters:  make(map[string]*cluster.Cluster),
 		},
 		byTarget: make(map[string][]*cluster.Endpoint),
+		policies: make(map[string]*resourcev1.ServicePolicy, len(s.GetPolicies())),
+		sharing:  make(map[string]*sharing), states: make(map[stateKey]*state),
+	}
+	for _, p := range s.GetPolicies() {
+		c.policies[p.GetTarget()] = p
 	}
 	for _, e := range s.GetEndpoints() {
 		c.addEndpoint(e)
@@ -65,7 +85,7 @@ func Compile(s *resourcev1.Snapshot, previous *Table, peer func(address string) 
 // NewTarget returns a target with default limits, for a local instance's target of which no generation says
 // anything.
 func NewTarget(d Direction, name string) *Target {
-	c := compiler{previous: &Table{}, table: &Table{clusters: make(map[string]*cluster.Cluster)}}
+	c := compiler{previous: &Table{}, sharing: make(map[string]*sharing), states: make(map[stateKey]*state), table: &Table{clusters: make(map[string]*cluster.Cluster)}}
 	return c.target(d, &resourcev1.ServicePolicy{Target: name})
 }
 
@@ -74,13 +94,13 @@ func (c *compiler) addEndpoint(r *resourcev1.Endpoint) {
 	e := &cluster.Endpoint{
 		Target: r.GetTarget(), Instance: r.GetInstance(), Incarnation: r.GetIncarnation(),
 		MeshAddress: r.GetMeshAddress(), DirectAddress: r.GetDirectAddress(), Zone: r.GetZone(),
-		Weight: DefaultEndpointWeight, Tags: r.GetTags(), Disabled: r.GetDisabled(),
+		Weight: DefaultEndpointWeight, Tags: r.GetTags(), Disabled: r.GetDisabled(), Backup: r.GetBackup(),
 	}
 	if r.Weight != nil {
 		e.Weight = r.GetWeight()
 	}
-	if c.peer != nil && e.InRotation() {
-		e.Peer = c.peer(e.MeshAddress)
+	if c.Peer != nil && e.InRotation() {
+		e.Peer = c.Peer(e.MeshAddress)
 	}
 	key := endpointKey{e.Target, e.Instance}
 	switch old := c.previous.endpoints[key]; {
@@ -90,6 +110,9 @@ func (c *compiler) addEndpoint(r *resourcev1.Endpoint) {
 		e = old
 	default:
 		e.State = old.State
+		if e.InRotation() && !old.InRotation() {
+			e.Return()
+		}
 	}
 	c.table.endpoints[key] = e
 	c.byTarget[e.Target] = append(c.byTarget[e.Target], e)
@@ -97,7 +120,7 @@ func (c *compiler) addEndpoint(r *resourcev1.Endpoint) {
 
 func same(a, b *cluster.Endpoint) bool {
 	return a.MeshAddress == b.MeshAddress && a.DirectAddress == b.DirectAddress && a.Zone == b.Zone &&
-		a.Weight == b.Weight && a.Disabled == b.Disabled && a.Peer == b.Peer && maps.Equal(a.Tags, b.Tags)
+		a.Weight == b.Weight && a.Disabled == b.Disabled && a.Backup == b.Backup && a.Peer == b.Peer && maps.Equal(a.Tags, b.Tags)
 }
 
 func (c *compiler) addTarget(p *resourcev1.ServicePolicy) {
@@ -107,16 +130,14 @@ func (c *compiler) addTarget(p *resourcev1.ServicePolicy) {
 
 func (c *compiler) target(d Direction, p *resourcev1.ServicePolicy) *Target {
 	old := c.previous.Target(d, p.GetTarget())
-	t := &Target{Name: p.GetTarget(), Direction: d, state: &state{}}
-	if old != nil {
-		t.state = old.state
-	}
+	t := &Target{Name: p.GetTarget(), Direction: d, state: c.state(d, p.GetTarget())}
 	l := p.GetLimits()
 	t.Policies = policy.NewChain(
 		policy.NewMaxOpenCalls(&t.state.slots, orDefault(l.GetMaxOpenCalls(), DefaultMaxOpenCalls), d.Origin()))
 	t.Lot = policy.NewBounded(&t.state.lot, orDefault(l.GetMaxParkedCalls(), DefaultMaxParkedCalls),
 		orDefault(l.GetMaxPark().AsDuration(), DefaultMaxPark), d.Origin())
 	if d == Outbound {
+		t.Outlier = c.share(t.Name).outlier
 		for _, r := range p.GetRoutes() {
 			t.Routes = append(t.Routes, c.route(t, p, r, old))
 		}
@@ -125,6 +146,18 @@ func (c *compiler) target(d Direction, p *resourcev1.ServicePolicy) *Target {
 		Name: DefaultRoute, Destinations: []*resourcev1.Destination{{}},
 	}, old))
 	return t
+}
+
+// state returns what goes on of a target, or begins it.
+func (c *compiler) state(d Direction, target string) *state {
+	key := stateKey{d, target}
+	if c.states[key] == nil {
+		c.states[key] = &state{}
+		if old := c.previous.Target(d, target); old != nil {
+			c.states[key] = old.state
+		}
+	}
+	return c.states[key]
 }
 
 func (c *compiler) route(t *Target, p *resourcev1.ServicePolicy, r *resourcev1.Route, old *Target) *Route {
@@ -148,8 +181,9 @@ func (c *compiler) route(t *Target, p *resourcev1.ServicePolicy, r *resourcev1.R
 			continue
 		}
 		out.weights += uint64(weight)
+		to := orDefault(d.GetTarget(), t.Name)
 		out.Destinations = append(out.Destinations, Destination{
-			Cluster: c.cluster(orDefault(d.GetTarget(), t.Name), d.GetSubset()), Balancer: balancer.PowerOfTwo{}, Weight: weight,
+			Cluster: c.cluster(to, d.GetSubset()), Balancer: c.share(to).balancer, Outlier: c.share(to).outlier, Weight: weight,
 		})
 	}
 	return out
@@ -159,7 +193,7 @@ func (c *compiler) route(t *Target, p *resourcev1.ServicePolicy, r *resourcev1.R
 func (c *compiler) cluster(target string, subset map[string]string) *cluster.Cluster {
 	name := cluster.Name(target, subset)
 	if c.table.clusters[name] == nil {
-		c.table.clusters[name] = cluster.New(target, subset, c.byTarget[target])
+		c.table.clusters[name] = cluster.New(target, subset, c.byTarget[target], c.share(target).rules)
 	}
 	return c.table.clusters[name]
 }

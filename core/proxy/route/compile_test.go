@@ -119,7 +119,7 @@ func TestPeersAreAskedForWhatIsInRotation(t *testing.T) {
 		{Target: "t", Instance: "b", MeshAddress: "h:2", Disabled: true},
 		{Target: "t", Instance: "c", MeshAddress: "h:3", Weight: new(uint32)},
 		{Target: "t", Instance: "d", DirectAddress: "h:4"},
-	}}, nil, peer)
+	}}, nil, route.Options{Peer: peer})
 	if got := strings.Join(asked, " "); got != "h:1" {
 		t.Errorf("asked for %q", got)
 	}

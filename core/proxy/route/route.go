@@ -62,14 +62,17 @@ type Target struct {
 	// Policies is what each call to the target passes.
 	Policies policy.Chain
 	// Lot is where calls to the target wait for an instance, a connection or a stream.
-	Lot   *policy.Bounded
-	state *state
+	Lot *policy.Bounded
+	// Outlier ejects the target's own endpoints; nil: nothing does, or inbound.
+	Outlier *policy.Outlier
+	state   *state
 }
 
 // state is what outlives generations of a target.
 type state struct {
-	slots policy.Slots
-	lot   policy.Lot
+	slots     policy.Slots
+	lot       policy.Lot
+	ejections policy.Ejections
 }
 
 // Open returns the calls to the target that are open.
@@ -94,8 +97,10 @@ type Route struct {
 
 // Destination is one of a route's weighted destinations.
 type Destination struct {
-	Cluster  *cluster.Cluster
+	Cluster *cluster.Cluster
+	// Balancer and Outlier are those of the cluster's target.
 	Balancer balancer.Balancer
+	Outlier  *policy.Outlier // nil: nothing is ejected
 	Weight   uint32
 }
 
@@ -106,6 +111,7 @@ type Decision struct {
 	// Cluster is that of the destination that was drawn; nil inbound.
 	Cluster  *cluster.Cluster
 	Balancer balancer.Balancer
+	Outlier  *policy.Outlier
 	// Timeout and MaxTimeout are the route's.
 	Timeout, MaxTimeout time.Duration
 }
@@ -143,7 +149,7 @@ func (t *Target) Match(h *wire.RequestHead, caller []byte) Decision {
 func (t *Target) decide(r *Route) Decision {
 	d := Decision{Target: t, Route: r, Timeout: r.Timeout, MaxTimeout: r.MaxTimeout}
 	if to := r.draw(); to != nil {
-		d.Cluster, d.Balancer = to.Cluster, to.Balancer
+		d.Cluster, d.Balancer, d.Outlier = to.Cluster, to.Balancer, to.Outlier
 	}
 	return d
 }
@@ -179,12 +185,37 @@ func (d *Decision) Budget(left time.Duration) time.Duration {
 	return left
 }
 
-// Pick chooses the endpoint, or nil if there is none but the one to avoid.
-func (d *Decision) Pick(hashKey []byte, avoid *cluster.Endpoint) *cluster.Endpoint {
+// Pick chooses the endpoint for a call at the proxy's monotonic time, or nil if there is none but the one to
+// avoid.
+func (d *Decision) Pick(h *wire.RequestHead, now int64, avoid *cluster.Endpoint) *cluster.Endpoint {
 	if d.Cluster == nil {
 		return nil
 	}
-	return d.Balancer.Pick(d.Cluster, hashKey, avoid)
+	var lane []byte
+	if d.Cluster.HasLanes() {
+		lane = laneOf(h)
+	}
+	return balancer.Choose(d.Balancer, d.Cluster.Groups(lane), balancer.Request{HashKey: h.HashKey, Now: now, Avoid: avoid})
+}
+
+// laneOf returns the lane of a call: the last hop's word, else the baggage's.
+func laneOf(h *wire.RequestHead) []byte {
+	if len(h.Lane) > 0 {
+		return h.Lane
+	}
+	for i := range h.Baggage {
+		if string(h.Baggage[i].Key) == cluster.LaneTag {
+			return h.Baggage[i].Value
+		}
+	}
+	return nil
+}
+
+// Ended tells what a call to an endpoint that was picked came to.
+func (d *Decision) Ended(e *cluster.Endpoint, st *wire.Status, now int64) {
+	if d.Outlier != nil {
+		d.Outlier.Done(e, st, now)
+	}
 }
 
 // Target returns what the table says of a target, or nil.

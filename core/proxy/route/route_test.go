@@ -1,7 +1,10 @@
 package route_test
 
 import (
+	"maps"
 	"math"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,6 +20,12 @@ import (
 // compile makes the table of a snapshot that must be sound.
 func compile(t testing.TB, previous *route.Table, text string) *route.Table {
 	t.Helper()
+	return compileIn(t, "", previous, text)
+}
+
+// compileIn does so for a proxy that stands in a zone.
+func compileIn(t testing.TB, zone string, previous *route.Table, text string) *route.Table {
+	t.Helper()
 	s := &resourcev1.Snapshot{}
 	if _, err := resource.Parse("test.yaml", []byte(text), s); err != nil {
 		t.Fatal(err)
@@ -24,7 +33,11 @@ func compile(t testing.TB, previous *route.Table, text string) *route.Table {
 	if err := resource.Errors(resource.Validate(s, "")); err != nil {
 		t.Fatal(err)
 	}
-	return route.Compile(s, previous, nil)
+	return route.Compile(s, previous, route.Options{Zone: zone})
+}
+
+func sortedNames(set map[string]bool) string {
+	return strings.Join(slices.Sorted(maps.Keys(set)), " ")
 }
 
 func head(target, service, method string) *wire.RequestHead {
@@ -118,7 +131,7 @@ func TestUnknownTargetIsNotMatched(t *testing.T) {
 func TestTargetWithoutEndpointsIsKnown(t *testing.T) {
 	table := compile(t, nil, `policies: [{target: empty}]`)
 	d, ok := table.Match(head("empty", "", ""), nil)
-	if !ok || d.Cluster == nil || d.Pick(nil, nil) != nil {
+	if !ok || d.Cluster == nil || d.Pick(&wire.RequestHead{}, 1, nil) != nil {
 		t.Errorf("known %v, cluster %v", ok, d.Cluster)
 	}
 }
@@ -152,7 +165,7 @@ func TestDestinationsSplitByWeight(t *testing.T) {
 	for range picks {
 		d, _ := table.Match(h, nil)
 		clusters[d.Cluster.Name] += 1.0 / picks
-		instances[d.Pick(nil, nil).Instance] += 1.0 / picks
+		instances[d.Pick(&wire.RequestHead{}, 1, nil).Instance] += 1.0 / picks
 	}
 	near := func(got map[string]float64, want map[string]float64) {
 		t.Helper()
@@ -215,7 +228,7 @@ policies:
 func TestInboundKnowsNoDestinations(t *testing.T) {
 	table := compile(t, nil, weighted)
 	d, ok := table.Inbound(head("cart", "s", "Split"), nil)
-	if !ok || d.Route.Name != route.DefaultRoute || d.Cluster != nil || d.Pick(nil, nil) != nil {
+	if !ok || d.Route.Name != route.DefaultRoute || d.Cluster != nil || d.Pick(&wire.RequestHead{}, 1, nil) != nil {
 		t.Errorf("decided %+v", d)
 	}
 	out, _ := table.Match(head("cart", "s", "Other"), nil)
@@ -256,7 +269,7 @@ func TestMatchDoesNotAllocate(t *testing.T) {
 	var picked *cluster.Endpoint
 	n := testing.AllocsPerRun(1000, func() {
 		d, _ := table.Match(h, caller)
-		picked = d.Pick(h.HashKey, nil)
+		picked = d.Pick(h, 1, nil)
 		_, _ = table.Inbound(h, caller)
 	})
 	if n != 0 || picked == nil {

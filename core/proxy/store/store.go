@@ -51,6 +51,8 @@ type Locator interface {
 type Config struct {
 	// Environment of the proxy. A snapshot that names another one is refused.
 	Environment string
+	// Zone of the proxy; empty: none.
+	Zone string
 	// NewPeer makes the peer of a mesh address, once until the address is released. It must not wait. Nil:
 	// endpoints have no peers.
 	NewPeer func(address string) cluster.Peer
@@ -81,7 +83,7 @@ type Store struct {
 // New returns a store whose current generation is number 0.
 func New(cfg Config) *Store {
 	s := &Store{cfg: cfg, peers: make(map[string]cluster.Peer)}
-	s.current.Store(&Generation{Table: route.Compile(&resourcev1.Snapshot{}, nil, nil), Snapshot: &resourcev1.Snapshot{}})
+	s.current.Store(&Generation{Table: route.Compile(&resourcev1.Snapshot{}, nil, route.Options{}), Snapshot: &resourcev1.Snapshot{}})
 	return s
 }
 
@@ -127,7 +129,7 @@ func (s *Store) apply(source string, snapshot *resourcev1.Snapshot, locate func(
 	}
 	g := &Generation{
 		Number: before.Number + 1, Hash: hash, Snapshot: snapshot, Loaded: time.Now(), Source: source,
-		Warnings: resource.Warnings(problems), Table: route.Compile(snapshot, before.Table, s.peerFunc()),
+		Warnings: resource.Warnings(problems), Table: route.Compile(snapshot, before.Table, route.Options{Peer: s.peerFunc(), Zone: s.cfg.Zone}),
 	}
 	s.current.Store(g)
 	s.note(Attempt{At: g.Loaded, Source: source, Hash: hash, Number: g.Number, Warnings: len(g.Warnings)})

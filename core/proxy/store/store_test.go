@@ -205,7 +205,7 @@ func TestReadersNeverSeeAHalf(t *testing.T) {
 					return
 				}
 				last = g.Number
-				e := d.Pick(nil, nil)
+				e := d.Pick(&wire.RequestHead{}, 1, nil)
 				e.Open.Add(1)
 				for _, other := range d.Cluster.Endpoints {
 					if uint64(other.Weight) != g.Number {

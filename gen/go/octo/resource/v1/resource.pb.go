@@ -22,6 +22,66 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Balancer chooses one of several usable endpoints. One is usable if it is not ejected, its connection
+// stands or may be tried, and it has capacity; only where none is do calls go to the others.
+type Balancer int32
+
+const (
+	// POWER_OF_TWO.
+	Balancer_BALANCER_UNSPECIFIED Balancer = 0
+	// Of two drawn by chance the one with less calls in flight for its weight.
+	Balancer_BALANCER_POWER_OF_TWO Balancer = 1
+	// In turns, exactly by weight, whatever is in flight.
+	Balancer_BALANCER_WEIGHTED_ROUND_ROBIN Balancer = 2
+	// Always the same endpoint for a call's hash key, as long as it is usable; shares of keys go by weight.
+	// When an endpoint goes only its keys move, and when it comes only the keys that it takes over. A call
+	// without a hash key goes as by POWER_OF_TWO.
+	Balancer_BALANCER_RING_HASH Balancer = 3
+)
+
+// Enum value maps for Balancer.
+var (
+	Balancer_name = map[int32]string{
+		0: "BALANCER_UNSPECIFIED",
+		1: "BALANCER_POWER_OF_TWO",
+		2: "BALANCER_WEIGHTED_ROUND_ROBIN",
+		3: "BALANCER_RING_HASH",
+	}
+	Balancer_value = map[string]int32{
+		"BALANCER_UNSPECIFIED":          0,
+		"BALANCER_POWER_OF_TWO":         1,
+		"BALANCER_WEIGHTED_ROUND_ROBIN": 2,
+		"BALANCER_RING_HASH":            3,
+	}
+)
+
+func (x Balancer) Enum() *Balancer {
+	p := new(Balancer)
+	*p = x
+	return p
+}
+
+func (x Balancer) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Balancer) Descriptor() protoreflect.EnumDescriptor {
+	return file_octo_resource_v1_resource_proto_enumTypes[0].Descriptor()
+}
+
+func (Balancer) Type() protoreflect.EnumType {
+	return &file_octo_resource_v1_resource_proto_enumTypes[0]
+}
+
+func (x Balancer) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Balancer.Descriptor instead.
+func (Balancer) EnumDescriptor() ([]byte, []int) {
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{0}
+}
+
 // Endpoint is one instance of a target.
 type Endpoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -40,7 +100,9 @@ type Endpoint struct {
 	// What subsets select by.
 	Tags map[string]string `protobuf:"bytes,8,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// An operator took it out of rotation.
-	Disabled      bool `protobuf:"varint,9,opt,name=disabled,proto3" json:"disabled,omitempty"`
+	Disabled bool `protobuf:"varint,9,opt,name=disabled,proto3" json:"disabled,omitempty"`
+	// It gets calls only while no other endpoint of its destination is usable.
+	Backup        bool `protobuf:"varint,10,opt,name=backup,proto3" json:"backup,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -138,6 +200,13 @@ func (x *Endpoint) GetDisabled() bool {
 	return false
 }
 
+func (x *Endpoint) GetBackup() bool {
+	if x != nil {
+		return x.Backup
+	}
+	return false
+}
+
 // ServicePolicy says how calls to one target go. Absent parts take the documented defaults.
 type ServicePolicy struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -148,10 +217,14 @@ type ServicePolicy struct {
 	// Budget of a call that names none; 0: none; at most 24 h.
 	DefaultTimeout *durationpb.Duration `protobuf:"bytes,3,opt,name=default_timeout,json=defaultTimeout,proto3" json:"default_timeout,omitempty"`
 	// Upper bound of any call's budget; 0: none.
-	MaxTimeout    *durationpb.Duration `protobuf:"bytes,4,opt,name=max_timeout,json=maxTimeout,proto3" json:"max_timeout,omitempty"`
-	Limits        *Limits              `protobuf:"bytes,5,opt,name=limits,proto3" json:"limits,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	MaxTimeout *durationpb.Duration `protobuf:"bytes,4,opt,name=max_timeout,json=maxTimeout,proto3" json:"max_timeout,omitempty"`
+	Limits     *Limits              `protobuf:"bytes,5,opt,name=limits,proto3" json:"limits,omitempty"`
+	// How calls are shared out among the target's endpoints.
+	Balancing *Balancing `protobuf:"bytes,6,opt,name=balancing,proto3" json:"balancing,omitempty"`
+	// Which endpoints get no calls for a while because calls to them failed. Absent: none.
+	OutlierEjection *OutlierEjection `protobuf:"bytes,7,opt,name=outlier_ejection,json=outlierEjection,proto3" json:"outlier_ejection,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ServicePolicy) Reset() {
@@ -219,6 +292,264 @@ func (x *ServicePolicy) GetLimits() *Limits {
 	return nil
 }
 
+func (x *ServicePolicy) GetBalancing() *Balancing {
+	if x != nil {
+		return x.Balancing
+	}
+	return nil
+}
+
+func (x *ServicePolicy) GetOutlierEjection() *OutlierEjection {
+	if x != nil {
+		return x.OutlierEjection
+	}
+	return nil
+}
+
+// Balancing says how one proxy shares calls to a target out. It binds whoever calls the target, also by a
+// route of another target's policy.
+type Balancing struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Balancer Balancer               `protobuf:"varint,1,opt,name=balancer,proto3,enum=octo.resource.v1.Balancer" json:"balancer,omitempty"`
+	// Endpoints in the zone of the calling proxy go first, while one of them is usable; then the others.
+	LocalityFirst bool `protobuf:"varint,2,opt,name=locality_first,json=localityFirst,proto3" json:"locality_first,omitempty"`
+	// Calls in flight from one proxy to one endpoint with which the endpoint has no capacity left, so that
+	// other zones and backups get calls; 0: unbounded. Where nobody has capacity calls go on nevertheless:
+	// it moves calls and refuses none.
+	MaxOpenCallsPerEndpoint uint32 `protobuf:"varint,3,opt,name=max_open_calls_per_endpoint,json=maxOpenCallsPerEndpoint,proto3" json:"max_open_calls_per_endpoint,omitempty"`
+	// An endpoint that appears or returns begins with a small share of its weight, which grows evenly to the
+	// whole one. RING_HASH does not heed it: a key stays where it is. Absent: it has its whole weight at once.
+	SlowStart     *SlowStart `protobuf:"bytes,4,opt,name=slow_start,json=slowStart,proto3" json:"slow_start,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Balancing) Reset() {
+	*x = Balancing{}
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Balancing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Balancing) ProtoMessage() {}
+
+func (x *Balancing) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Balancing.ProtoReflect.Descriptor instead.
+func (*Balancing) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Balancing) GetBalancer() Balancer {
+	if x != nil {
+		return x.Balancer
+	}
+	return Balancer_BALANCER_UNSPECIFIED
+}
+
+func (x *Balancing) GetLocalityFirst() bool {
+	if x != nil {
+		return x.LocalityFirst
+	}
+	return false
+}
+
+func (x *Balancing) GetMaxOpenCallsPerEndpoint() uint32 {
+	if x != nil {
+		return x.MaxOpenCallsPerEndpoint
+	}
+	return 0
+}
+
+func (x *Balancing) GetSlowStart() *SlowStart {
+	if x != nil {
+		return x.SlowStart
+	}
+	return nil
+}
+
+// SlowStart lets an endpoint warm up.
+type SlowStart struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How long the share grows, from the endpoint's first call or its return; at most 1 h. Required.
+	Window *durationpb.Duration `protobuf:"bytes,1,opt,name=window,proto3" json:"window,omitempty"`
+	// The share of the weight at the begin, in permille, at most 1000. 0: 100.
+	InitialPermille uint32 `protobuf:"varint,2,opt,name=initial_permille,json=initialPermille,proto3" json:"initial_permille,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *SlowStart) Reset() {
+	*x = SlowStart{}
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SlowStart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SlowStart) ProtoMessage() {}
+
+func (x *SlowStart) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SlowStart.ProtoReflect.Descriptor instead.
+func (*SlowStart) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SlowStart) GetWindow() *durationpb.Duration {
+	if x != nil {
+		return x.Window
+	}
+	return nil
+}
+
+func (x *SlowStart) GetInitialPermille() uint32 {
+	if x != nil {
+		return x.InitialPermille
+	}
+	return 0
+}
+
+// OutlierEjection takes endpoints out whose calls fail by the fault of the instance or of the way to it: a lost
+// connection, a deadline, a crashed handler, a proxy without the instance, an overload. What an application
+// answers is no failure unless its code is listed, and a refusal by policy or a cancelled call says nothing.
+// At the end of its time the endpoint returns by itself, by way of slow_start.
+type OutlierEjection struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Failures in a row that eject. Absent: 5; 0: they do not eject.
+	ConsecutiveFailures *uint32 `protobuf:"varint,1,opt,name=consecutive_failures,json=consecutiveFailures,proto3,oneof" json:"consecutive_failures,omitempty"`
+	// Share of failures within a window that ejects, in permille, at most 1000. 0: shares do not eject.
+	FailurePermille uint32 `protobuf:"varint,2,opt,name=failure_permille,json=failurePermille,proto3" json:"failure_permille,omitempty"`
+	// Calls in a window below which its share says nothing. 0: 20.
+	MinCalls uint32 `protobuf:"varint,3,opt,name=min_calls,json=minCalls,proto3" json:"min_calls,omitempty"`
+	// 0: 10 s; at most 1 h.
+	Window *durationpb.Duration `protobuf:"bytes,4,opt,name=window,proto3" json:"window,omitempty"`
+	// Codes of google.rpc.Code, such as 13, that are failures also where the application says so.
+	FailureCodes []uint32 `protobuf:"varint,5,rep,packed,name=failure_codes,json=failureCodes,proto3" json:"failure_codes,omitempty"`
+	// How long the first ejection lasts; each that follows within the time of the one before doubles it. 0: 10 s.
+	EjectionTime *durationpb.Duration `protobuf:"bytes,6,opt,name=ejection_time,json=ejectionTime,proto3" json:"ejection_time,omitempty"`
+	// Where doubling ends. 0: 5 min, or ejection_time if that is more; at most 24 h.
+	MaxEjectionTime *durationpb.Duration `protobuf:"bytes,7,opt,name=max_ejection_time,json=maxEjectionTime,proto3" json:"max_ejection_time,omitempty"`
+	// Share of the target's endpoints that one proxy ejects at most, in percent, rounded down to whole
+	// endpoints; at most 100. Absent: 50.
+	MaxEjectedPercent *uint32 `protobuf:"varint,8,opt,name=max_ejected_percent,json=maxEjectedPercent,proto3,oneof" json:"max_ejected_percent,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *OutlierEjection) Reset() {
+	*x = OutlierEjection{}
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OutlierEjection) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OutlierEjection) ProtoMessage() {}
+
+func (x *OutlierEjection) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OutlierEjection.ProtoReflect.Descriptor instead.
+func (*OutlierEjection) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *OutlierEjection) GetConsecutiveFailures() uint32 {
+	if x != nil && x.ConsecutiveFailures != nil {
+		return *x.ConsecutiveFailures
+	}
+	return 0
+}
+
+func (x *OutlierEjection) GetFailurePermille() uint32 {
+	if x != nil {
+		return x.FailurePermille
+	}
+	return 0
+}
+
+func (x *OutlierEjection) GetMinCalls() uint32 {
+	if x != nil {
+		return x.MinCalls
+	}
+	return 0
+}
+
+func (x *OutlierEjection) GetWindow() *durationpb.Duration {
+	if x != nil {
+		return x.Window
+	}
+	return nil
+}
+
+func (x *OutlierEjection) GetFailureCodes() []uint32 {
+	if x != nil {
+		return x.FailureCodes
+	}
+	return nil
+}
+
+func (x *OutlierEjection) GetEjectionTime() *durationpb.Duration {
+	if x != nil {
+		return x.EjectionTime
+	}
+	return nil
+}
+
+func (x *OutlierEjection) GetMaxEjectionTime() *durationpb.Duration {
+	if x != nil {
+		return x.MaxEjectionTime
+	}
+	return nil
+}
+
+func (x *OutlierEjection) GetMaxEjectedPercent() uint32 {
+	if x != nil && x.MaxEjectedPercent != nil {
+		return *x.MaxEjectedPercent
+	}
+	return 0
+}
+
 // Limits bounds what one proxy holds for one target, in each direction apart.
 type Limits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -234,7 +565,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[2]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -246,7 +577,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[2]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -259,7 +590,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{2}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Limits) GetMaxOpenCalls() uint32 {
@@ -299,7 +630,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[3]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -311,7 +642,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[3]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -324,7 +655,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{3}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Route) GetName() string {
@@ -372,7 +703,7 @@ type Match struct {
 
 func (x *Match) Reset() {
 	*x = Match{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[4]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -384,7 +715,7 @@ func (x *Match) String() string {
 func (*Match) ProtoMessage() {}
 
 func (x *Match) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[4]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -397,7 +728,7 @@ func (x *Match) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Match.ProtoReflect.Descriptor instead.
 func (*Match) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{4}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Match) GetService() string {
@@ -451,7 +782,7 @@ type EntryMatch struct {
 
 func (x *EntryMatch) Reset() {
 	*x = EntryMatch{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[5]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -463,7 +794,7 @@ func (x *EntryMatch) String() string {
 func (*EntryMatch) ProtoMessage() {}
 
 func (x *EntryMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[5]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -476,7 +807,7 @@ func (x *EntryMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EntryMatch.ProtoReflect.Descriptor instead.
 func (*EntryMatch) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{5}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *EntryMatch) GetKey() string {
@@ -544,6 +875,10 @@ func (*EntryMatch_Prefix) isEntryMatch_Value() {}
 func (*EntryMatch_Present) isEntryMatch_Value() {}
 
 // Destination is a target, or a part of it.
+//
+// Lanes: where endpoints of the destination carry a tag "lane", a call whose baggage has an entry "lane", or
+// whose hop field names one, goes to those of its lane if there are any in rotation. All other calls go to
+// the baseline, the endpoints without the tag. A subset that names the tag itself is taken at its word.
 type Destination struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty: the policy's own target.
@@ -558,7 +893,7 @@ type Destination struct {
 
 func (x *Destination) Reset() {
 	*x = Destination{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[6]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -570,7 +905,7 @@ func (x *Destination) String() string {
 func (*Destination) ProtoMessage() {}
 
 func (x *Destination) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[6]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -583,7 +918,7 @@ func (x *Destination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Destination.ProtoReflect.Descriptor instead.
 func (*Destination) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{6}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Destination) GetTarget() string {
@@ -621,7 +956,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[7]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -633,7 +968,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[7]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -646,7 +981,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{7}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Snapshot) GetEnvironment() string {
@@ -674,7 +1009,7 @@ var File_octo_resource_v1_resource_proto protoreflect.FileDescriptor
 
 const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\n" +
-	"\x1focto/resource/v1/resource.proto\x12\x10octo.resource.v1\x1a\x1egoogle/protobuf/duration.proto\"\xf5\x02\n" +
+	"\x1focto/resource/v1/resource.proto\x12\x10octo.resource.v1\x1a\x1egoogle/protobuf/duration.proto\"\x8d\x03\n" +
 	"\bEndpoint\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12 \n" +
@@ -684,18 +1019,42 @@ const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\x06weight\x18\x06 \x01(\rH\x00R\x06weight\x88\x01\x01\x12\x12\n" +
 	"\x04zone\x18\a \x01(\tR\x04zone\x128\n" +
 	"\x04tags\x18\b \x03(\v2$.octo.resource.v1.Endpoint.TagsEntryR\x04tags\x12\x1a\n" +
-	"\bdisabled\x18\t \x01(\bR\bdisabled\x1a7\n" +
+	"\bdisabled\x18\t \x01(\bR\bdisabled\x12\x16\n" +
+	"\x06backup\x18\n" +
+	" \x01(\bR\x06backup\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
-	"\a_weight\"\x8a\x02\n" +
+	"\a_weight\"\x93\x03\n" +
 	"\rServicePolicy\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12/\n" +
 	"\x06routes\x18\x02 \x03(\v2\x17.octo.resource.v1.RouteR\x06routes\x12B\n" +
 	"\x0fdefault_timeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x0edefaultTimeout\x12:\n" +
 	"\vmax_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"maxTimeout\x120\n" +
-	"\x06limits\x18\x05 \x01(\v2\x18.octo.resource.v1.LimitsR\x06limits\"\x8e\x01\n" +
+	"\x06limits\x18\x05 \x01(\v2\x18.octo.resource.v1.LimitsR\x06limits\x129\n" +
+	"\tbalancing\x18\x06 \x01(\v2\x1b.octo.resource.v1.BalancingR\tbalancing\x12L\n" +
+	"\x10outlier_ejection\x18\a \x01(\v2!.octo.resource.v1.OutlierEjectionR\x0foutlierEjection\"\xe4\x01\n" +
+	"\tBalancing\x126\n" +
+	"\bbalancer\x18\x01 \x01(\x0e2\x1a.octo.resource.v1.BalancerR\bbalancer\x12%\n" +
+	"\x0elocality_first\x18\x02 \x01(\bR\rlocalityFirst\x12<\n" +
+	"\x1bmax_open_calls_per_endpoint\x18\x03 \x01(\rR\x17maxOpenCallsPerEndpoint\x12:\n" +
+	"\n" +
+	"slow_start\x18\x04 \x01(\v2\x1b.octo.resource.v1.SlowStartR\tslowStart\"i\n" +
+	"\tSlowStart\x121\n" +
+	"\x06window\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x06window\x12)\n" +
+	"\x10initial_permille\x18\x02 \x01(\rR\x0finitialPermille\"\xd6\x03\n" +
+	"\x0fOutlierEjection\x126\n" +
+	"\x14consecutive_failures\x18\x01 \x01(\rH\x00R\x13consecutiveFailures\x88\x01\x01\x12)\n" +
+	"\x10failure_permille\x18\x02 \x01(\rR\x0ffailurePermille\x12\x1b\n" +
+	"\tmin_calls\x18\x03 \x01(\rR\bminCalls\x121\n" +
+	"\x06window\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x06window\x12#\n" +
+	"\rfailure_codes\x18\x05 \x03(\rR\ffailureCodes\x12>\n" +
+	"\rejection_time\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\fejectionTime\x12E\n" +
+	"\x11max_ejection_time\x18\a \x01(\v2\x19.google.protobuf.DurationR\x0fmaxEjectionTime\x123\n" +
+	"\x13max_ejected_percent\x18\b \x01(\rH\x01R\x11maxEjectedPercent\x88\x01\x01B\x17\n" +
+	"\x15_consecutive_failuresB\x16\n" +
+	"\x14_max_ejected_percent\"\x8e\x01\n" +
 	"\x06Limits\x12$\n" +
 	"\x0emax_open_calls\x18\x01 \x01(\rR\fmaxOpenCalls\x12(\n" +
 	"\x10max_parked_calls\x18\x02 \x01(\rR\x0emaxParkedCalls\x124\n" +
@@ -729,7 +1088,12 @@ const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\bSnapshot\x12 \n" +
 	"\venvironment\x18\x03 \x01(\tR\venvironment\x128\n" +
 	"\tendpoints\x18\x01 \x03(\v2\x1a.octo.resource.v1.EndpointR\tendpoints\x12;\n" +
-	"\bpolicies\x18\x02 \x03(\v2\x1f.octo.resource.v1.ServicePolicyR\bpoliciesB\xc8\x01\n" +
+	"\bpolicies\x18\x02 \x03(\v2\x1f.octo.resource.v1.ServicePolicyR\bpolicies*z\n" +
+	"\bBalancer\x12\x18\n" +
+	"\x14BALANCER_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15BALANCER_POWER_OF_TWO\x10\x01\x12!\n" +
+	"\x1dBALANCER_WEIGHTED_ROUND_ROBIN\x10\x02\x12\x16\n" +
+	"\x12BALANCER_RING_HASH\x10\x03B\xc8\x01\n" +
 	"\x14com.octo.resource.v1B\rResourceProtoP\x01Z?github.com/octomesh/octomesh/gen/go/octo/resource/v1;resourcev1\xa2\x02\x03ORX\xaa\x02\x10Octo.Resource.V1\xca\x02\x10Octo\\Resource\\V1\xe2\x02\x1cOcto\\Resource\\V1\\GPBMetadata\xea\x02\x12Octo::Resource::V1b\x06proto3"
 
 var (
@@ -744,40 +1108,53 @@ func file_octo_resource_v1_resource_proto_rawDescGZIP() []byte {
 	return file_octo_resource_v1_resource_proto_rawDescData
 }
 
-var file_octo_resource_v1_resource_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_octo_resource_v1_resource_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_octo_resource_v1_resource_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_octo_resource_v1_resource_proto_goTypes = []any{
-	(*Endpoint)(nil),            // 0: octo.resource.v1.Endpoint
-	(*ServicePolicy)(nil),       // 1: octo.resource.v1.ServicePolicy
-	(*Limits)(nil),              // 2: octo.resource.v1.Limits
-	(*Route)(nil),               // 3: octo.resource.v1.Route
-	(*Match)(nil),               // 4: octo.resource.v1.Match
-	(*EntryMatch)(nil),          // 5: octo.resource.v1.EntryMatch
-	(*Destination)(nil),         // 6: octo.resource.v1.Destination
-	(*Snapshot)(nil),            // 7: octo.resource.v1.Snapshot
-	nil,                         // 8: octo.resource.v1.Endpoint.TagsEntry
-	nil,                         // 9: octo.resource.v1.Destination.SubsetEntry
-	(*durationpb.Duration)(nil), // 10: google.protobuf.Duration
+	(Balancer)(0),               // 0: octo.resource.v1.Balancer
+	(*Endpoint)(nil),            // 1: octo.resource.v1.Endpoint
+	(*ServicePolicy)(nil),       // 2: octo.resource.v1.ServicePolicy
+	(*Balancing)(nil),           // 3: octo.resource.v1.Balancing
+	(*SlowStart)(nil),           // 4: octo.resource.v1.SlowStart
+	(*OutlierEjection)(nil),     // 5: octo.resource.v1.OutlierEjection
+	(*Limits)(nil),              // 6: octo.resource.v1.Limits
+	(*Route)(nil),               // 7: octo.resource.v1.Route
+	(*Match)(nil),               // 8: octo.resource.v1.Match
+	(*EntryMatch)(nil),          // 9: octo.resource.v1.EntryMatch
+	(*Destination)(nil),         // 10: octo.resource.v1.Destination
+	(*Snapshot)(nil),            // 11: octo.resource.v1.Snapshot
+	nil,                         // 12: octo.resource.v1.Endpoint.TagsEntry
+	nil,                         // 13: octo.resource.v1.Destination.SubsetEntry
+	(*durationpb.Duration)(nil), // 14: google.protobuf.Duration
 }
 var file_octo_resource_v1_resource_proto_depIdxs = []int32{
-	8,  // 0: octo.resource.v1.Endpoint.tags:type_name -> octo.resource.v1.Endpoint.TagsEntry
-	3,  // 1: octo.resource.v1.ServicePolicy.routes:type_name -> octo.resource.v1.Route
-	10, // 2: octo.resource.v1.ServicePolicy.default_timeout:type_name -> google.protobuf.Duration
-	10, // 3: octo.resource.v1.ServicePolicy.max_timeout:type_name -> google.protobuf.Duration
-	2,  // 4: octo.resource.v1.ServicePolicy.limits:type_name -> octo.resource.v1.Limits
-	10, // 5: octo.resource.v1.Limits.max_park:type_name -> google.protobuf.Duration
-	4,  // 6: octo.resource.v1.Route.match:type_name -> octo.resource.v1.Match
-	6,  // 7: octo.resource.v1.Route.destinations:type_name -> octo.resource.v1.Destination
-	10, // 8: octo.resource.v1.Route.timeout:type_name -> google.protobuf.Duration
-	5,  // 9: octo.resource.v1.Match.metadata:type_name -> octo.resource.v1.EntryMatch
-	5,  // 10: octo.resource.v1.Match.baggage:type_name -> octo.resource.v1.EntryMatch
-	9,  // 11: octo.resource.v1.Destination.subset:type_name -> octo.resource.v1.Destination.SubsetEntry
-	0,  // 12: octo.resource.v1.Snapshot.endpoints:type_name -> octo.resource.v1.Endpoint
-	1,  // 13: octo.resource.v1.Snapshot.policies:type_name -> octo.resource.v1.ServicePolicy
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	12, // 0: octo.resource.v1.Endpoint.tags:type_name -> octo.resource.v1.Endpoint.TagsEntry
+	7,  // 1: octo.resource.v1.ServicePolicy.routes:type_name -> octo.resource.v1.Route
+	14, // 2: octo.resource.v1.ServicePolicy.default_timeout:type_name -> google.protobuf.Duration
+	14, // 3: octo.resource.v1.ServicePolicy.max_timeout:type_name -> google.protobuf.Duration
+	6,  // 4: octo.resource.v1.ServicePolicy.limits:type_name -> octo.resource.v1.Limits
+	3,  // 5: octo.resource.v1.ServicePolicy.balancing:type_name -> octo.resource.v1.Balancing
+	5,  // 6: octo.resource.v1.ServicePolicy.outlier_ejection:type_name -> octo.resource.v1.OutlierEjection
+	0,  // 7: octo.resource.v1.Balancing.balancer:type_name -> octo.resource.v1.Balancer
+	4,  // 8: octo.resource.v1.Balancing.slow_start:type_name -> octo.resource.v1.SlowStart
+	14, // 9: octo.resource.v1.SlowStart.window:type_name -> google.protobuf.Duration
+	14, // 10: octo.resource.v1.OutlierEjection.window:type_name -> google.protobuf.Duration
+	14, // 11: octo.resource.v1.OutlierEjection.ejection_time:type_name -> google.protobuf.Duration
+	14, // 12: octo.resource.v1.OutlierEjection.max_ejection_time:type_name -> google.protobuf.Duration
+	14, // 13: octo.resource.v1.Limits.max_park:type_name -> google.protobuf.Duration
+	8,  // 14: octo.resource.v1.Route.match:type_name -> octo.resource.v1.Match
+	10, // 15: octo.resource.v1.Route.destinations:type_name -> octo.resource.v1.Destination
+	14, // 16: octo.resource.v1.Route.timeout:type_name -> google.protobuf.Duration
+	9,  // 17: octo.resource.v1.Match.metadata:type_name -> octo.resource.v1.EntryMatch
+	9,  // 18: octo.resource.v1.Match.baggage:type_name -> octo.resource.v1.EntryMatch
+	13, // 19: octo.resource.v1.Destination.subset:type_name -> octo.resource.v1.Destination.SubsetEntry
+	1,  // 20: octo.resource.v1.Snapshot.endpoints:type_name -> octo.resource.v1.Endpoint
+	2,  // 21: octo.resource.v1.Snapshot.policies:type_name -> octo.resource.v1.ServicePolicy
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_octo_resource_v1_resource_proto_init() }
@@ -786,24 +1163,26 @@ func file_octo_resource_v1_resource_proto_init() {
 		return
 	}
 	file_octo_resource_v1_resource_proto_msgTypes[0].OneofWrappers = []any{}
-	file_octo_resource_v1_resource_proto_msgTypes[5].OneofWrappers = []any{
+	file_octo_resource_v1_resource_proto_msgTypes[4].OneofWrappers = []any{}
+	file_octo_resource_v1_resource_proto_msgTypes[8].OneofWrappers = []any{
 		(*EntryMatch_Exact)(nil),
 		(*EntryMatch_Prefix)(nil),
 		(*EntryMatch_Present)(nil),
 	}
-	file_octo_resource_v1_resource_proto_msgTypes[6].OneofWrappers = []any{}
+	file_octo_resource_v1_resource_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_resource_v1_resource_proto_rawDesc), len(file_octo_resource_v1_resource_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   10,
+			NumEnums:      1,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_octo_resource_v1_resource_proto_goTypes,
 		DependencyIndexes: file_octo_resource_v1_resource_proto_depIdxs,
+		EnumInfos:         file_octo_resource_v1_resource_proto_enumTypes,
 		MessageInfos:      file_octo_resource_v1_resource_proto_msgTypes,
 	}.Build()
 	File_octo_resource_v1_resource_proto = out.File
