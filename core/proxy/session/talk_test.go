@@ -1,0 +1,100 @@
+package session_test
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/octomesh/octomesh/core/meshtest"
+	"github.com/octomesh/octomesh/core/proxy/session"
+	"github.com/octomesh/octomesh/core/wire"
+)
+
+// whim decides about calls by a whim: it forwards to one of the servers, parks for a while, or refuses.
+type whim struct {
+	*hub
+	mu    sync.Mutex
+	rnd   *rand.Rand
+	seen  map[*session.Call]bool // every call's memory that was ever used
+	wakes sync.WaitGroup
+}
+
+func (w *whim) serve(c *session.Call, head *wire.RequestHead) {
+	w.mu.Lock()
+	w.seen[c] = true
+	n := w.rnd.IntN(16)
+	w.mu.Unlock()
+	switch {
+	case n < 4:
+		c.Park(time.Hour)
+		w.wakes.Go(c.Resume)
+		return
+	case n == 4:
+		c.Refuse(wire.Refuse(wire.ReasonOverloaded, wire.OriginClientProxy, ""))
+		return
+	}
+	w.hub.mu.Lock()
+	all := slices.Clone(w.serving)
+	w.hub.mu.Unlock()
+	for i := range all {
+		if c.Forward(all[(i+n)%len(all)], head) {
+			return
+		}
+	}
+	c.Refuse(wire.Refuse(wire.ReasonProxyUnready, wire.OriginClientProxy, "nobody serves"))
+}
+
+func TestRandomConversationsLeaveNothingBehind(t *testing.T) {
+	for seed := range uint64(10) {
+		h := newHub(t, wire.Limits{MaxStreams: 5})
+		w := &whim{hub: h, rnd: rand.New(rand.NewPCG(seed, 3)), seen: make(map[*session.Call]bool)}
+		h.serve = w.serve
+		talk := meshtest.Talk{Target: "t", Dial: func(role wire.Role, limits wire.Limits, on func(*meshtest.Raw, *wire.Event)) (*meshtest.Raw, error) {
+			return meshtest.Dial("unix", h.at, wire.Hello{Role: role, Kind: wire.PeerSDK, Targets: []string{"t"}}, limits, on)
+		}}
+		stop, swept := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(swept)
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(time.Millisecond):
+					h.sweep(h.clock.Now())
+				}
+			}
+		}()
+		if err := talk.Run(script(seed)); err != nil {
+			t.Errorf("seed %d: %v", seed, err)
+		}
+		close(stop)
+		<-swept
+		w.wakes.Wait()
+		h.each(func(s *session.Session) {
+			<-s.Done()
+			if s.OpenCalls() != 0 || s.Streams() != 0 {
+				t.Errorf("seed %d: %d calls, %d streams are open", seed, s.OpenCalls(), s.Streams())
+			}
+		})
+		for c := range w.seen {
+			if n := session.Refs(c); n != 0 {
+				t.Errorf("seed %d: a call has %d references", seed, n)
+			}
+		}
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+func script(seed uint64) []byte {
+	rnd := rand.New(rand.NewPCG(seed, 2))
+	var b []byte
+	for len(b) < 400 {
+		b = binary.LittleEndian.AppendUint64(b, rnd.Uint64())
+	}
+	return b
+}
