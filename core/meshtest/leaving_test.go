@@ -3,8 +3,14 @@ package meshtest_test
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
+	"github.com/octomesh/octomesh/core/meshtest"
+	"github.com/octomesh/octomesh/core/proxy"
+	"github.com/octomesh/octomesh/core/proxy/session"
+	"github.com/octomesh/octomesh/core/wire"
 	octomesh "github.com/octomesh/octomesh/sdks/go"
 )
 
@@ -171,4 +177,41 @@ func TestRollingDrainOfAllProxiesButOne(t *testing.T) {
 		o.end()
 		l.check(t, nil)
 	})
+}
+
+// A dialer whom the proxy was about to welcome when it began to leave would not be asked to move, and its
+// calls would be cut off.
+func TestDrainRefusesWhoIsNotWelcomedYet(t *testing.T) {
+	t.Parallel()
+	var p *meshtest.Proxy
+	drained := make(chan int, 1)
+	started := make(chan struct{})
+	p, err := meshtest.StartProxy(t.TempDir(), proxy.Config{AdmitHello: func(peer *session.Peer) error {
+		if <-started; peer.Application == "late" {
+			go func() { drained <- p.Drain(context.Background()) }()
+			eventually(t, "the drain", func() bool { return slices.Contains(p.NotReady(), "draining") })
+		}
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	close(started)
+	hello := wire.Hello{Environment: meshtest.Environment, Application: "early"}
+	early, err := meshtest.DialCaller("unix", p.Socket, hello)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hello.Application = "late"
+	if _, err = meshtest.DialCaller("unix", p.Socket, hello); err == nil || !strings.Contains(err.Error(), "DRAINING") {
+		t.Errorf("the late dialer learned %v", err)
+	}
+	early.Lock() // it has kept the drain from its end
+	early.Wire.Drained()
+	early.FlushUnlock()
+	early.Close()
+	<-early.Done()
+	if cut := await(t, "the end of the drain", drained); cut != 0 {
+		t.Errorf("%d calls were cut off", cut)
+	}
 }

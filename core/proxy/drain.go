@@ -84,10 +84,10 @@ func (p *Proxy) Drain(ctx context.Context) (cut int) {
 	}
 	p.until(ctx, func() bool { return p.finished(callerKind, remoteKind) })
 	cut = p.cutOff()
-	for _, s := range p.list(instanceKind, upstreamKind) {
-		s.SendDrained()
-	}
 	p.until(ctx, func() bool {
+		for _, s := range p.list(instanceKind, upstreamKind) { // also one whose dial has ended just now
+			s.SendDrained()
+		}
 		p.closeFinished()
 		return p.finished(instanceKind, upstreamKind)
 	})

@@ -32,8 +32,10 @@ func (h *localHandler) Hello(s *session.Session, hello *wire.Hello) *wire.GoAway
 	if hello.Instance != "" && h.connections(hello) >= maxConnectionsPerRole {
 		return refused(fmt.Sprintf("instance %q holds %d connections of this role already", hello.Instance, maxConnectionsPerRole))
 	}
-	h.welcome(s)
-	return nil
+	if hello.Role == wire.RoleServe {
+		return h.admit(s, instanceKind)
+	}
+	return h.admit(s, callerKind)
 }
 
 // connections counts those of the same process and role.
@@ -49,14 +51,11 @@ func (h *localHandler) connections(hello *wire.Hello) int {
 }
 
 func (h *localHandler) Open(s *session.Session) {
-	p := s.Peer()
-	if p.Role == wire.RoleServe {
-		h.register(s, instanceKind)
+	if p := s.Peer(); p.Role == wire.RoleServe {
 		h.attached.add(s)
 		h.log.Info("instance attached", "application", p.Application, "instance", p.Instance, "targets", p.Targets)
-		return
 	}
-	h.register(s, callerKind)
+	h.opened(s)
 }
 
 func (h *localHandler) Serve(c *session.Call, head *wire.RequestHead) {
@@ -90,11 +89,10 @@ func (h *remoteHandler) Hello(s *session.Session, hello *wire.Hello) *wire.GoAwa
 	if hello.Role != wire.RoleCall {
 		return refused("instances attach on the proxy's Unix socket, not over TCP")
 	}
-	h.welcome(s)
-	return nil
+	return h.admit(s, remoteKind)
 }
 
-func (h *remoteHandler) Open(s *session.Session) { h.register(s, remoteKind) }
+func (h *remoteHandler) Open(s *session.Session) { h.opened(s) }
 
 func (h *remoteHandler) Serve(c *session.Call, head *wire.RequestHead) {
 	h.Proxy.Serve(c, head, route.Inbound)
@@ -110,11 +108,34 @@ func (h *remoteHandler) Closed(s *session.Session, err error) { h.closed(s, err)
 func (p *Proxy) greet(hello *wire.Hello) *wire.GoAway {
 	switch {
 	case p.draining.Load():
-		return &wire.GoAway{Code: wire.GoAwayDraining, Last: wire.LastGraceful, Message: "the proxy leaves"}
+		return leaves()
 	case hello.Environment != p.cfg.Environment:
 		return refused(fmt.Sprintf("environment is %q here, not %q", p.cfg.Environment, hello.Environment))
 	}
 	return nil
+}
+
+func leaves() *wire.GoAway {
+	return &wire.GoAway{Code: wire.GoAwayDraining, Last: wire.LastGraceful, Message: "the proxy leaves"}
+}
+
+// admit welcomes a dialer, unless the proxy has begun to leave meanwhile: whoever is registered before that
+// is seen by Drain, which waits for him.
+func (p *Proxy) admit(s *session.Session, k kind) *wire.GoAway {
+	p.register(s, k)
+	if p.draining.Load() {
+		p.unregister(s)
+		return leaves()
+	}
+	p.welcome(s)
+	return nil
+}
+
+// opened asks a peer to move that was welcomed while Drain asked the others.
+func (p *Proxy) opened(s *session.Session) {
+	if p.draining.Load() {
+		s.Leave("the proxy leaves")
+	}
 }
 
 func refused(why string) *wire.GoAway { return &wire.GoAway{Code: wire.GoAwayRefused, Message: why} }
