@@ -22,10 +22,11 @@ include mk/bootstrap.mk
 include mk/generate.mk
 include mk/check.mk
 include mk/run.mk
+include mk/conformance.mk
 
 .PHONY: help
 help: ## say what can be made
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: clean
 clean: ## remove what was built; tools stay (tools/bin and tools/node_modules)

@@ -277,9 +277,13 @@ func outcome(err error) *conformancev1.Outcome {
 	if !errors.As(err, &e) {
 		return &conformancev1.Outcome{Code: int32(octomesh.Unknown), Message: fmt.Sprintf("not the SDK's error: %T: %v", err, err)}
 	}
-	return &conformancev1.Outcome{
+	out := &conformancev1.Outcome{
 		Code: int32(e.Code), Reason: wirev1.Reason(e.Reason), Origin: wirev1.Origin(e.Origin),
-		Disposition: wirev1.Disposition(e.Disposition), Message: e.Message, Details: e.Details(), AcceptedEncodings: e.AcceptedEncodings,
+		Disposition: wirev1.Disposition(e.Disposition), Message: e.Message, AcceptedEncodings: e.AcceptedEncodings,
 		Native: errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded),
 	}
+	for _, d := range e.Details() {
+		out.Details = append(out.Details, &conformancev1.Detail{TypeUrl: d.TypeUrl, Value: d.Value})
+	}
+	return out
 }

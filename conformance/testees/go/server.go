@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	conformancev1 "github.com/octomesh/octomesh/conformance/testees/go/gen/octo/conformance/v1"
 	octomesh "github.com/octomesh/octomesh/sdks/go"
@@ -132,7 +133,7 @@ func (s *server) begin(ctx context.Context, method string, req *conformancev1.Ca
 	trace, _ := octomesh.Trace(ctx)
 	info.Traceparent, info.Tracestate = trace.Traceparent, trace.Tracestate
 	peer, _ := octomesh.PeerInfo(ctx)
-	info.Application = peer.Application
+	info.Application, info.HopsLeft = peer.Application, uint32(len(h.def.Hops))
 	if h.def.LedgerRequest && req != nil {
 		info.Request, _ = proto.Marshal(req)
 	}
@@ -221,7 +222,7 @@ func (h *handling) status() error {
 	if len(f.Details) > 0 {
 		details := make([]proto.Message, len(f.Details))
 		for i, d := range f.Details {
-			details[i] = d
+			details[i] = &anypb.Any{TypeUrl: d.TypeUrl, Value: d.Value}
 		}
 		err = octomesh.WithDetails(err, details...)
 	}
@@ -268,8 +269,9 @@ func (h *handling) stream(send func(*conformancev1.CallResponse) error) error {
 	if err := h.hold(conformancev1.ResponseDefinition_HOLD_BEFORE_RESPONSES); err != nil {
 		return err
 	}
-	for _, p := range h.def.Responses {
-		if err := h.send(send, data(p)); err != nil {
+	n := len(h.def.Responses)
+	for i := range n + int(h.def.Repeat) {
+		if err := h.send(send, data(h.def.Responses[min(i, n-1)])); err != nil {
 			return err
 		}
 	}

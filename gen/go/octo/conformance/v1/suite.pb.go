@@ -10,7 +10,6 @@ import (
 	v1 "github.com/octomesh/octomesh/gen/go/octo/wire/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
-	anypb "google.golang.org/protobuf/types/known/anypb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -614,8 +613,10 @@ type Expect struct {
 	MaybeSent bool `protobuf:"varint,13,opt,name=maybe_sent,json=maybeSent,proto3" json:"maybe_sent,omitempty"`
 	// Handlers may have run or not.
 	MaybeExecuted bool `protobuf:"varint,14,opt,name=maybe_executed,json=maybeExecuted,proto3" json:"maybe_executed,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// A hop sets the deadline, not the caller.
+	DeadlineOfAHop bool `protobuf:"varint,15,opt,name=deadline_of_a_hop,json=deadlineOfAHop,proto3" json:"deadline_of_a_hop,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Expect) Reset() {
@@ -746,6 +747,13 @@ func (x *Expect) GetMaybeExecuted() bool {
 	return false
 }
 
+func (x *Expect) GetDeadlineOfAHop() bool {
+	if x != nil {
+		return x.DeadlineOfAHop
+	}
+	return false
+}
+
 // ExpectStatus narrows what is expected; what is absent follows from the response definition.
 type ExpectStatus struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -755,7 +763,7 @@ type ExpectStatus struct {
 	Origins           []v1.Origin     `protobuf:"varint,3,rep,packed,name=origins,proto3,enum=octo.wire.v1.Origin" json:"origins,omitempty"`
 	Disposition       *v1.Disposition `protobuf:"varint,4,opt,name=disposition,proto3,enum=octo.wire.v1.Disposition,oneof" json:"disposition,omitempty"`
 	AcceptedEncodings []string        `protobuf:"bytes,5,rep,name=accepted_encodings,json=acceptedEncodings,proto3" json:"accepted_encodings,omitempty"`
-	Details           []*anypb.Any    `protobuf:"bytes,6,rep,name=details,proto3" json:"details,omitempty"`
+	Details           []*Detail       `protobuf:"bytes,6,rep,name=details,proto3" json:"details,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -825,7 +833,7 @@ func (x *ExpectStatus) GetAcceptedEncodings() []string {
 	return nil
 }
 
-func (x *ExpectStatus) GetDetails() []*anypb.Any {
+func (x *ExpectStatus) GetDetails() []*Detail {
 	if x != nil {
 		return x.Details
 	}
@@ -836,7 +844,7 @@ var File_octo_conformance_v1_suite_proto protoreflect.FileDescriptor
 
 const file_octo_conformance_v1_suite_proto_rawDesc = "" +
 	"\n" +
-	"\x1focto/conformance/v1/suite.proto\x12\x13octo.conformance.v1\x1a\x19google/protobuf/any.proto\x1a!octo/conformance/v1/control.proto\x1a!octo/conformance/v1/service.proto\x1a\x17octo/wire/v1/head.proto\x1a\x19octo/wire/v1/status.proto\"\x91\x01\n" +
+	"\x1focto/conformance/v1/suite.proto\x12\x13octo.conformance.v1\x1a!octo/conformance/v1/control.proto\x1a!octo/conformance/v1/service.proto\x1a\x17octo/wire/v1/head.proto\x1a\x19octo/wire/v1/status.proto\"\x91\x01\n" +
 	"\tTestSuite\x12\x14\n" +
 	"\x05suite\x18\x01 \x01(\tR\x05suite\x12=\n" +
 	"\n" +
@@ -877,7 +885,7 @@ const file_octo_conformance_v1_suite_proto_rawDesc = "" +
 	"\rawait_stopped\x18\b \x01(\bH\x00R\fawaitStopped\x12\"\n" +
 	"\fsent_at_most\x18\t \x01(\rH\x00R\n" +
 	"sentAtMostB\x06\n" +
-	"\x04step\"\x80\x04\n" +
+	"\x04step\"\xab\x04\n" +
 	"\x06Expect\x129\n" +
 	"\x06status\x18\x01 \x01(\v2!.octo.conformance.v1.ExpectStatusR\x06status\x12#\n" +
 	"\n" +
@@ -897,19 +905,20 @@ const file_octo_conformance_v1_suite_proto_rawDesc = "" +
 	"\x06hidden\x18\f \x03(\tR\x06hidden\x12\x1d\n" +
 	"\n" +
 	"maybe_sent\x18\r \x01(\bR\tmaybeSent\x12%\n" +
-	"\x0emaybe_executed\x18\x0e \x01(\bR\rmaybeExecutedB\r\n" +
+	"\x0emaybe_executed\x18\x0e \x01(\bR\rmaybeExecuted\x12)\n" +
+	"\x11deadline_of_a_hop\x18\x0f \x01(\bR\x0edeadlineOfAHopB\r\n" +
 	"\v_executionsB\f\n" +
 	"\n" +
 	"_responsesB\f\n" +
 	"\n" +
-	"_cancelled\"\xc5\x02\n" +
+	"_cancelled\"\xcc\x02\n" +
 	"\fExpectStatus\x12&\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x12.octo.wire.v1.CodeR\x04code\x12,\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x14.octo.wire.v1.ReasonR\x06reason\x12.\n" +
 	"\aorigins\x18\x03 \x03(\x0e2\x14.octo.wire.v1.OriginR\aorigins\x12@\n" +
 	"\vdisposition\x18\x04 \x01(\x0e2\x19.octo.wire.v1.DispositionH\x00R\vdisposition\x88\x01\x01\x12-\n" +
-	"\x12accepted_encodings\x18\x05 \x03(\tR\x11acceptedEncodings\x12.\n" +
-	"\adetails\x18\x06 \x03(\v2\x14.google.protobuf.AnyR\adetailsB\x0e\n" +
+	"\x12accepted_encodings\x18\x05 \x03(\tR\x11acceptedEncodings\x125\n" +
+	"\adetails\x18\x06 \x03(\v2\x1b.octo.conformance.v1.DetailR\adetailsB\x0e\n" +
 	"\f_disposition*\x91\x01\n" +
 	"\bTopology\x12\x18\n" +
 	"\x14TOPOLOGY_UNSPECIFIED\x10\x00\x12\x13\n" +
@@ -957,7 +966,7 @@ var file_octo_conformance_v1_suite_proto_goTypes = []any{
 	(v1.Reason)(0),             // 14: octo.wire.v1.Reason
 	(v1.Origin)(0),             // 15: octo.wire.v1.Origin
 	(v1.Disposition)(0),        // 16: octo.wire.v1.Disposition
-	(*anypb.Any)(nil),          // 17: google.protobuf.Any
+	(*Detail)(nil),             // 17: octo.conformance.v1.Detail
 }
 var file_octo_conformance_v1_suite_proto_depIdxs = []int32{
 	0,  // 0: octo.conformance.v1.TestSuite.topologies:type_name -> octo.conformance.v1.Topology
@@ -978,7 +987,7 @@ var file_octo_conformance_v1_suite_proto_depIdxs = []int32{
 	14, // 15: octo.conformance.v1.ExpectStatus.reason:type_name -> octo.wire.v1.Reason
 	15, // 16: octo.conformance.v1.ExpectStatus.origins:type_name -> octo.wire.v1.Origin
 	16, // 17: octo.conformance.v1.ExpectStatus.disposition:type_name -> octo.wire.v1.Disposition
-	17, // 18: octo.conformance.v1.ExpectStatus.details:type_name -> google.protobuf.Any
+	17, // 18: octo.conformance.v1.ExpectStatus.details:type_name -> octo.conformance.v1.Detail
 	19, // [19:19] is the sub-list for method output_type
 	19, // [19:19] is the sub-list for method input_type
 	19, // [19:19] is the sub-list for extension type_name

@@ -10,7 +10,6 @@ import (
 	v1 "github.com/octomesh/octomesh/gen/go/octo/wire/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
-	anypb "google.golang.org/protobuf/types/known/anypb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -1331,9 +1330,9 @@ type Outcome struct {
 	Origin      v1.Origin              `protobuf:"varint,3,opt,name=origin,proto3,enum=octo.wire.v1.Origin" json:"origin,omitempty"`
 	Disposition v1.Disposition         `protobuf:"varint,4,opt,name=disposition,proto3,enum=octo.wire.v1.Disposition" json:"disposition,omitempty"`
 	// As the language shows it.
-	Message           string       `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
-	Details           []*anypb.Any `protobuf:"bytes,6,rep,name=details,proto3" json:"details,omitempty"`
-	AcceptedEncodings []string     `protobuf:"bytes,7,rep,name=accepted_encodings,json=acceptedEncodings,proto3" json:"accepted_encodings,omitempty"`
+	Message           string    `protobuf:"bytes,5,opt,name=message,proto3" json:"message,omitempty"`
+	Details           []*Detail `protobuf:"bytes,6,rep,name=details,proto3" json:"details,omitempty"`
+	AcceptedEncodings []string  `protobuf:"bytes,7,rep,name=accepted_encodings,json=acceptedEncodings,proto3" json:"accepted_encodings,omitempty"`
 	// The error is also the language's own: of cancellation (CANCELLED), of a passed deadline
 	// (DEADLINE_EXCEEDED).
 	Native        bool `protobuf:"varint,8,opt,name=native,proto3" json:"native,omitempty"`
@@ -1406,7 +1405,7 @@ func (x *Outcome) GetMessage() string {
 	return ""
 }
 
-func (x *Outcome) GetDetails() []*anypb.Any {
+func (x *Outcome) GetDetails() []*Detail {
 	if x != nil {
 		return x.Details
 	}
@@ -1521,7 +1520,7 @@ var File_octo_conformance_v1_control_proto protoreflect.FileDescriptor
 
 const file_octo_conformance_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"!octo/conformance/v1/control.proto\x12\x13octo.conformance.v1\x1a\x19google/protobuf/any.proto\x1a!octo/conformance/v1/service.proto\x1a\x17octo/wire/v1/head.proto\x1a\x19octo/wire/v1/status.proto\"\x99\x03\n" +
+	"!octo/conformance/v1/control.proto\x12\x13octo.conformance.v1\x1a!octo/conformance/v1/service.proto\x1a\x17octo/wire/v1/head.proto\x1a\x19octo/wire/v1/status.proto\"\x99\x03\n" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12E\n" +
 	"\fstart_server\x18\x02 \x01(\v2 .octo.conformance.v1.StartServerH\x00R\vstartServer\x12B\n" +
@@ -1632,14 +1631,14 @@ const file_octo_conformance_v1_control_proto_rawDesc = "" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\rR\x04size\x12\x16\n" +
 	"\x06sha256\x18\x03 \x01(\fR\x06sha256\x12%\n" +
-	"\x0eunknown_fields\x18\x04 \x01(\fR\runknownFields\"\xc7\x02\n" +
+	"\x0eunknown_fields\x18\x04 \x01(\fR\runknownFields\"\xce\x02\n" +
 	"\aOutcome\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12,\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x14.octo.wire.v1.ReasonR\x06reason\x12,\n" +
 	"\x06origin\x18\x03 \x01(\x0e2\x14.octo.wire.v1.OriginR\x06origin\x12;\n" +
 	"\vdisposition\x18\x04 \x01(\x0e2\x19.octo.wire.v1.DispositionR\vdisposition\x12\x18\n" +
-	"\amessage\x18\x05 \x01(\tR\amessage\x12.\n" +
-	"\adetails\x18\x06 \x03(\v2\x14.google.protobuf.AnyR\adetails\x12-\n" +
+	"\amessage\x18\x05 \x01(\tR\amessage\x125\n" +
+	"\adetails\x18\x06 \x03(\v2\x1b.octo.conformance.v1.DetailR\adetails\x12-\n" +
 	"\x12accepted_encodings\x18\a \x03(\tR\x11acceptedEncodings\x12\x16\n" +
 	"\x06native\x18\b \x01(\bR\x06native\"\n" +
 	"\n" +
@@ -1688,7 +1687,7 @@ var file_octo_conformance_v1_control_proto_goTypes = []any{
 	(v1.Reason)(0),             // 21: octo.wire.v1.Reason
 	(v1.Origin)(0),             // 22: octo.wire.v1.Origin
 	(v1.Disposition)(0),        // 23: octo.wire.v1.Disposition
-	(*anypb.Any)(nil),          // 24: google.protobuf.Any
+	(*Detail)(nil),             // 24: octo.conformance.v1.Detail
 }
 var file_octo_conformance_v1_control_proto_depIdxs = []int32{
 	4,  // 0: octo.conformance.v1.Command.start_server:type_name -> octo.conformance.v1.StartServer
@@ -1716,7 +1715,7 @@ var file_octo_conformance_v1_control_proto_depIdxs = []int32{
 	21, // 22: octo.conformance.v1.Outcome.reason:type_name -> octo.wire.v1.Reason
 	22, // 23: octo.conformance.v1.Outcome.origin:type_name -> octo.wire.v1.Origin
 	23, // 24: octo.conformance.v1.Outcome.disposition:type_name -> octo.wire.v1.Disposition
-	24, // 25: octo.conformance.v1.Outcome.details:type_name -> google.protobuf.Any
+	24, // 25: octo.conformance.v1.Outcome.details:type_name -> octo.conformance.v1.Detail
 	26, // [26:26] is the sub-list for method output_type
 	26, // [26:26] is the sub-list for method input_type
 	26, // [26:26] is the sub-list for extension type_name

@@ -10,7 +10,6 @@ import (
 	_ "github.com/octomesh/octomesh/gen/go/octo/options/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
-	anypb "google.golang.org/protobuf/types/known/anypb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -184,7 +183,7 @@ func (x LedgerEntry_Event) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use LedgerEntry_Event.Descriptor instead.
 func (LedgerEntry_Event) EnumDescriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_service_proto_rawDescGZIP(), []int{7, 0}
+	return file_octo_conformance_v1_service_proto_rawDescGZIP(), []int{8, 0}
 }
 
 type CallRequest struct {
@@ -281,7 +280,9 @@ type Entry struct {
 	Key   string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	Value []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
 	// In a suite, instead of value.
-	Text          string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	Text string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	// In a suite, instead of value: so many times "x".
+	Size          uint32 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -335,6 +336,13 @@ func (x *Entry) GetText() string {
 		return x.Text
 	}
 	return ""
+}
+
+func (x *Entry) GetSize() uint32 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
 }
 
 // Payload is the data of one message. Byte i of a payload given by its size is i mod 251.
@@ -421,9 +429,11 @@ type ResponseDefinition struct {
 	LedgerRequest bool     `protobuf:"varint,8,opt,name=ledger_request,json=ledgerRequest,proto3" json:"ledger_request,omitempty"`
 	Trailers      []*Entry `protobuf:"bytes,9,rep,name=trailers,proto3" json:"trailers,omitempty"`
 	// Absent: OK, returned as the language does it.
-	Status        *Fault                   `protobuf:"bytes,10,opt,name=status,proto3" json:"status,omitempty"`
-	Throw         ResponseDefinition_Throw `protobuf:"varint,11,opt,name=throw,proto3,enum=octo.conformance.v1.ResponseDefinition_Throw" json:"throw,omitempty"`
-	Hops          []*Hop                   `protobuf:"bytes,12,rep,name=hops,proto3" json:"hops,omitempty"`
+	Status *Fault                   `protobuf:"bytes,10,opt,name=status,proto3" json:"status,omitempty"`
+	Throw  ResponseDefinition_Throw `protobuf:"varint,11,opt,name=throw,proto3,enum=octo.conformance.v1.ResponseDefinition_Throw" json:"throw,omitempty"`
+	Hops   []*Hop                   `protobuf:"bytes,12,rep,name=hops,proto3" json:"hops,omitempty"`
+	// Send the last response of a stream so many times more.
+	Repeat        uint32 `protobuf:"varint,13,opt,name=repeat,proto3" json:"repeat,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -542,12 +552,19 @@ func (x *ResponseDefinition) GetHops() []*Hop {
 	return nil
 }
 
+func (x *ResponseDefinition) GetRepeat() uint32 {
+	if x != nil {
+		return x.Repeat
+	}
+	return 0
+}
+
 // Fault is a status that a handler returns.
 type Fault struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Code          int32                  `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
 	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
-	Details       []*anypb.Any           `protobuf:"bytes,3,rep,name=details,proto3" json:"details,omitempty"`
+	Details       []*Detail              `protobuf:"bytes,3,rep,name=details,proto3" json:"details,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -596,9 +613,62 @@ func (x *Fault) GetMessage() string {
 	return ""
 }
 
-func (x *Fault) GetDetails() []*anypb.Any {
+func (x *Fault) GetDetails() []*Detail {
 	if x != nil {
 		return x.Details
+	}
+	return nil
+}
+
+// Detail is a google.protobuf.Any, which a suite could not give in JSON if its type is not known.
+type Detail struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TypeUrl       string                 `protobuf:"bytes,1,opt,name=type_url,json=typeUrl,proto3" json:"type_url,omitempty"`
+	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Detail) Reset() {
+	*x = Detail{}
+	mi := &file_octo_conformance_v1_service_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Detail) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Detail) ProtoMessage() {}
+
+func (x *Detail) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_conformance_v1_service_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Detail.ProtoReflect.Descriptor instead.
+func (*Detail) Descriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_service_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Detail) GetTypeUrl() string {
+	if x != nil {
+		return x.TypeUrl
+	}
+	return ""
+}
+
+func (x *Detail) GetValue() []byte {
+	if x != nil {
+		return x.Value
 	}
 	return nil
 }
@@ -614,7 +684,7 @@ type Hop struct {
 
 func (x *Hop) Reset() {
 	*x = Hop{}
-	mi := &file_octo_conformance_v1_service_proto_msgTypes[6]
+	mi := &file_octo_conformance_v1_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -626,7 +696,7 @@ func (x *Hop) String() string {
 func (*Hop) ProtoMessage() {}
 
 func (x *Hop) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_service_proto_msgTypes[6]
+	mi := &file_octo_conformance_v1_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -639,7 +709,7 @@ func (x *Hop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hop.ProtoReflect.Descriptor instead.
 func (*Hop) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_service_proto_rawDescGZIP(), []int{6}
+	return file_octo_conformance_v1_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Hop) GetChannel() string {
@@ -667,7 +737,7 @@ type LedgerEntry struct {
 
 func (x *LedgerEntry) Reset() {
 	*x = LedgerEntry{}
-	mi := &file_octo_conformance_v1_service_proto_msgTypes[7]
+	mi := &file_octo_conformance_v1_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -679,7 +749,7 @@ func (x *LedgerEntry) String() string {
 func (*LedgerEntry) ProtoMessage() {}
 
 func (x *LedgerEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_service_proto_msgTypes[7]
+	mi := &file_octo_conformance_v1_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -692,7 +762,7 @@ func (x *LedgerEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerEntry.ProtoReflect.Descriptor instead.
 func (*LedgerEntry) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_service_proto_rawDescGZIP(), []int{7}
+	return file_octo_conformance_v1_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *LedgerEntry) GetCallId() string {
@@ -750,14 +820,16 @@ type RequestInfo struct {
 	// Who calls, by its own word.
 	Application string `protobuf:"bytes,6,opt,name=application,proto3" json:"application,omitempty"`
 	// The request, if ResponseDefinition.ledger_request is set.
-	Request       []byte `protobuf:"bytes,7,opt,name=request,proto3" json:"request,omitempty"`
+	Request []byte `protobuf:"bytes,7,opt,name=request,proto3" json:"request,omitempty"`
+	// Of a relay, the hops behind this one.
+	HopsLeft      uint32 `protobuf:"varint,8,opt,name=hops_left,json=hopsLeft,proto3" json:"hops_left,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RequestInfo) Reset() {
 	*x = RequestInfo{}
-	mi := &file_octo_conformance_v1_service_proto_msgTypes[8]
+	mi := &file_octo_conformance_v1_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -769,7 +841,7 @@ func (x *RequestInfo) String() string {
 func (*RequestInfo) ProtoMessage() {}
 
 func (x *RequestInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_service_proto_msgTypes[8]
+	mi := &file_octo_conformance_v1_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -782,7 +854,7 @@ func (x *RequestInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestInfo.ProtoReflect.Descriptor instead.
 func (*RequestInfo) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_service_proto_rawDescGZIP(), []int{8}
+	return file_octo_conformance_v1_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RequestInfo) GetMetadata() []*Entry {
@@ -834,23 +906,31 @@ func (x *RequestInfo) GetRequest() []byte {
 	return nil
 }
 
+func (x *RequestInfo) GetHopsLeft() uint32 {
+	if x != nil {
+		return x.HopsLeft
+	}
+	return 0
+}
+
 var File_octo_conformance_v1_service_proto protoreflect.FileDescriptor
 
 const file_octo_conformance_v1_service_proto_rawDesc = "" +
 	"\n" +
-	"!octo/conformance/v1/service.proto\x12\x13octo.conformance.v1\x1a\x19google/protobuf/any.proto\x1a\x1docto/options/v1/options.proto\"!\n" +
+	"!octo/conformance/v1/service.proto\x12\x13octo.conformance.v1\x1a\x1docto/options/v1/options.proto\"!\n" +
 	"\vCallRequest\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"\"\n" +
 	"\fCallResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"C\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"W\n" +
 	"\x05Entry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x12\n" +
-	"\x04text\x18\x03 \x01(\tR\x04text\"E\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\x12\x12\n" +
+	"\x04size\x18\x04 \x01(\rR\x04size\"E\n" +
 	"\aPayload\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\rR\x04size\x12\x12\n" +
-	"\x04text\x18\x03 \x01(\tR\x04text\"\xe2\x05\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\"\xfa\x05\n" +
 	"\x12ResponseDefinition\x124\n" +
 	"\aheaders\x18\x01 \x03(\v2\x1a.octo.conformance.v1.EntryR\aheaders\x12#\n" +
 	"\rearly_headers\x18\x02 \x01(\bR\fearlyHeaders\x12:\n" +
@@ -864,7 +944,8 @@ const file_octo_conformance_v1_service_proto_rawDesc = "" +
 	"\x06status\x18\n" +
 	" \x01(\v2\x1a.octo.conformance.v1.FaultR\x06status\x12C\n" +
 	"\x05throw\x18\v \x01(\x0e2-.octo.conformance.v1.ResponseDefinition.ThrowR\x05throw\x12,\n" +
-	"\x04hops\x18\f \x03(\v2\x18.octo.conformance.v1.HopR\x04hops\"Q\n" +
+	"\x04hops\x18\f \x03(\v2\x18.octo.conformance.v1.HopR\x04hops\x12\x16\n" +
+	"\x06repeat\x18\r \x01(\rR\x06repeat\"Q\n" +
 	"\x04Hold\x12\x14\n" +
 	"\x10HOLD_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15HOLD_BEFORE_RESPONSES\x10\x01\x12\x18\n" +
@@ -873,11 +954,14 @@ const file_octo_conformance_v1_service_proto_rawDesc = "" +
 	"\x11THROW_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fTHROW_NATIVE\x10\x01\x12\x0f\n" +
 	"\vTHROW_CRASH\x10\x02B\a\n" +
-	"\x05_read\"e\n" +
+	"\x05_read\"l\n" +
 	"\x05Fault\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\x12.\n" +
-	"\adetails\x18\x03 \x03(\v2\x14.google.protobuf.AnyR\adetails\"\x1f\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x125\n" +
+	"\adetails\x18\x03 \x03(\v2\x1b.octo.conformance.v1.DetailR\adetails\"9\n" +
+	"\x06Detail\x12\x19\n" +
+	"\btype_url\x18\x01 \x01(\tR\atypeUrl\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\"\x1f\n" +
 	"\x03Hop\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\tR\achannel\"\xd7\x02\n" +
 	"\vLedgerEntry\x12\x17\n" +
@@ -895,7 +979,7 @@ const file_octo_conformance_v1_service_proto_rawDesc = "" +
 	"\x0fEVENT_CANCELLED\x10\x03\x12\x0f\n" +
 	"\vEVENT_ENDED\x10\x04\x12\x0e\n" +
 	"\n" +
-	"EVENT_HELD\x10\x05\"\xb2\x02\n" +
+	"EVENT_HELD\x10\x05\"\xcf\x02\n" +
 	"\vRequestInfo\x126\n" +
 	"\bmetadata\x18\x01 \x03(\v2\x1a.octo.conformance.v1.EntryR\bmetadata\x124\n" +
 	"\abaggage\x18\x02 \x03(\v2\x1a.octo.conformance.v1.EntryR\abaggage\x12 \n" +
@@ -905,7 +989,8 @@ const file_octo_conformance_v1_service_proto_rawDesc = "" +
 	"tracestate\x12&\n" +
 	"\fremaining_us\x18\x05 \x01(\x03H\x00R\vremainingUs\x88\x01\x01\x12 \n" +
 	"\vapplication\x18\x06 \x01(\tR\vapplication\x12\x18\n" +
-	"\arequest\x18\a \x01(\fR\arequestB\x0f\n" +
+	"\arequest\x18\a \x01(\fR\arequest\x12\x1b\n" +
+	"\thops_left\x18\b \x01(\rR\bhopsLeftB\x0f\n" +
 	"\r_remaining_us2\xbc\x05\n" +
 	"\vConformance\x12L\n" +
 	"\x05Unary\x12 .octo.conformance.v1.CallRequest\x1a!.octo.conformance.v1.CallResponse\x12U\n" +
@@ -933,7 +1018,7 @@ func file_octo_conformance_v1_service_proto_rawDescGZIP() []byte {
 }
 
 var file_octo_conformance_v1_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_octo_conformance_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_octo_conformance_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_octo_conformance_v1_service_proto_goTypes = []any{
 	(ResponseDefinition_Hold)(0),  // 0: octo.conformance.v1.ResponseDefinition.Hold
 	(ResponseDefinition_Throw)(0), // 1: octo.conformance.v1.ResponseDefinition.Throw
@@ -944,10 +1029,10 @@ var file_octo_conformance_v1_service_proto_goTypes = []any{
 	(*Payload)(nil),               // 6: octo.conformance.v1.Payload
 	(*ResponseDefinition)(nil),    // 7: octo.conformance.v1.ResponseDefinition
 	(*Fault)(nil),                 // 8: octo.conformance.v1.Fault
-	(*Hop)(nil),                   // 9: octo.conformance.v1.Hop
-	(*LedgerEntry)(nil),           // 10: octo.conformance.v1.LedgerEntry
-	(*RequestInfo)(nil),           // 11: octo.conformance.v1.RequestInfo
-	(*anypb.Any)(nil),             // 12: google.protobuf.Any
+	(*Detail)(nil),                // 9: octo.conformance.v1.Detail
+	(*Hop)(nil),                   // 10: octo.conformance.v1.Hop
+	(*LedgerEntry)(nil),           // 11: octo.conformance.v1.LedgerEntry
+	(*RequestInfo)(nil),           // 12: octo.conformance.v1.RequestInfo
 }
 var file_octo_conformance_v1_service_proto_depIdxs = []int32{
 	5,  // 0: octo.conformance.v1.ResponseDefinition.headers:type_name -> octo.conformance.v1.Entry
@@ -956,10 +1041,10 @@ var file_octo_conformance_v1_service_proto_depIdxs = []int32{
 	5,  // 3: octo.conformance.v1.ResponseDefinition.trailers:type_name -> octo.conformance.v1.Entry
 	8,  // 4: octo.conformance.v1.ResponseDefinition.status:type_name -> octo.conformance.v1.Fault
 	1,  // 5: octo.conformance.v1.ResponseDefinition.throw:type_name -> octo.conformance.v1.ResponseDefinition.Throw
-	9,  // 6: octo.conformance.v1.ResponseDefinition.hops:type_name -> octo.conformance.v1.Hop
-	12, // 7: octo.conformance.v1.Fault.details:type_name -> google.protobuf.Any
+	10, // 6: octo.conformance.v1.ResponseDefinition.hops:type_name -> octo.conformance.v1.Hop
+	9,  // 7: octo.conformance.v1.Fault.details:type_name -> octo.conformance.v1.Detail
 	2,  // 8: octo.conformance.v1.LedgerEntry.event:type_name -> octo.conformance.v1.LedgerEntry.Event
-	11, // 9: octo.conformance.v1.LedgerEntry.info:type_name -> octo.conformance.v1.RequestInfo
+	12, // 9: octo.conformance.v1.LedgerEntry.info:type_name -> octo.conformance.v1.RequestInfo
 	5,  // 10: octo.conformance.v1.RequestInfo.metadata:type_name -> octo.conformance.v1.Entry
 	5,  // 11: octo.conformance.v1.RequestInfo.baggage:type_name -> octo.conformance.v1.Entry
 	3,  // 12: octo.conformance.v1.Conformance.Unary:input_type -> octo.conformance.v1.CallRequest
@@ -991,14 +1076,14 @@ func file_octo_conformance_v1_service_proto_init() {
 		return
 	}
 	file_octo_conformance_v1_service_proto_msgTypes[4].OneofWrappers = []any{}
-	file_octo_conformance_v1_service_proto_msgTypes[8].OneofWrappers = []any{}
+	file_octo_conformance_v1_service_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_conformance_v1_service_proto_rawDesc), len(file_octo_conformance_v1_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

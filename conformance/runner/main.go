@@ -1,0 +1,205 @@
+// Command runner judges programs that speak the protocol: it starts testees and proxies, has the one call
+// the other, and compares what callers got, what handlers saw and what proxies counted with what
+// proto/spec/semantics.md says. docs/guides/conformance.md is its manual.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	conformancev1 "github.com/octomesh/octomesh/gen/go/octo/conformance/v1"
+)
+
+// run is one run of the suites.
+type run struct {
+	dir      string // for sockets: short
+	proxy    string // the binary
+	parallel int
+	ledger   *ledger
+	ids      atomic.Int64
+
+	mu      sync.Mutex
+	results []*conformancev1.CaseResult
+}
+
+// options are the command line's.
+type options struct {
+	suites, known, results, matrix string
+	checkMatrix                    bool
+	filter                         string
+	testees                        []*program
+}
+
+func main() {
+	r := &run{}
+	o := &options{}
+	flag.Func("testee", "name=command: a program under test; may be given several times", o.addTestee)
+	flag.StringVar(&r.proxy, "proxy", "", "the octo-proxy binary")
+	flag.StringVar(&o.suites, "suites", "conformance/suites", "directory of suites")
+	flag.StringVar(&o.known, "known-failing", "conformance/known_failing", "directory of <testee>.txt")
+	flag.StringVar(&o.results, "results", "", "directory for results.json, junit.xml and matrix.md")
+	flag.StringVar(&o.matrix, "matrix", "", "a committed matrix that must be equal to this run's")
+	flag.StringVar(&o.filter, "run", "", "only cases whose name@topology:client-server contains this")
+	flag.IntVar(&r.parallel, "parallel", 16, "cases at a time in each topology")
+	flag.Parse()
+	ok, err := r.main(o)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "conformance:", err)
+	}
+	if err != nil || !ok {
+		os.Exit(1)
+	}
+}
+
+func (o *options) addTestee(text string) error {
+	name, command, ok := strings.Cut(text, "=")
+	if !ok || name == "" || command == "" {
+		return fmt.Errorf("%q: want name=command", text)
+	}
+	o.testees = append(o.testees, &program{name: name, command: strings.Fields(command)})
+	return nil
+}
+
+func (r *run) main(o *options) (ok bool, err error) {
+	if len(o.testees) == 0 || r.proxy == "" {
+		return false, errors.New("--testee and --proxy are needed")
+	}
+	begin := time.Now()
+	suites, err := readSuites(o.suites)
+	if err != nil {
+		return false, err
+	}
+	jobs, err := plan(suites, o.testees)
+	if err != nil {
+		return false, err
+	}
+	known, err := readKnown(o.known, o.testees, time.Now())
+	if err != nil {
+		return false, err
+	}
+	if r.dir, err = os.MkdirTemp("", "oc"); err != nil { // not TMPDIR's depth, or socket paths get too long
+		return false, err
+	}
+	if r.ledger, err = newLedger(); err != nil {
+		return false, err
+	}
+	defer func() { _ = r.ledger.listener.Close() }()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	r.all(ctx, filter(jobs, o.filter))
+	r.apply(known, o.filter == "")
+	ok, err = r.report(o, time.Since(begin))
+	if ok && err == nil {
+		err = os.RemoveAll(r.dir)
+	} else {
+		fmt.Fprintln(os.Stderr, "logs of the processes are in", r.dir)
+	}
+	return ok, err
+}
+
+func filter(jobs []*job, text string) []*job {
+	var some []*job
+	for _, j := range jobs {
+		if strings.Contains(j.id(), text) {
+			some = append(some, j)
+		}
+	}
+	return some
+}
+
+// worldKey names what jobs may share a world.
+type worldKey struct {
+	topology       conformancev1.Topology
+	client, server *program
+}
+
+// all runs the jobs: those that share a world side by side, isolated ones each in a world of its own.
+func (r *run) all(ctx context.Context, jobs []*job) {
+	shared := make(map[worldKey][]*job)
+	var order [][]*job
+	for _, j := range jobs {
+		if j.c.Isolated {
+			order = append(order, []*job{j})
+			continue
+		}
+		shared[worldKey{j.topology, j.client, j.server}] = append(shared[worldKey{j.topology, j.client, j.server}], j)
+	}
+	for _, js := range shared {
+		order = append(order, js)
+	}
+	sem := make(chan struct{}, 3)
+	var wg sync.WaitGroup
+	for _, js := range order {
+		wg.Go(func() {
+			sem <- struct{}{}
+			defer func() { <-sem }()
+			if ctx.Err() != nil {
+				r.unrun(js, "interrupted")
+				return
+			}
+			r.world(js)
+		})
+	}
+	wg.Wait()
+}
+
+// unrun fails jobs that could not be run.
+func (r *run) unrun(js []*job, why string) {
+	for _, j := range js {
+		r.add(j, []string{why}, 0)
+	}
+}
+
+// world runs jobs in a world, then holds the counters and the ledger against the sum of what they did.
+func (r *run) world(js []*job) {
+	w, err := r.newWorld(js[0])
+	if err != nil {
+		r.unrun(js, err.Error())
+		return
+	}
+	sem := make(chan struct{}, r.parallel)
+	var wg sync.WaitGroup
+	for _, j := range js {
+		wg.Go(func() {
+			sem <- struct{}{}
+			defer func() { <-sem }()
+			begin := time.Now()
+			r.add(j, w.runCase(j.c), time.Since(begin))
+		})
+	}
+	wg.Wait()
+	counted := w.auditCounters()
+	if err := w.stop(); err != nil {
+		counted = append(counted, err.Error())
+	}
+	counted = append(counted, w.auditLedger()...) // no handler can begin any more
+	audit := *js[0]
+	audit.name = "audit/counters-ledger-and-exit"
+	if js[0].c.Isolated {
+		audit.name += "/" + strings.ReplaceAll(js[0].c.Name, "/", "-")
+	}
+	audit.c = &conformancev1.Case{Name: audit.name}
+	r.add(&audit, counted, 0)
+}
+
+func (r *run) add(j *job, problems []string, elapsed time.Duration) {
+	res := &conformancev1.CaseResult{
+		Name: j.name, Semantics: j.c.Semantics, Topology: j.topology, Client: j.client.name, Server: j.server.name,
+		Problems: problems, Verdict: conformancev1.CaseResult_VERDICT_PASSED, ElapsedMs: uint64(elapsed.Milliseconds()),
+	}
+	if len(problems) > 0 {
+		res.Verdict = conformancev1.CaseResult_VERDICT_FAILED
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.results = append(r.results, res)
+}

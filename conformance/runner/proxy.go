@@ -1,0 +1,177 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	// environment is where all ends of a run live.
+	environment = "conformance"
+	// poll is how often a proxy is asked for what it does not tell by itself.
+	poll = 2 * time.Millisecond
+)
+
+// proxy is an octo-proxy beside one testee.
+type proxy struct {
+	*process
+	socket    string
+	admin     string
+	resources string
+	inbound   string
+	http      *http.Client
+}
+
+func startProxy(dir, name, binary string) (*proxy, error) {
+	base := filepath.Join(dir, name)
+	p := &proxy{socket: base + ".sock", admin: base + ".adm", resources: base + ".yaml"}
+	p.http = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", p.admin)
+		},
+	}}
+	bootstrap := fmt.Sprintf("environment: %s\ninstance: %s\noutbound_socket: %s\ninbound_address: 127.0.0.1:0\n"+
+		"admin_socket: %s\nresources_file: %s\ndrain_deadline: 3s\n", environment, name, p.socket, p.admin, p.resources)
+	if err := os.WriteFile(p.resources, []byte("{}\n"), 0o600); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(base+".boot.yaml", []byte(bootstrap), 0o600); err != nil {
+		return nil, err
+	}
+	var err error
+	if p.process, err = start(dir, name, []string{binary, "--config", base + ".boot.yaml"}, nil); err != nil {
+		return nil, err
+	}
+	go p.process.wait()
+	err = p.until(func() (bool, error) {
+		if p.inbound = p.said(); p.inbound == "" {
+			return false, nil
+		}
+		n, err := p.generation()
+		return n > 0, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s does not get ready: %w; see %s", name, err, p.log)
+	}
+	return p, nil
+}
+
+// said is the inbound address that the proxy has logged.
+func (p *proxy) said() string {
+	log, err := os.Open(p.log)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = log.Close() }()
+	for lines := bufio.NewScanner(log); lines.Scan(); {
+		var l struct{ Msg, Inbound string }
+		if json.Unmarshal(lines.Bytes(), &l) == nil && l.Msg == "octo-proxy runs" {
+			return l.Inbound
+		}
+	}
+	return ""
+}
+
+// configure gives the proxy resources and waits until it goes by them.
+func (p *proxy) configure(resources string) error {
+	before, err := p.generation()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(p.resources, []byte(resources), 0o600); err != nil {
+		return err
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		return err
+	}
+	return p.until(func() (bool, error) {
+		now, err := p.generation()
+		return now > before, err
+	})
+}
+
+func (p *proxy) until(ask func() (bool, error)) error {
+	late := time.Now().Add(startTimeout)
+	for {
+		if yes, err := ask(); yes || err != nil && time.Now().After(late) {
+			return err
+		} else if time.Now().After(late) {
+			return fmt.Errorf("nothing within %v", startTimeout)
+		}
+		select {
+		case <-time.After(poll):
+		case <-p.gone:
+			return fmt.Errorf("the proxy ended: %w", p.err)
+		}
+	}
+}
+
+// generation is the number of the configuration by which a proxy goes that is ready; 0: it is not.
+func (p *proxy) generation() (uint64, error) {
+	body, err := p.get("/ready")
+	if err != nil {
+		return 0, nil // its admin socket may not be there yet
+	}
+	var r struct {
+		Ready      bool
+		Generation uint64
+	}
+	if err := json.Unmarshal(body, &r); err != nil || !r.Ready {
+		return 0, err
+	}
+	return r.Generation, nil
+}
+
+func (p *proxy) get(path string) ([]byte, error) {
+	res, err := p.http.Get("http://proxy" + path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p.name, err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	return io.ReadAll(res.Body)
+}
+
+// side names one direction of calls to a target through a proxy.
+type side struct{ proxy, direction, target string }
+
+// count adds how many calls the proxy has seen end, and those still open.
+func (p *proxy) count(into map[side]int) error {
+	body, err := p.get("/metrics")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(body)) {
+		name, rest, ok := strings.Cut(strings.TrimSpace(line), "{")
+		if !ok || name != "octo_calls_total" && name != "octo_calls_open" {
+			continue
+		}
+		list, number, _ := strings.Cut(rest, "} ")
+		labels := make(map[string]string)
+		for pair := range strings.SplitSeq(list, ",") { // no label's value has a comma here
+			key, quoted, _ := strings.Cut(pair, "=")
+			labels[key] = strings.Trim(quoted, `"`)
+		}
+		n, err := strconv.ParseFloat(number, 64)
+		if err != nil {
+			return fmt.Errorf("%s: metric %q: %w", p.name, line, err)
+		}
+		into[side{p.name, labels["direction"], labels["target"]}] += int(n)
+	}
+	return nil
+}
+
+func (p *proxy) stop() error {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	return p.await()
+}

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	conformancev1 "github.com/octomesh/octomesh/gen/go/octo/conformance/v1"
+	wirev1 "github.com/octomesh/octomesh/gen/go/octo/wire/v1"
+)
+
+// serviceName is the service that testees serve.
+const serviceName = "octo.conformance.v1.Conformance"
+
+// topologies are those that a run has, in its order. TLS, and bridges, come with the features.
+var topologies = []conformancev1.Topology{
+	conformancev1.Topology_TOPOLOGY_DIRECT,
+	conformancev1.Topology_TOPOLOGY_DIRECT_UDS,
+	conformancev1.Topology_TOPOLOGY_MESH,
+	conformancev1.Topology_TOPOLOGY_MIXED_C,
+	conformancev1.Topology_TOPOLOGY_MIXED_S,
+}
+
+// readSuites reads all suites of a directory.
+func readSuites(dir string) ([]*conformancev1.TestSuite, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("%s: no suites", dir)
+	}
+	var all []*conformancev1.TestSuite
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		s := &conformancev1.TestSuite{}
+		if err := parse(b, s); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+// parse reads one YAML document: what the message does not have is an error, and so is a key that stands twice.
+func parse(b []byte, into proto.Message) error {
+	dec := yaml.NewDecoder(bytes.NewReader(b))
+	var tree any
+	if err := dec.Decode(&tree); err != nil {
+		return err
+	}
+	if err := dec.Decode(new(any)); !errors.Is(err, io.EOF) {
+		return errors.New("more than one document")
+	}
+	text, err := json.Marshal(tree)
+	if err != nil {
+		return err
+	}
+	return protojson.Unmarshal(text, into)
+}
+
+// job is one case to run between two testees in one topology.
+type job struct {
+	name           string // suite/case
+	c              *conformancev1.Case
+	topology       conformancev1.Topology
+	client, server *program
+}
+
+// id names the job in lists of known failures.
+func (j *job) id() string {
+	return fmt.Sprintf("%s@%s:%s-%s", j.name, topologyName(j.topology), j.client.name, j.server.name)
+}
+
+// expand makes the cases of a suite of its templates.
+func expand(s *conformancev1.TestSuite) ([]*conformancev1.Case, error) {
+	var all []*conformancev1.Case
+	seen := make(map[string]bool)
+	for _, template := range s.Cases {
+		variants := template.Variants
+		if len(variants) == 0 {
+			variants = []*conformancev1.Case{{}}
+		}
+		for _, v := range variants {
+			c := proto.CloneOf(template)
+			c.Variants = nil
+			proto.Merge(c, v)
+			c.Name = s.Suite + "/" + template.Name
+			if v.Name != "" {
+				c.Name += "/" + v.Name
+			}
+			if len(c.Topologies) == 0 {
+				c.Topologies = s.Topologies
+			}
+			if err := complete(c); err != nil {
+				return nil, fmt.Errorf("%s: %w", c.Name, err)
+			}
+			if seen[c.Name] {
+				return nil, fmt.Errorf("%s: there are two of that name", c.Name)
+			}
+			seen[c.Name] = true
+			all = append(all, c)
+		}
+	}
+	return all, nil
+}
+
+var kinds = map[string]wirev1.CallKind{
+	"Unary": wirev1.CallKind_CALL_KIND_UNARY, "Idempotent": wirev1.CallKind_CALL_KIND_UNARY,
+	"Relay": wirev1.CallKind_CALL_KIND_UNARY, "Throw": wirev1.CallKind_CALL_KIND_UNARY,
+	"Unimplemented": wirev1.CallKind_CALL_KIND_UNARY, "ServerStream": wirev1.CallKind_CALL_KIND_SERVER_STREAM,
+	"ClientStream": wirev1.CallKind_CALL_KIND_CLIENT_STREAM, "Bidi": wirev1.CallKind_CALL_KIND_BIDI_STREAM,
+}
+
+// complete fills in what follows from the rest, and refuses what makes no sense.
+func complete(c *conformancev1.Case) error {
+	if len(c.Semantics) == 0 {
+		return errors.New("names no semantic")
+	}
+	if c.Kind == 0 {
+		c.Kind = kinds[c.Method]
+	}
+	if c.Kind == 0 {
+		return fmt.Errorf("of what kind is method %q?", c.Method)
+	}
+	if len(c.Requests) == 0 && single(c.Kind, true) {
+		c.Requests = []*conformancev1.Payload{{}}
+	}
+	if c.Options == nil {
+		c.Options = &conformancev1.CallOptions{}
+	}
+	if c.Response == nil {
+		c.Response = &conformancev1.ResponseDefinition{}
+	}
+	if c.Expect == nil {
+		c.Expect = &conformancev1.Expect{}
+	}
+	if m := c.Expect.MaxMs; m > 0 && m < 1000 {
+		return errors.New("an upper bound of time under 1 s depends on the machine")
+	}
+	if (len(c.Relay) > 0) != (c.Method == "Relay") || len(c.Relay) == 1 {
+		return errors.New("method Relay and two or more sides in relay come together")
+	}
+	if len(c.Steps) > 0 && c.Parallel > 1 {
+		return errors.New("steps are of one call, not of several")
+	}
+	for _, payloads := range [][]*conformancev1.Payload{c.Requests, c.Response.Responses} {
+		for _, p := range payloads {
+			if p.Text != "" {
+				p.Data, p.Text = []byte(p.Text), ""
+			}
+		}
+	}
+	for _, entries := range [][]*conformancev1.Entry{c.Options.Metadata, c.Options.Baggage, c.Response.Headers, c.Response.Trailers} {
+		for _, e := range entries {
+			if e.Text += strings.Repeat("x", int(e.Size)); e.Text != "" {
+				e.Value, e.Text, e.Size = []byte(e.Text), "", 0
+			}
+		}
+	}
+	return nil
+}
+
+// single tells whether a kind of call has exactly one message in a direction.
+func single(k wirev1.CallKind, request bool) bool {
+	switch k {
+	case wirev1.CallKind_CALL_KIND_UNARY:
+		return true
+	case wirev1.CallKind_CALL_KIND_SERVER_STREAM:
+		return request
+	case wirev1.CallKind_CALL_KIND_CLIENT_STREAM:
+		return !request
+	}
+	return false
+}
+
+// plan is all jobs: each case in each of its topologies, between all pairs of testees.
+func plan(suites []*conformancev1.TestSuite, testees []*program) ([]*job, error) {
+	var jobs []*job
+	for _, s := range suites {
+		cases, err := expand(s)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range cases {
+			for _, topology := range topologies {
+				if len(c.Topologies) > 0 && !slices.Contains(c.Topologies, topology) {
+					continue
+				}
+				for _, client := range testees {
+					for _, server := range testees {
+						jobs = append(jobs, &job{c.Name, c, topology, client, server})
+					}
+				}
+			}
+		}
+	}
+	return jobs, nil
+}

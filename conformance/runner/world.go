@@ -1,0 +1,214 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	conformancev1 "github.com/octomesh/octomesh/gen/go/octo/conformance/v1"
+)
+
+// The two ends of a world. Each is a client, and a server of the target that has its name.
+const (
+	clientEnd = "a"
+	serverEnd = "b"
+)
+
+// proxyDeadlineKey is metadata for which the caller's proxy sets a deadline, if the call has none.
+const proxyDeadlineKey = "x-proxy-deadline"
+
+// end is one testee with the proxy beside it, if its topology has one.
+type end struct {
+	*testee
+	proxy   *proxy
+	address string // for direct calls
+}
+
+// world is two testees in a topology.
+type world struct {
+	topology conformancev1.Topology
+	dir      string
+	ledger   *ledger
+	ends     map[string]*end
+	ids      *atomic.Int64
+
+	mu       sync.Mutex
+	expected map[side]bounds // calls that proxies count
+	executed map[string]bounds
+}
+
+// bounds is a number that may not be known exactly.
+type bounds struct{ low, high int }
+
+func topologyName(t conformancev1.Topology) string {
+	return strings.ToLower(strings.TrimPrefix(t.String(), "TOPOLOGY_"))
+}
+
+// meshed tells whether the end has a proxy.
+func meshed(t conformancev1.Topology, name string) bool {
+	switch t {
+	case conformancev1.Topology_TOPOLOGY_MESH:
+		return true
+	case conformancev1.Topology_TOPOLOGY_MIXED_C:
+		return name == clientEnd
+	case conformancev1.Topology_TOPOLOGY_MIXED_S:
+		return name == serverEnd
+	}
+	return false
+}
+
+// other is the end that an end calls.
+func other(name string) string {
+	if name == clientEnd {
+		return serverEnd
+	}
+	return clientEnd
+}
+
+// hops are the proxies that a call from an end passes, with the direction that they count it in.
+func (w *world) hops(caller string) []side {
+	callee := other(caller)
+	switch {
+	case !meshed(w.topology, caller):
+		return nil // also where the callee has a proxy: it is called direct
+	case !meshed(w.topology, callee):
+		return []side{{caller + "-proxy", "outbound", callee}}
+	}
+	return []side{{caller + "-proxy", "outbound", callee}, {callee + "-proxy", "inbound", callee}}
+}
+
+// newWorld starts all processes of a topology.
+func (r *run) newWorld(j *job) (*world, error) {
+	dir, err := os.MkdirTemp(r.dir, "w")
+	if err != nil {
+		return nil, err
+	}
+	w := &world{
+		topology: j.topology, dir: dir, ledger: r.ledger, ends: make(map[string]*end), ids: &r.ids,
+		expected: make(map[side]bounds), executed: make(map[string]bounds),
+	}
+	err = w.start(r.proxy, map[string]*program{clientEnd: j.client, serverEnd: j.server})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("starting %s: %w", topologyName(j.topology), err), w.stop())
+	}
+	return w, nil
+}
+
+func (w *world) start(binary string, programs map[string]*program) error {
+	for _, name := range []string{clientEnd, serverEnd} {
+		w.ends[name] = &end{}
+	}
+	err := w.each(func(name string, e *end) (err error) {
+		if meshed(w.topology, name) {
+			if e.proxy, err = startProxy(w.dir, name+"-proxy", binary); err != nil {
+				return err
+			}
+		}
+		if e.testee, err = startTestee(w.dir, name, programs[name]); err != nil {
+			return err
+		}
+		return w.serve(name, e)
+	})
+	if err != nil {
+		return err
+	}
+	for name, p := range programs {
+		p.hello = w.ends[name].hello
+	}
+	return w.each(func(name string, e *end) error {
+		if e.proxy != nil {
+			if err := e.proxy.configure(w.resources()); err != nil {
+				return err
+			}
+		}
+		return w.connect(name, e)
+	})
+}
+
+// each does something with both ends at once.
+func (w *world) each(do func(name string, e *end) error) error {
+	var wg sync.WaitGroup
+	var errs [2]error
+	for i, name := range []string{clientEnd, serverEnd} {
+		wg.Go(func() { errs[i] = do(name, w.ends[name]) })
+	}
+	wg.Wait()
+	return errors.Join(errs[:]...)
+}
+
+// serve starts the server of an end: attached to its proxy, if there is one, and listening unless all
+// calls come through proxies.
+func (w *world) serve(name string, e *end) error {
+	s := &conformancev1.StartServer{Name: name, Target: name, Environment: environment, Ledger: w.ledger.address()}
+	if e.proxy != nil {
+		s.Socket = e.proxy.socket
+	}
+	switch w.topology {
+	case conformancev1.Topology_TOPOLOGY_MESH:
+	case conformancev1.Topology_TOPOLOGY_DIRECT_UDS:
+		s.Listen = "unix:" + filepath.Join(w.dir, name+".srv")
+	default:
+		s.Listen = "127.0.0.1:0"
+	}
+	r, err := e.do(&conformancev1.Command{Command: &conformancev1.Command_StartServer{StartServer: s}})
+	if err != nil {
+		return err
+	}
+	e.address = r.GetStarted().GetAddress()
+	return nil
+}
+
+// connect makes the channel of an end to the other one, under the other one's name.
+func (w *world) connect(name string, e *end) error {
+	callee := other(name)
+	c := &conformancev1.Connect{Channel: callee, Target: callee, Environment: environment, Application: "app-" + name}
+	if e.proxy != nil {
+		c.Path = &conformancev1.Connect_Socket{Socket: e.proxy.socket}
+	} else {
+		c.Path = &conformancev1.Connect_Direct{Direct: w.ends[callee].address}
+	}
+	_, err := e.do(&conformancev1.Command{Command: &conformancev1.Command_Connect{Connect: c}})
+	return err
+}
+
+// resources is what proxies are told. A server without a proxy is reached at its own address.
+func (w *world) resources() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "environment: %s\nendpoints:\n", environment)
+	for _, name := range []string{clientEnd, serverEnd} {
+		at := w.ends[name].address
+		if p := w.ends[name].proxy; p != nil {
+			at = p.inbound
+		}
+		fmt.Fprintf(&b, "- {target: %s, instance: %s, mesh_address: %q}\n", name, name, at)
+	}
+	// A call may ask its own proxy for a deadline (SEM-29).
+	fmt.Fprintf(&b, "policies:\n- target: %s\n  routes:\n  - name: capped\n    match: {metadata: [{key: %s, present: true}]}\n"+
+		"    destinations: [{}]\n    timeout: 0.3s\n", serverEnd, proxyDeadlineKey)
+	return b.String()
+}
+
+// stop ends all processes, the testees first.
+func (w *world) stop() error {
+	err := w.each(func(_ string, e *end) error {
+		if e.testee == nil {
+			return nil
+		}
+		select {
+		case <-e.gone: // killed by its case
+			return nil
+		default:
+			return e.testee.stop()
+		}
+	})
+	return errors.Join(err, w.each(func(_ string, e *end) error {
+		if e.proxy == nil {
+			return nil
+		}
+		return e.proxy.stop()
+	}))
+}

@@ -1,0 +1,30 @@
+# The conformance suite: each testee with each other, in all topologies (docs/guides/conformance.md).
+CONFORMANCE := $(BUILD)/conformance
+# name=command, as the runner takes it. A new SDK adds its testee here, and a rule that builds it to
+# conformance-programs.
+TESTEES := go=$(CONFORMANCE)/testee-go
+CONFORMANCE_FLAGS ?=
+
+.PHONY: conformance-programs
+conformance-programs:
+	@mkdir -p $(CONFORMANCE)
+	go build -o $(CONFORMANCE)/runner ./conformance/runner
+	go build $(CONFORMANCE_BUILD) -o $(CONFORMANCE)/octo-proxy ./core/cmd/octo-proxy
+	go build $(CONFORMANCE_BUILD) -o $(CONFORMANCE)/testee-go ./conformance/testees/go
+
+run-conformance = $(CONFORMANCE)/runner --proxy $(CONFORMANCE)/octo-proxy $(addprefix --testee ,$(TESTEES)) \
+	--results $(CONFORMANCE)/results $(CONFORMANCE_FLAGS)
+
+.PHONY: conformance-quick
+conformance-quick: conformance-programs ## all conformance cases, in under a minute
+	@$(run-conformance) --matrix docs/feature-matrix.md
+
+# The race detector looks on; it makes the programs slower, and the run no different.
+.PHONY: conformance
+conformance: need-cc ## the same with the race detector in proxy and testees
+	@$(MAKE) CONFORMANCE_BUILD=-race conformance-quick
+
+.PHONY: conformance-matrix
+conformance-matrix: conformance-programs ## run it and write docs/feature-matrix.md
+	@$(run-conformance)
+	cp $(CONFORMANCE)/results/matrix.md docs/feature-matrix.md
