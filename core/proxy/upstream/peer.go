@@ -91,6 +91,11 @@ func (p *Peer) Session() *session.Session { return p.current.Load() }
 func (p *Peer) Park(c *session.Call) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.current.Load() != nil && !p.closed { // its dial has ended since the caller looked
+		c.Park(waitForDial)
+		p.pool.cfg.Group.Go(func(context.Context) { c.Resume() })
+		return true
+	}
 	if p.closed || !p.dialLocked() {
 		return false
 	}
