@@ -41,6 +41,9 @@ type Bounded struct {
 	Full wire.Status
 	// Expired is the status of a call that waited for longer.
 	Expired wire.Status
+	// Resumes says that the time itself is what calls wait for: at its end the sweep takes a call out and
+	// asks the policy again, rather than ending it.
+	Resumes bool
 }
 
 // NewBounded bounds a lot.

@@ -78,8 +78,8 @@ func (c *Call) resume(b *Batch) {
 	c.drop()
 }
 
-// Sweep ends the calls that came in here and have run out of time, or were parked for too long. It
-// returns how many calls that have a limit go on.
+// Sweep ends the calls that came in here and have run out of time, or were parked for too long; those that
+// were parked in a lot for a time go on when it has passed. It returns how many calls that have a limit go on.
 func (s *Session) Sweep(b *Batch) (limited int) {
 	now := b.Now
 	var expired []*Call
@@ -107,6 +107,14 @@ func (s *Session) Sweep(b *Batch) (limited int) {
 
 func (c *Call) expire(b *Batch) {
 	c.mu.Lock()
+	if lot := c.lot; lot != nil && lot.Resumes && c.inTime(b.Now) {
+		c.mu.Unlock()
+		if lot.Remove(c) {
+			c.resume(b)
+		}
+		c.drop()
+		return
+	}
 	if !c.gone {
 		origin := c.down.opts.Origin
 		st := wire.Refuse(wire.ReasonDeadline, origin, "the time ran out in the proxy")
@@ -119,6 +127,12 @@ func (c *Call) expire(b *Batch) {
 	}
 	c.mu.Unlock()
 	c.drop()
+}
+
+// inTime tells whether the call goes on and has time left.
+func (c *Call) inTime(now int64) bool {
+	d := c.deadline.Load()
+	return !c.gone && (d == 0 || d > now)
 }
 
 // Tick tells the session that half a second has passed: it pings a silent peer, and gives up one that
