@@ -17,8 +17,10 @@ func (p *Proxy) Serve(c *session.Call, head *wire.RequestHead, d route.Direction
 	if c.Decision.Target == nil && !p.match(c, head, d) {
 		return
 	}
-	c.Request.Head, c.Request.Caller, c.Request.Now = head, caller(c, head, d), c.Now()
-	verdict := c.Decision.Target.Policies.Check(&c.Request)
+	r := &c.Request
+	r.Head, r.Caller, r.Identity, r.Now, r.Unary = head, caller(c, head, d), c.Down().Peer().Identity, c.Now(), head.Kind == wire.KindUnary
+	r.Route = c.Decision.Route.Name
+	verdict := c.Decision.Target.Policies.Check(r)
 	c.Request.Head, c.Request.Caller = nil, nil // they are borrowed
 	switch {
 	case verdict.Verdict == policy.Refuse:
@@ -123,7 +125,8 @@ func (p *Proxy) forwardInbound(c *session.Call, head *wire.RequestHead) {
 // CallEnded implements session.Observer.
 func (p *Proxy) CallEnded(c *session.Call, st wire.Status, took time.Duration) {
 	d := &c.Decision
-	d.Target.Policies.Done(c.Request.Passed, policy.Outcome{Status: st, Took: took})
+	now := c.Arrived() + int64(took)
+	d.Target.Policies.Done(c.Request.Passed, policy.Outcome{Status: st, Took: took, Now: now, Unary: c.Request.Unary})
 	d.Route.Calls.End(int32(st.Code), took)
 	if st.Reason != 0 && st.Origin == d.Target.Direction.Origin() {
 		d.Route.Calls.Refuse(uint32(st.Reason))
@@ -133,6 +136,6 @@ func (p *Proxy) CallEnded(c *session.Call, st wire.Status, took time.Duration) {
 		if st.Code != wire.OK && st.Origin != wire.OriginApplication {
 			e.Failures.Add(1)
 		}
-		d.Ended(e, &st, c.Arrived()+int64(took))
+		d.Ended(e, &st, now)
 	}
 }

@@ -43,7 +43,11 @@ func ReadBootstrap(path string, getenv func(string) string) (*resourcev1.Bootstr
 		return nil, err
 	}
 	dir := filepath.Dir(path)
-	for _, p := range []*string{&b.OutboundSocket, &b.AdminSocket, &b.ResourcesFile} {
+	paths := []*string{&b.OutboundSocket, &b.AdminSocket, &b.ResourcesFile}
+	if t := b.Tls; t != nil {
+		paths = append(paths, &t.CertificateFile, &t.KeyFile, &t.AuthoritiesFile)
+	}
+	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
 		}
@@ -115,6 +119,11 @@ func (v *validator) bootstrap(b *resourcev1.Bootstrap) {
 	v.within("limits.max_frame_body", l.GetMaxFrameBody(), DefaultMaxFrameBody, maxFrameBody)
 	v.within("limits.stream_window", l.GetStreamWindow(), leastWindow(l), maxStreamWindow)
 	v.within("limits.max_queued_bytes", l.GetMaxQueuedBytes(), 64<<10, maxQueuedBytes)
+	if t := b.GetTls(); t != nil {
+		v.present("tls.certificate_file", t.GetCertificateFile())
+		v.present("tls.key_file", t.GetKeyFile())
+		v.present("tls.authorities_file", t.GetAuthoritiesFile())
+	}
 	for i, u := range b.GetSocketUsers() {
 		for j, a := range u.GetApplications() {
 			v.name(fmt.Sprintf("socket_users[%d].applications[%d]", i, j), a, nameForm)
@@ -125,6 +134,12 @@ func (v *validator) bootstrap(b *resourcev1.Bootstrap) {
 // leastWindow returns the smallest window that goes with the limits' frames: two of them.
 func leastWindow(l *resourcev1.ProxyLimits) uint32 {
 	return 2 * (min(max(l.GetMaxFrameBody(), DefaultMaxFrameBody), maxFrameBody) + frameCost)
+}
+
+func (v *validator) present(field, value string) {
+	if value == "" {
+		v.bad(field, "is missing")
+	}
 }
 
 func (v *validator) within(field string, n, least, most uint32) {

@@ -43,7 +43,8 @@ var (
 	methodForm      = form{regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`), "the method alone, such as AddItem"}
 	serviceForm     = form{regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$`),
 		"the service's full name, such as shop.v1.Cart"}
-	hostForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$`)
+	identityForm = form{regexp.MustCompile(`^spiffe://[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$`), "a SPIFFE URI, such as spiffe://example.org/prod/proxy/web-1"}
+	hostForm     = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$`)
 )
 
 // validator gathers problems, and knows what the snapshot holds.
@@ -70,8 +71,12 @@ func Validate(s *resourcev1.Snapshot, environment string) []Problem {
 	for _, p := range s.GetPolicies() {
 		v.targets[p.GetTarget()] = true
 	}
+	for _, p := range s.GetAuthPolicies() {
+		v.targets[p.GetTarget()] = true
+	}
 	v.checkEndpoints(s.GetEndpoints())
 	v.checkPolicies(s.GetPolicies())
+	v.checkAuthPolicies(s.GetAuthPolicies())
 	return v.problems
 }
 
@@ -193,6 +198,6 @@ func (v *validator) duration(field string, d *durationpb.Duration, limit time.Du
 	case d.AsDuration() < 0:
 		v.bad(field, "%s is negative", d.AsDuration())
 	case d.AsDuration() > limit:
-		v.bad(field, "%s is more than %s", d.AsDuration(), strings.TrimSuffix(strings.TrimSuffix(limit.String(), "0s"), "0m"))
+		v.bad(field, "%s is more than %s", d.AsDuration(), strings.Replace(strings.Replace(limit.String(), "m0s", "m", 1), "h0m", "h", 1))
 	}
 }

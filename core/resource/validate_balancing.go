@@ -5,6 +5,7 @@ import (
 	"time"
 
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
@@ -19,7 +20,7 @@ func (v *validator) balancing(at string, b *resourcev1.Balancing) {
 	if b == nil {
 		return
 	}
-	v.known(at+".balancer", b.GetBalancer())
+	known(v, at+".balancer", b.GetBalancer())
 	if b.GetMaxOpenCallsPerEndpoint() > maxCalls {
 		v.bad(at+".max_open_calls_per_endpoint", "%d is more than %d", b.GetMaxOpenCallsPerEndpoint(), maxCalls)
 	}
@@ -36,9 +37,9 @@ func (v *validator) balancing(at string, b *resourcev1.Balancing) {
 }
 
 // known checks that an enum's number, which may have come otherwise than by its name, is one of its values.
-func (v *validator) known(field string, b resourcev1.Balancer) {
-	if b.Descriptor().Values().ByNumber(b.Number()) == nil {
-		v.bad(field, "%d is no value of %s", b, b.Descriptor().Name())
+func known(v *validator, field string, e protoreflect.Enum) {
+	if e.Descriptor().Values().ByNumber(e.Number()) == nil {
+		v.bad(field, "%d is no value of %s", e.Number(), e.Descriptor().Name())
 	}
 }
 

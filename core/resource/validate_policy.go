@@ -29,6 +29,7 @@ func (v *validator) checkPolicies(policies []*resourcev1.ServicePolicy) {
 		v.limits(at+".limits", p.GetLimits())
 		v.balancing(at+".balancing", p.GetBalancing())
 		v.outlierEjection(at+".outlier_ejection", p.GetOutlierEjection())
+		v.protection(at, p)
 		v.routes(at+".routes", p)
 	}
 }

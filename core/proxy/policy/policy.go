@@ -31,18 +31,35 @@ type Decision struct {
 // Request is a call as policies see it. The slices are borrowed: a policy keeps none of them.
 type Request struct {
 	Head   *wire.RequestHead
-	Caller []byte // the calling application: from HELLO, or as a proxy verified it
+	Caller []byte // the calling application: from HELLO, or as a proxy passed it on
+	// Identity is whom TLS proved the peer to be; empty: nobody was proved.
+	Identity string
+	// Route is the name of the one that the call took.
+	Route string
 	// Now is the proxy's monotonic time, read once a batch.
 	Now int64
 	// Passed counts the policies of the chain that have let the call pass. 0 for a new call; the chain
-	// counts it up. The data path keeps it with a parked or admitted call.
+	// counts it up. The data path keeps it, Since and Unary with a parked or admitted call.
 	Passed int
+	// Since is when the policy that is being asked parked the call; 0: it did not.
+	Since int64
+	// Unary tells that the call has one message each way.
+	Unary bool
 }
+
+// Condition selects calls. Nil stands for one that holds for every call.
+type Condition interface {
+	Holds(h *wire.RequestHead, caller []byte) bool
+}
+
+func holds(c Condition, r *Request) bool { return c == nil || c.Holds(r.Head, r.Caller) }
 
 // Outcome is how an admitted call ended.
 type Outcome struct {
 	Status wire.Status
-	Took   time.Duration
+	Took   time.Duration // since it arrived
+	Now    int64
+	Unary  bool
 }
 
 // Policy checks calls. It neither waits nor allocates, and may be used by many goroutines at once.
@@ -85,15 +102,20 @@ func (c *Chain) Policies() []Policy { return c.policies }
 //   - Park: what the policies before took is kept. The data path adds the call to the lot and, when it is
 //     resumed, checks again with the same Passed; if it gives up instead it calls Done.
 func (c *Chain) Check(r *Request) Decision {
-	for ; r.Passed < len(c.policies); r.Passed++ {
+	for r.Passed < len(c.policies) {
 		d := c.policies[r.Passed].Check(*r)
 		switch d.Verdict {
 		case Continue:
+			r.Passed++
+			r.Since = 0
 		case Refuse:
-			c.Done(r.Passed, Outcome{Status: d.Status})
-			r.Passed = 0
+			c.Done(r.Passed, Outcome{Status: d.Status, Now: r.Now, Unary: r.Unary})
+			r.Passed, r.Since = 0, 0
 			return d
 		default:
+			if r.Since == 0 {
+				r.Since = r.Now
+			}
 			return d
 		}
 	}

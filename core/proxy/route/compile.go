@@ -30,6 +30,7 @@ type compiler struct {
 	table    *Table
 	byTarget map[string][]*cluster.Endpoint
 	policies map[string]*resourcev1.ServicePolicy
+	access   map[string]*resourcev1.AuthPolicy
 	sharing  map[string]*sharing
 	states   map[stateKey]*state
 }
@@ -63,10 +64,14 @@ func Compile(s *resourcev1.Snapshot, previous *Table, o Options) *Table {
 		},
 		byTarget: make(map[string][]*cluster.Endpoint),
 		policies: make(map[string]*resourcev1.ServicePolicy, len(s.GetPolicies())),
+		access:   make(map[string]*resourcev1.AuthPolicy, len(s.GetAuthPolicies())),
 		sharing:  make(map[string]*sharing), states: make(map[stateKey]*state),
 	}
 	for _, p := range s.GetPolicies() {
 		c.policies[p.GetTarget()] = p
+	}
+	for _, p := range s.GetAuthPolicies() {
+		c.access[p.GetTarget()] = p
 	}
 	for _, e := range s.GetEndpoints() {
 		c.addEndpoint(e)
@@ -75,9 +80,10 @@ func Compile(s *resourcev1.Snapshot, previous *Table, o Options) *Table {
 		c.addTarget(p)
 	}
 	for name := range c.byTarget {
-		if c.table.outbound[name] == nil {
-			c.addTarget(&resourcev1.ServicePolicy{Target: name})
-		}
+		c.addDefault(name)
+	}
+	for name := range c.access {
+		c.addDefault(name)
 	}
 	return c.table
 }
@@ -123,6 +129,13 @@ func same(a, b *cluster.Endpoint) bool {
 		a.Weight == b.Weight && a.Disabled == b.Disabled && a.Backup == b.Backup && a.Peer == b.Peer && maps.Equal(a.Tags, b.Tags)
 }
 
+// addDefault adds a target that no policy speaks of.
+func (c *compiler) addDefault(target string) {
+	if c.table.outbound[target] == nil {
+		c.addTarget(&resourcev1.ServicePolicy{Target: target})
+	}
+}
+
 func (c *compiler) addTarget(p *resourcev1.ServicePolicy) {
 	c.table.outbound[p.GetTarget()] = c.target(Outbound, p)
 	c.table.inbound[p.GetTarget()] = c.target(Inbound, p)
@@ -132,8 +145,7 @@ func (c *compiler) target(d Direction, p *resourcev1.ServicePolicy) *Target {
 	old := c.previous.Target(d, p.GetTarget())
 	t := &Target{Name: p.GetTarget(), Direction: d, state: c.state(d, p.GetTarget())}
 	l := p.GetLimits()
-	t.Policies = policy.NewChain(
-		policy.NewMaxOpenCalls(&t.state.slots, orDefault(l.GetMaxOpenCalls(), DefaultMaxOpenCalls), d.Origin()))
+	t.Policies = policy.NewChain(c.chain(t, p)...)
 	t.Lot = policy.NewBounded(&t.state.lot, orDefault(l.GetMaxParkedCalls(), DefaultMaxParkedCalls),
 		orDefault(l.GetMaxPark().AsDuration(), DefaultMaxPark), d.Origin())
 	if d == Outbound {

@@ -5,6 +5,7 @@ import (
 
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 
+	"github.com/octomesh/octomesh/core/proxy/policy"
 	"github.com/octomesh/octomesh/core/wire"
 )
 
@@ -20,6 +21,18 @@ func compileMatch(m *resourcev1.Match) matcher {
 		metadata: compileEntries(m.GetMetadata()), baggage: compileEntries(m.GetBaggage()),
 	}
 }
+
+// condition returns the compiled match as policies take it; nil where it holds for every call.
+func condition(m *resourcev1.Match) policy.Condition {
+	if m == nil {
+		return nil
+	}
+	c := compileMatch(m)
+	return &c
+}
+
+// Holds implements policy.Condition.
+func (m *matcher) Holds(h *wire.RequestHead, caller []byte) bool { return m.holds(h, caller) }
 
 // holds compares strings with bytes in place; the compiler makes no copy for it.
 func (m *matcher) holds(h *wire.RequestHead, caller []byte) bool {

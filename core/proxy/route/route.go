@@ -73,6 +73,10 @@ type state struct {
 	slots     policy.Slots
 	lot       policy.Lot
 	ejections policy.Ejections
+	circuit   policy.Circuit
+	access    policy.AccessCounts
+	buckets   map[string]*policy.Buckets     // by the limit's name
+	faults    map[string]*policy.FaultCounts // by the fault's name
 }
 
 // Open returns the calls to the target that are open.

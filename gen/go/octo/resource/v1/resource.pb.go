@@ -22,6 +22,58 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Side is one of the two proxies on a call's way.
+type Side int32
+
+const (
+	Side_SIDE_UNSPECIFIED Side = 0
+	// The one beside the server.
+	Side_SIDE_SERVER Side = 1
+	// The one beside the caller.
+	Side_SIDE_CLIENT Side = 2
+)
+
+// Enum value maps for Side.
+var (
+	Side_name = map[int32]string{
+		0: "SIDE_UNSPECIFIED",
+		1: "SIDE_SERVER",
+		2: "SIDE_CLIENT",
+	}
+	Side_value = map[string]int32{
+		"SIDE_UNSPECIFIED": 0,
+		"SIDE_SERVER":      1,
+		"SIDE_CLIENT":      2,
+	}
+)
+
+func (x Side) Enum() *Side {
+	p := new(Side)
+	*p = x
+	return p
+}
+
+func (x Side) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Side) Descriptor() protoreflect.EnumDescriptor {
+	return file_octo_resource_v1_resource_proto_enumTypes[0].Descriptor()
+}
+
+func (Side) Type() protoreflect.EnumType {
+	return &file_octo_resource_v1_resource_proto_enumTypes[0]
+}
+
+func (x Side) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Side.Descriptor instead.
+func (Side) EnumDescriptor() ([]byte, []int) {
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{0}
+}
+
 // Balancer chooses one of several usable endpoints. One is usable if it is not ejected, its connection
 // stands or may be tried, and it has capacity; only where none is do calls go to the others.
 type Balancer int32
@@ -66,11 +118,11 @@ func (x Balancer) String() string {
 }
 
 func (Balancer) Descriptor() protoreflect.EnumDescriptor {
-	return file_octo_resource_v1_resource_proto_enumTypes[0].Descriptor()
+	return file_octo_resource_v1_resource_proto_enumTypes[1].Descriptor()
 }
 
 func (Balancer) Type() protoreflect.EnumType {
-	return &file_octo_resource_v1_resource_proto_enumTypes[0]
+	return &file_octo_resource_v1_resource_proto_enumTypes[1]
 }
 
 func (x Balancer) Number() protoreflect.EnumNumber {
@@ -79,7 +131,7 @@ func (x Balancer) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Balancer.Descriptor instead.
 func (Balancer) EnumDescriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{0}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{1}
 }
 
 // Endpoint is one instance of a target.
@@ -223,8 +275,14 @@ type ServicePolicy struct {
 	Balancing *Balancing `protobuf:"bytes,6,opt,name=balancing,proto3" json:"balancing,omitempty"`
 	// Which endpoints get no calls for a while because calls to them failed. Absent: none.
 	OutlierEjection *OutlierEjection `protobuf:"bytes,7,opt,name=outlier_ejection,json=outlierEjection,proto3" json:"outlier_ejection,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Each that a call matches must let it pass. Names are unique within the policy.
+	RateLimits []*RateLimit `protobuf:"bytes,8,rep,name=rate_limits,json=rateLimits,proto3" json:"rate_limits,omitempty"`
+	// Absent: none. It is the caller's proxy's.
+	CircuitBreaker *CircuitBreaker `protobuf:"bytes,9,opt,name=circuit_breaker,json=circuitBreaker,proto3" json:"circuit_breaker,omitempty"`
+	// The first that a call matches decides what is done to it. They are the caller's proxy's.
+	Faults        []*Fault `protobuf:"bytes,10,rep,name=faults,proto3" json:"faults,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ServicePolicy) Reset() {
@@ -306,6 +364,506 @@ func (x *ServicePolicy) GetOutlierEjection() *OutlierEjection {
 	return nil
 }
 
+func (x *ServicePolicy) GetRateLimits() []*RateLimit {
+	if x != nil {
+		return x.RateLimits
+	}
+	return nil
+}
+
+func (x *ServicePolicy) GetCircuitBreaker() *CircuitBreaker {
+	if x != nil {
+		return x.CircuitBreaker
+	}
+	return nil
+}
+
+func (x *ServicePolicy) GetFaults() []*Fault {
+	if x != nil {
+		return x.Faults
+	}
+	return nil
+}
+
+// RateLimit bounds the calls that one proxy lets begin in a time, by a bucket of tokens. What is over it is
+// refused RESOURCE_EXHAUSTED, RATE_LIMITED, with retry_after_ms.
+type RateLimit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// For people and metrics. A bucket goes on in the next configuration that has the name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What the limit counts; absent: every call.
+	Match *Match `protobuf:"bytes,2,opt,name=match,proto3" json:"match,omitempty"`
+	// Only calls that took this route of the policy, or "default"; then side is SIDE_CLIENT, as routes are. Empty: any.
+	Route string `protobuf:"bytes,3,opt,name=route,proto3" json:"route,omitempty"`
+	// Whose limit it is. SIDE_UNSPECIFIED: SIDE_SERVER.
+	Side Side `protobuf:"varint,4,opt,name=side,proto3,enum=octo.resource.v1.Side" json:"side,omitempty"`
+	// How many calls may begin in the time "per". Required; at most 1000000000 a second.
+	Calls uint32 `protobuf:"varint,5,opt,name=calls,proto3" json:"calls,omitempty"`
+	// 0: 1 s; at most 24 h.
+	Per *durationpb.Duration `protobuf:"bytes,6,opt,name=per,proto3" json:"per,omitempty"`
+	// How many may begin at once after a pause. 0: calls.
+	Burst uint32 `protobuf:"varint,7,opt,name=burst,proto3" json:"burst,omitempty"`
+	// Each calling application has a bucket of its own.
+	PerCaller bool `protobuf:"varint,8,opt,name=per_caller,json=perCaller,proto3" json:"per_caller,omitempty"`
+	// Applications with a bucket of their own; later ones share one. 0: 1000; at most 100000.
+	MaxCallers    uint32 `protobuf:"varint,9,opt,name=max_callers,json=maxCallers,proto3" json:"max_callers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RateLimit) Reset() {
+	*x = RateLimit{}
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RateLimit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RateLimit) ProtoMessage() {}
+
+func (x *RateLimit) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RateLimit.ProtoReflect.Descriptor instead.
+func (*RateLimit) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RateLimit) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RateLimit) GetMatch() *Match {
+	if x != nil {
+		return x.Match
+	}
+	return nil
+}
+
+func (x *RateLimit) GetRoute() string {
+	if x != nil {
+		return x.Route
+	}
+	return ""
+}
+
+func (x *RateLimit) GetSide() Side {
+	if x != nil {
+		return x.Side
+	}
+	return Side_SIDE_UNSPECIFIED
+}
+
+func (x *RateLimit) GetCalls() uint32 {
+	if x != nil {
+		return x.Calls
+	}
+	return 0
+}
+
+func (x *RateLimit) GetPer() *durationpb.Duration {
+	if x != nil {
+		return x.Per
+	}
+	return nil
+}
+
+func (x *RateLimit) GetBurst() uint32 {
+	if x != nil {
+		return x.Burst
+	}
+	return 0
+}
+
+func (x *RateLimit) GetPerCaller() bool {
+	if x != nil {
+		return x.PerCaller
+	}
+	return false
+}
+
+func (x *RateLimit) GetMaxCallers() uint32 {
+	if x != nil {
+		return x.MaxCallers
+	}
+	return 0
+}
+
+// CircuitBreaker keeps calls from a target that fails or is slow as a whole: they are refused UNAVAILABLE,
+// CIRCUIT_OPEN. After open_time a few probes pass; if all of them are well the breaker closes, if one is
+// not it opens again. What is a failure is said at OutlierEjection.
+type CircuitBreaker struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the shares are of. It slides by a tenth of itself. 0: 10 s; at most 1 h.
+	Window *durationpb.Duration `protobuf:"bytes,1,opt,name=window,proto3" json:"window,omitempty"`
+	// Calls in the window below which shares say nothing. 0: 20.
+	MinCalls uint32 `protobuf:"varint,2,opt,name=min_calls,json=minCalls,proto3" json:"min_calls,omitempty"`
+	// Share of failures that opens, in permille, at most 1000. Absent: 500; 0: failures do not open.
+	FailurePermille *uint32 `protobuf:"varint,3,opt,name=failure_permille,json=failurePermille,proto3,oneof" json:"failure_permille,omitempty"`
+	// Codes of google.rpc.Code that are failures also where the application says so.
+	FailureCodes []uint32 `protobuf:"varint,4,rep,packed,name=failure_codes,json=failureCodes,proto3" json:"failure_codes,omitempty"`
+	// A unary call that takes so long is slow, whatever it comes to. 0: none is; at most 24 h.
+	SlowCall *durationpb.Duration `protobuf:"bytes,5,opt,name=slow_call,json=slowCall,proto3" json:"slow_call,omitempty"`
+	// Share of slow calls that opens, in permille, at most 1000. 0: 500, if slow_call is set.
+	SlowPermille uint32 `protobuf:"varint,6,opt,name=slow_permille,json=slowPermille,proto3" json:"slow_permille,omitempty"`
+	// How long it stays open. 0: 5 s; at most 1 h.
+	OpenTime *durationpb.Duration `protobuf:"bytes,7,opt,name=open_time,json=openTime,proto3" json:"open_time,omitempty"`
+	// Calls that must be well to close it. 0: 3; at most 1000.
+	Probes        uint32 `protobuf:"varint,8,opt,name=probes,proto3" json:"probes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CircuitBreaker) Reset() {
+	*x = CircuitBreaker{}
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CircuitBreaker) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CircuitBreaker) ProtoMessage() {}
+
+func (x *CircuitBreaker) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CircuitBreaker.ProtoReflect.Descriptor instead.
+func (*CircuitBreaker) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CircuitBreaker) GetWindow() *durationpb.Duration {
+	if x != nil {
+		return x.Window
+	}
+	return nil
+}
+
+func (x *CircuitBreaker) GetMinCalls() uint32 {
+	if x != nil {
+		return x.MinCalls
+	}
+	return 0
+}
+
+func (x *CircuitBreaker) GetFailurePermille() uint32 {
+	if x != nil && x.FailurePermille != nil {
+		return *x.FailurePermille
+	}
+	return 0
+}
+
+func (x *CircuitBreaker) GetFailureCodes() []uint32 {
+	if x != nil {
+		return x.FailureCodes
+	}
+	return nil
+}
+
+func (x *CircuitBreaker) GetSlowCall() *durationpb.Duration {
+	if x != nil {
+		return x.SlowCall
+	}
+	return nil
+}
+
+func (x *CircuitBreaker) GetSlowPermille() uint32 {
+	if x != nil {
+		return x.SlowPermille
+	}
+	return 0
+}
+
+func (x *CircuitBreaker) GetOpenTime() *durationpb.Duration {
+	if x != nil {
+		return x.OpenTime
+	}
+	return nil
+}
+
+func (x *CircuitBreaker) GetProbes() uint32 {
+	if x != nil {
+		return x.Probes
+	}
+	return 0
+}
+
+// Fault makes calls slow or ends them, so that one sees what their callers do then.
+type Fault struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// For people and metrics; unique within the policy.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Absent: every call.
+	Match *Match `protobuf:"bytes,2,opt,name=match,proto3" json:"match,omitempty"`
+	// Share of calls that are delayed before they go on, in permille, at most 1000.
+	DelayPermille uint32 `protobuf:"varint,3,opt,name=delay_permille,json=delayPermille,proto3" json:"delay_permille,omitempty"`
+	// How long, to within 20 ms; at most 10 min.
+	Delay *durationpb.Duration `protobuf:"bytes,4,opt,name=delay,proto3" json:"delay,omitempty"`
+	// Share of calls that are ended FAULT_INJECTED, after a delay if they have one, in permille, at most 1000.
+	AbortPermille uint32 `protobuf:"varint,5,opt,name=abort_permille,json=abortPermille,proto3" json:"abort_permille,omitempty"`
+	// The code of google.rpc.Code with which they end. 0: 14, UNAVAILABLE.
+	AbortCode     uint32 `protobuf:"varint,6,opt,name=abort_code,json=abortCode,proto3" json:"abort_code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fault) Reset() {
+	*x = Fault{}
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fault) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fault) ProtoMessage() {}
+
+func (x *Fault) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fault.ProtoReflect.Descriptor instead.
+func (*Fault) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Fault) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Fault) GetMatch() *Match {
+	if x != nil {
+		return x.Match
+	}
+	return nil
+}
+
+func (x *Fault) GetDelayPermille() uint32 {
+	if x != nil {
+		return x.DelayPermille
+	}
+	return 0
+}
+
+func (x *Fault) GetDelay() *durationpb.Duration {
+	if x != nil {
+		return x.Delay
+	}
+	return nil
+}
+
+func (x *Fault) GetAbortPermille() uint32 {
+	if x != nil {
+		return x.AbortPermille
+	}
+	return 0
+}
+
+func (x *Fault) GetAbortCode() uint32 {
+	if x != nil {
+		return x.AbortCode
+	}
+	return 0
+}
+
+// AuthPolicy says who may call a target. It is the proxy's beside the server: what it denies is refused
+// AUTH_DENIED, PERMISSION_DENIED, or UNAUTHENTICATED where the caller showed no identity and one that it might
+// have would be let in.
+//
+// Deny goes first: a call that a rule of it matches is denied. Then, if there is any rule in allow, a call
+// that none of them matches is denied.
+type AuthPolicy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A target has at most one.
+	Target string        `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	Deny   []*AccessRule `protobuf:"bytes,2,rep,name=deny,proto3" json:"deny,omitempty"`
+	Allow  []*AccessRule `protobuf:"bytes,3,rep,name=allow,proto3" json:"allow,omitempty"`
+	// Denials are counted and noted, and the call passes.
+	DryRun        bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthPolicy) Reset() {
+	*x = AuthPolicy{}
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthPolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthPolicy) ProtoMessage() {}
+
+func (x *AuthPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthPolicy.ProtoReflect.Descriptor instead.
+func (*AuthPolicy) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *AuthPolicy) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *AuthPolicy) GetDeny() []*AccessRule {
+	if x != nil {
+		return x.Deny
+	}
+	return nil
+}
+
+func (x *AuthPolicy) GetAllow() []*AccessRule {
+	if x != nil {
+		return x.Allow
+	}
+	return nil
+}
+
+func (x *AuthPolicy) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+// AccessRule matches a call if each part that is set has an entry that matches. One that ends in "*" matches
+// what begins as it does.
+type AccessRule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// For people; unique within deny and within allow.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Applications, as their proxies say they are. They prove nothing where proxies talk without TLS: use identities.
+	Callers []string `protobuf:"bytes,2,rep,name=callers,proto3" json:"callers,omitempty"`
+	// SPIFFE URIs that TLS proved, such as "spiffe://shop/ns/prod/app/web". A call without an identity matches none.
+	Identities []string `protobuf:"bytes,3,rep,name=identities,proto3" json:"identities,omitempty"`
+	// Full names of protobuf services.
+	Services      []string `protobuf:"bytes,4,rep,name=services,proto3" json:"services,omitempty"`
+	Methods       []string `protobuf:"bytes,5,rep,name=methods,proto3" json:"methods,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AccessRule) Reset() {
+	*x = AccessRule{}
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccessRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccessRule) ProtoMessage() {}
+
+func (x *AccessRule) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccessRule.ProtoReflect.Descriptor instead.
+func (*AccessRule) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *AccessRule) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AccessRule) GetCallers() []string {
+	if x != nil {
+		return x.Callers
+	}
+	return nil
+}
+
+func (x *AccessRule) GetIdentities() []string {
+	if x != nil {
+		return x.Identities
+	}
+	return nil
+}
+
+func (x *AccessRule) GetServices() []string {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+func (x *AccessRule) GetMethods() []string {
+	if x != nil {
+		return x.Methods
+	}
+	return nil
+}
+
 // Balancing says how one proxy shares calls to a target out. It binds whoever calls the target, also by a
 // route of another target's policy.
 type Balancing struct {
@@ -326,7 +884,7 @@ type Balancing struct {
 
 func (x *Balancing) Reset() {
 	*x = Balancing{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[2]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -338,7 +896,7 @@ func (x *Balancing) String() string {
 func (*Balancing) ProtoMessage() {}
 
 func (x *Balancing) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[2]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -351,7 +909,7 @@ func (x *Balancing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Balancing.ProtoReflect.Descriptor instead.
 func (*Balancing) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{2}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Balancing) GetBalancer() Balancer {
@@ -395,7 +953,7 @@ type SlowStart struct {
 
 func (x *SlowStart) Reset() {
 	*x = SlowStart{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[3]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -407,7 +965,7 @@ func (x *SlowStart) String() string {
 func (*SlowStart) ProtoMessage() {}
 
 func (x *SlowStart) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[3]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -420,7 +978,7 @@ func (x *SlowStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlowStart.ProtoReflect.Descriptor instead.
 func (*SlowStart) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{3}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SlowStart) GetWindow() *durationpb.Duration {
@@ -466,7 +1024,7 @@ type OutlierEjection struct {
 
 func (x *OutlierEjection) Reset() {
 	*x = OutlierEjection{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[4]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -478,7 +1036,7 @@ func (x *OutlierEjection) String() string {
 func (*OutlierEjection) ProtoMessage() {}
 
 func (x *OutlierEjection) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[4]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -491,7 +1049,7 @@ func (x *OutlierEjection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutlierEjection.ProtoReflect.Descriptor instead.
 func (*OutlierEjection) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{4}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *OutlierEjection) GetConsecutiveFailures() uint32 {
@@ -565,7 +1123,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[5]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -577,7 +1135,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[5]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -590,7 +1148,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{5}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Limits) GetMaxOpenCalls() uint32 {
@@ -630,7 +1188,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[6]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -642,7 +1200,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[6]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -655,7 +1213,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{6}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Route) GetName() string {
@@ -703,7 +1261,7 @@ type Match struct {
 
 func (x *Match) Reset() {
 	*x = Match{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[7]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -715,7 +1273,7 @@ func (x *Match) String() string {
 func (*Match) ProtoMessage() {}
 
 func (x *Match) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[7]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -728,7 +1286,7 @@ func (x *Match) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Match.ProtoReflect.Descriptor instead.
 func (*Match) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{7}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Match) GetService() string {
@@ -782,7 +1340,7 @@ type EntryMatch struct {
 
 func (x *EntryMatch) Reset() {
 	*x = EntryMatch{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[8]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -794,7 +1352,7 @@ func (x *EntryMatch) String() string {
 func (*EntryMatch) ProtoMessage() {}
 
 func (x *EntryMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[8]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -807,7 +1365,7 @@ func (x *EntryMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EntryMatch.ProtoReflect.Descriptor instead.
 func (*EntryMatch) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{8}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *EntryMatch) GetKey() string {
@@ -893,7 +1451,7 @@ type Destination struct {
 
 func (x *Destination) Reset() {
 	*x = Destination{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[9]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +1463,7 @@ func (x *Destination) String() string {
 func (*Destination) ProtoMessage() {}
 
 func (x *Destination) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[9]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +1476,7 @@ func (x *Destination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Destination.ProtoReflect.Descriptor instead.
 func (*Destination) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{9}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Destination) GetTarget() string {
@@ -950,13 +1508,14 @@ type Snapshot struct {
 	Environment   string           `protobuf:"bytes,3,opt,name=environment,proto3" json:"environment,omitempty"`
 	Endpoints     []*Endpoint      `protobuf:"bytes,1,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
 	Policies      []*ServicePolicy `protobuf:"bytes,2,rep,name=policies,proto3" json:"policies,omitempty"`
+	AuthPolicies  []*AuthPolicy    `protobuf:"bytes,4,rep,name=auth_policies,json=authPolicies,proto3" json:"auth_policies,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[10]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -968,7 +1527,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[10]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -981,7 +1540,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{10}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Snapshot) GetEnvironment() string {
@@ -1001,6 +1560,13 @@ func (x *Snapshot) GetEndpoints() []*Endpoint {
 func (x *Snapshot) GetPolicies() []*ServicePolicy {
 	if x != nil {
 		return x.Policies
+	}
+	return nil
+}
+
+func (x *Snapshot) GetAuthPolicies() []*AuthPolicy {
+	if x != nil {
+		return x.AuthPolicies
 	}
 	return nil
 }
@@ -1025,7 +1591,7 @@ const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
-	"\a_weight\"\x93\x03\n" +
+	"\a_weight\"\xcd\x04\n" +
 	"\rServicePolicy\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12/\n" +
 	"\x06routes\x18\x02 \x03(\v2\x17.octo.resource.v1.RouteR\x06routes\x12B\n" +
@@ -1034,7 +1600,57 @@ const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"maxTimeout\x120\n" +
 	"\x06limits\x18\x05 \x01(\v2\x18.octo.resource.v1.LimitsR\x06limits\x129\n" +
 	"\tbalancing\x18\x06 \x01(\v2\x1b.octo.resource.v1.BalancingR\tbalancing\x12L\n" +
-	"\x10outlier_ejection\x18\a \x01(\v2!.octo.resource.v1.OutlierEjectionR\x0foutlierEjection\"\xe4\x01\n" +
+	"\x10outlier_ejection\x18\a \x01(\v2!.octo.resource.v1.OutlierEjectionR\x0foutlierEjection\x12<\n" +
+	"\vrate_limits\x18\b \x03(\v2\x1b.octo.resource.v1.RateLimitR\n" +
+	"rateLimits\x12I\n" +
+	"\x0fcircuit_breaker\x18\t \x01(\v2 .octo.resource.v1.CircuitBreakerR\x0ecircuitBreaker\x12/\n" +
+	"\x06faults\x18\n" +
+	" \x03(\v2\x17.octo.resource.v1.FaultR\x06faults\"\xa9\x02\n" +
+	"\tRateLimit\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
+	"\x05match\x18\x02 \x01(\v2\x17.octo.resource.v1.MatchR\x05match\x12\x14\n" +
+	"\x05route\x18\x03 \x01(\tR\x05route\x12*\n" +
+	"\x04side\x18\x04 \x01(\x0e2\x16.octo.resource.v1.SideR\x04side\x12\x14\n" +
+	"\x05calls\x18\x05 \x01(\rR\x05calls\x12+\n" +
+	"\x03per\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x03per\x12\x14\n" +
+	"\x05burst\x18\a \x01(\rR\x05burst\x12\x1d\n" +
+	"\n" +
+	"per_caller\x18\b \x01(\bR\tperCaller\x12\x1f\n" +
+	"\vmax_callers\x18\t \x01(\rR\n" +
+	"maxCallers\"\xf7\x02\n" +
+	"\x0eCircuitBreaker\x121\n" +
+	"\x06window\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x06window\x12\x1b\n" +
+	"\tmin_calls\x18\x02 \x01(\rR\bminCalls\x12.\n" +
+	"\x10failure_permille\x18\x03 \x01(\rH\x00R\x0ffailurePermille\x88\x01\x01\x12#\n" +
+	"\rfailure_codes\x18\x04 \x03(\rR\ffailureCodes\x126\n" +
+	"\tslow_call\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\bslowCall\x12#\n" +
+	"\rslow_permille\x18\x06 \x01(\rR\fslowPermille\x126\n" +
+	"\topen_time\x18\a \x01(\v2\x19.google.protobuf.DurationR\bopenTime\x12\x16\n" +
+	"\x06probes\x18\b \x01(\rR\x06probesB\x13\n" +
+	"\x11_failure_permille\"\xe8\x01\n" +
+	"\x05Fault\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
+	"\x05match\x18\x02 \x01(\v2\x17.octo.resource.v1.MatchR\x05match\x12%\n" +
+	"\x0edelay_permille\x18\x03 \x01(\rR\rdelayPermille\x12/\n" +
+	"\x05delay\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05delay\x12%\n" +
+	"\x0eabort_permille\x18\x05 \x01(\rR\rabortPermille\x12\x1d\n" +
+	"\n" +
+	"abort_code\x18\x06 \x01(\rR\tabortCode\"\xa3\x01\n" +
+	"\n" +
+	"AuthPolicy\x12\x16\n" +
+	"\x06target\x18\x01 \x01(\tR\x06target\x120\n" +
+	"\x04deny\x18\x02 \x03(\v2\x1c.octo.resource.v1.AccessRuleR\x04deny\x122\n" +
+	"\x05allow\x18\x03 \x03(\v2\x1c.octo.resource.v1.AccessRuleR\x05allow\x12\x17\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\"\x90\x01\n" +
+	"\n" +
+	"AccessRule\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\acallers\x18\x02 \x03(\tR\acallers\x12\x1e\n" +
+	"\n" +
+	"identities\x18\x03 \x03(\tR\n" +
+	"identities\x12\x1a\n" +
+	"\bservices\x18\x04 \x03(\tR\bservices\x12\x18\n" +
+	"\amethods\x18\x05 \x03(\tR\amethods\"\xe4\x01\n" +
 	"\tBalancing\x126\n" +
 	"\bbalancer\x18\x01 \x01(\x0e2\x1a.octo.resource.v1.BalancerR\bbalancer\x12%\n" +
 	"\x0elocality_first\x18\x02 \x01(\bR\rlocalityFirst\x12<\n" +
@@ -1084,11 +1700,16 @@ const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\vSubsetEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
-	"\a_weight\"\xa3\x01\n" +
+	"\a_weight\"\xe6\x01\n" +
 	"\bSnapshot\x12 \n" +
 	"\venvironment\x18\x03 \x01(\tR\venvironment\x128\n" +
 	"\tendpoints\x18\x01 \x03(\v2\x1a.octo.resource.v1.EndpointR\tendpoints\x12;\n" +
-	"\bpolicies\x18\x02 \x03(\v2\x1f.octo.resource.v1.ServicePolicyR\bpolicies*z\n" +
+	"\bpolicies\x18\x02 \x03(\v2\x1f.octo.resource.v1.ServicePolicyR\bpolicies\x12A\n" +
+	"\rauth_policies\x18\x04 \x03(\v2\x1c.octo.resource.v1.AuthPolicyR\fauthPolicies*>\n" +
+	"\x04Side\x12\x14\n" +
+	"\x10SIDE_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vSIDE_SERVER\x10\x01\x12\x0f\n" +
+	"\vSIDE_CLIENT\x10\x02*z\n" +
 	"\bBalancer\x12\x18\n" +
 	"\x14BALANCER_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15BALANCER_POWER_OF_TWO\x10\x01\x12!\n" +
@@ -1108,53 +1729,73 @@ func file_octo_resource_v1_resource_proto_rawDescGZIP() []byte {
 	return file_octo_resource_v1_resource_proto_rawDescData
 }
 
-var file_octo_resource_v1_resource_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_octo_resource_v1_resource_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_octo_resource_v1_resource_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_octo_resource_v1_resource_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_octo_resource_v1_resource_proto_goTypes = []any{
-	(Balancer)(0),               // 0: octo.resource.v1.Balancer
-	(*Endpoint)(nil),            // 1: octo.resource.v1.Endpoint
-	(*ServicePolicy)(nil),       // 2: octo.resource.v1.ServicePolicy
-	(*Balancing)(nil),           // 3: octo.resource.v1.Balancing
-	(*SlowStart)(nil),           // 4: octo.resource.v1.SlowStart
-	(*OutlierEjection)(nil),     // 5: octo.resource.v1.OutlierEjection
-	(*Limits)(nil),              // 6: octo.resource.v1.Limits
-	(*Route)(nil),               // 7: octo.resource.v1.Route
-	(*Match)(nil),               // 8: octo.resource.v1.Match
-	(*EntryMatch)(nil),          // 9: octo.resource.v1.EntryMatch
-	(*Destination)(nil),         // 10: octo.resource.v1.Destination
-	(*Snapshot)(nil),            // 11: octo.resource.v1.Snapshot
-	nil,                         // 12: octo.resource.v1.Endpoint.TagsEntry
-	nil,                         // 13: octo.resource.v1.Destination.SubsetEntry
-	(*durationpb.Duration)(nil), // 14: google.protobuf.Duration
+	(Side)(0),                   // 0: octo.resource.v1.Side
+	(Balancer)(0),               // 1: octo.resource.v1.Balancer
+	(*Endpoint)(nil),            // 2: octo.resource.v1.Endpoint
+	(*ServicePolicy)(nil),       // 3: octo.resource.v1.ServicePolicy
+	(*RateLimit)(nil),           // 4: octo.resource.v1.RateLimit
+	(*CircuitBreaker)(nil),      // 5: octo.resource.v1.CircuitBreaker
+	(*Fault)(nil),               // 6: octo.resource.v1.Fault
+	(*AuthPolicy)(nil),          // 7: octo.resource.v1.AuthPolicy
+	(*AccessRule)(nil),          // 8: octo.resource.v1.AccessRule
+	(*Balancing)(nil),           // 9: octo.resource.v1.Balancing
+	(*SlowStart)(nil),           // 10: octo.resource.v1.SlowStart
+	(*OutlierEjection)(nil),     // 11: octo.resource.v1.OutlierEjection
+	(*Limits)(nil),              // 12: octo.resource.v1.Limits
+	(*Route)(nil),               // 13: octo.resource.v1.Route
+	(*Match)(nil),               // 14: octo.resource.v1.Match
+	(*EntryMatch)(nil),          // 15: octo.resource.v1.EntryMatch
+	(*Destination)(nil),         // 16: octo.resource.v1.Destination
+	(*Snapshot)(nil),            // 17: octo.resource.v1.Snapshot
+	nil,                         // 18: octo.resource.v1.Endpoint.TagsEntry
+	nil,                         // 19: octo.resource.v1.Destination.SubsetEntry
+	(*durationpb.Duration)(nil), // 20: google.protobuf.Duration
 }
 var file_octo_resource_v1_resource_proto_depIdxs = []int32{
-	12, // 0: octo.resource.v1.Endpoint.tags:type_name -> octo.resource.v1.Endpoint.TagsEntry
-	7,  // 1: octo.resource.v1.ServicePolicy.routes:type_name -> octo.resource.v1.Route
-	14, // 2: octo.resource.v1.ServicePolicy.default_timeout:type_name -> google.protobuf.Duration
-	14, // 3: octo.resource.v1.ServicePolicy.max_timeout:type_name -> google.protobuf.Duration
-	6,  // 4: octo.resource.v1.ServicePolicy.limits:type_name -> octo.resource.v1.Limits
-	3,  // 5: octo.resource.v1.ServicePolicy.balancing:type_name -> octo.resource.v1.Balancing
-	5,  // 6: octo.resource.v1.ServicePolicy.outlier_ejection:type_name -> octo.resource.v1.OutlierEjection
-	0,  // 7: octo.resource.v1.Balancing.balancer:type_name -> octo.resource.v1.Balancer
-	4,  // 8: octo.resource.v1.Balancing.slow_start:type_name -> octo.resource.v1.SlowStart
-	14, // 9: octo.resource.v1.SlowStart.window:type_name -> google.protobuf.Duration
-	14, // 10: octo.resource.v1.OutlierEjection.window:type_name -> google.protobuf.Duration
-	14, // 11: octo.resource.v1.OutlierEjection.ejection_time:type_name -> google.protobuf.Duration
-	14, // 12: octo.resource.v1.OutlierEjection.max_ejection_time:type_name -> google.protobuf.Duration
-	14, // 13: octo.resource.v1.Limits.max_park:type_name -> google.protobuf.Duration
-	8,  // 14: octo.resource.v1.Route.match:type_name -> octo.resource.v1.Match
-	10, // 15: octo.resource.v1.Route.destinations:type_name -> octo.resource.v1.Destination
-	14, // 16: octo.resource.v1.Route.timeout:type_name -> google.protobuf.Duration
-	9,  // 17: octo.resource.v1.Match.metadata:type_name -> octo.resource.v1.EntryMatch
-	9,  // 18: octo.resource.v1.Match.baggage:type_name -> octo.resource.v1.EntryMatch
-	13, // 19: octo.resource.v1.Destination.subset:type_name -> octo.resource.v1.Destination.SubsetEntry
-	1,  // 20: octo.resource.v1.Snapshot.endpoints:type_name -> octo.resource.v1.Endpoint
-	2,  // 21: octo.resource.v1.Snapshot.policies:type_name -> octo.resource.v1.ServicePolicy
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	18, // 0: octo.resource.v1.Endpoint.tags:type_name -> octo.resource.v1.Endpoint.TagsEntry
+	13, // 1: octo.resource.v1.ServicePolicy.routes:type_name -> octo.resource.v1.Route
+	20, // 2: octo.resource.v1.ServicePolicy.default_timeout:type_name -> google.protobuf.Duration
+	20, // 3: octo.resource.v1.ServicePolicy.max_timeout:type_name -> google.protobuf.Duration
+	12, // 4: octo.resource.v1.ServicePolicy.limits:type_name -> octo.resource.v1.Limits
+	9,  // 5: octo.resource.v1.ServicePolicy.balancing:type_name -> octo.resource.v1.Balancing
+	11, // 6: octo.resource.v1.ServicePolicy.outlier_ejection:type_name -> octo.resource.v1.OutlierEjection
+	4,  // 7: octo.resource.v1.ServicePolicy.rate_limits:type_name -> octo.resource.v1.RateLimit
+	5,  // 8: octo.resource.v1.ServicePolicy.circuit_breaker:type_name -> octo.resource.v1.CircuitBreaker
+	6,  // 9: octo.resource.v1.ServicePolicy.faults:type_name -> octo.resource.v1.Fault
+	14, // 10: octo.resource.v1.RateLimit.match:type_name -> octo.resource.v1.Match
+	0,  // 11: octo.resource.v1.RateLimit.side:type_name -> octo.resource.v1.Side
+	20, // 12: octo.resource.v1.RateLimit.per:type_name -> google.protobuf.Duration
+	20, // 13: octo.resource.v1.CircuitBreaker.window:type_name -> google.protobuf.Duration
+	20, // 14: octo.resource.v1.CircuitBreaker.slow_call:type_name -> google.protobuf.Duration
+	20, // 15: octo.resource.v1.CircuitBreaker.open_time:type_name -> google.protobuf.Duration
+	14, // 16: octo.resource.v1.Fault.match:type_name -> octo.resource.v1.Match
+	20, // 17: octo.resource.v1.Fault.delay:type_name -> google.protobuf.Duration
+	8,  // 18: octo.resource.v1.AuthPolicy.deny:type_name -> octo.resource.v1.AccessRule
+	8,  // 19: octo.resource.v1.AuthPolicy.allow:type_name -> octo.resource.v1.AccessRule
+	1,  // 20: octo.resource.v1.Balancing.balancer:type_name -> octo.resource.v1.Balancer
+	10, // 21: octo.resource.v1.Balancing.slow_start:type_name -> octo.resource.v1.SlowStart
+	20, // 22: octo.resource.v1.SlowStart.window:type_name -> google.protobuf.Duration
+	20, // 23: octo.resource.v1.OutlierEjection.window:type_name -> google.protobuf.Duration
+	20, // 24: octo.resource.v1.OutlierEjection.ejection_time:type_name -> google.protobuf.Duration
+	20, // 25: octo.resource.v1.OutlierEjection.max_ejection_time:type_name -> google.protobuf.Duration
+	20, // 26: octo.resource.v1.Limits.max_park:type_name -> google.protobuf.Duration
+	14, // 27: octo.resource.v1.Route.match:type_name -> octo.resource.v1.Match
+	16, // 28: octo.resource.v1.Route.destinations:type_name -> octo.resource.v1.Destination
+	20, // 29: octo.resource.v1.Route.timeout:type_name -> google.protobuf.Duration
+	15, // 30: octo.resource.v1.Match.metadata:type_name -> octo.resource.v1.EntryMatch
+	15, // 31: octo.resource.v1.Match.baggage:type_name -> octo.resource.v1.EntryMatch
+	19, // 32: octo.resource.v1.Destination.subset:type_name -> octo.resource.v1.Destination.SubsetEntry
+	2,  // 33: octo.resource.v1.Snapshot.endpoints:type_name -> octo.resource.v1.Endpoint
+	3,  // 34: octo.resource.v1.Snapshot.policies:type_name -> octo.resource.v1.ServicePolicy
+	7,  // 35: octo.resource.v1.Snapshot.auth_policies:type_name -> octo.resource.v1.AuthPolicy
+	36, // [36:36] is the sub-list for method output_type
+	36, // [36:36] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_octo_resource_v1_resource_proto_init() }
@@ -1163,20 +1804,21 @@ func file_octo_resource_v1_resource_proto_init() {
 		return
 	}
 	file_octo_resource_v1_resource_proto_msgTypes[0].OneofWrappers = []any{}
-	file_octo_resource_v1_resource_proto_msgTypes[4].OneofWrappers = []any{}
-	file_octo_resource_v1_resource_proto_msgTypes[8].OneofWrappers = []any{
+	file_octo_resource_v1_resource_proto_msgTypes[3].OneofWrappers = []any{}
+	file_octo_resource_v1_resource_proto_msgTypes[9].OneofWrappers = []any{}
+	file_octo_resource_v1_resource_proto_msgTypes[13].OneofWrappers = []any{
 		(*EntryMatch_Exact)(nil),
 		(*EntryMatch_Prefix)(nil),
 		(*EntryMatch_Present)(nil),
 	}
-	file_octo_resource_v1_resource_proto_msgTypes[9].OneofWrappers = []any{}
+	file_octo_resource_v1_resource_proto_msgTypes[14].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_resource_v1_resource_proto_rawDesc), len(file_octo_resource_v1_resource_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   13,
+			NumEnums:      2,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
