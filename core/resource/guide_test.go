@@ -18,15 +18,15 @@ func TestGuideToTheProxyShowsFilesThatWork(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocks := strings.Split(string(guide), "```yaml\n")[1:]
-	if len(blocks) != 3 {
-		t.Fatalf("%d blocks of YAML, want 3", len(blocks))
+	if len(blocks) != 4 {
+		t.Fatalf("%d blocks of YAML, want 4", len(blocks))
 	}
 	for i := range blocks {
 		blocks[i], _, _ = strings.Cut(blocks[i], "```")
 	}
 	dir := t.TempDir()
 	bootstrap := filepath.Join(dir, "proxy.yaml")
-	if err := os.WriteFile(bootstrap, []byte(blocks[0]+blocks[2]), 0o600); err != nil {
+	if err := os.WriteFile(bootstrap, []byte(blocks[0]+blocks[2]+blocks[3]), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	b, err := resource.ReadBootstrap(bootstrap, func(string) string { return "" })

@@ -27,6 +27,7 @@ import (
 	"github.com/octomesh/octomesh/core/resource"
 	"github.com/octomesh/octomesh/core/telemetry"
 	"github.com/octomesh/octomesh/core/transport"
+	"github.com/octomesh/octomesh/core/transport/identity"
 	"github.com/octomesh/octomesh/core/wire"
 )
 
@@ -62,12 +63,16 @@ func run(path string, log *slog.Logger) error {
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
 
-	p, err := start(b, reload, log)
+	ops := lifecycle.New(context.Background())
+	defer ops.Stop()
+	id, err := loadIdentity(ops, b, log)
 	if err != nil {
 		return err
 	}
-	ops := lifecycle.New(context.Background())
-	defer ops.Stop()
+	p, err := start(b, id, reload, log)
+	if err != nil {
+		return err
+	}
 	leave := make(chan struct{}, 1)
 	if err := serveAdmin(ops, b, p, leave); err != nil {
 		p.Close()
@@ -88,8 +93,42 @@ func run(path string, log *slog.Logger) error {
 	return nil
 }
 
+// loadIdentity reads the proxy's certificate, if it has one, and reads it again on SIGHUP.
+func loadIdentity(ops *lifecycle.Group, b *resourcev1.Bootstrap, log *slog.Logger) (*identity.Source, error) {
+	t := b.GetTls()
+	if t == nil {
+		return nil, nil
+	}
+	id, err := identity.Load(identity.Files{
+		Certificate: t.GetCertificateFile(), Key: t.GetKeyFile(), Authorities: t.GetAuthoritiesFile(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if own := id.ID(); own.Environment != b.GetEnvironment() {
+		return nil, fmt.Errorf("certificate %s is of environment %q, the proxy of %q", t.GetCertificateFile(), own.Environment, b.GetEnvironment())
+	}
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, syscall.SIGHUP)
+	ops.Go(func(ctx context.Context) {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-again:
+			}
+			if err := id.Reload(); err != nil {
+				log.Error("the certificate was not read again; the last good one stays", "error", err)
+				continue
+			}
+			log.Info("certificate read again", "identity", id.ID().String())
+		}
+	})
+	return id, nil
+}
+
 // start opens the listeners and runs the proxy on them.
-func start(b *resourcev1.Bootstrap, reload <-chan os.Signal, log *slog.Logger) (*proxy.Proxy, error) {
+func start(b *resourcev1.Bootstrap, id *identity.Source, reload <-chan os.Signal, log *slog.Logger) (*proxy.Proxy, error) {
 	outbound, err := transport.ListenUnix(b.GetOutboundSocket(), 0o660)
 	if err != nil {
 		return nil, err
@@ -106,7 +145,7 @@ func start(b *resourcev1.Bootstrap, reload <-chan os.Signal, log *slog.Logger) (
 	source := &store.File{Path: b.GetResourcesFile(), Reload: reload, Log: log}
 	l := b.GetLimits()
 	p, err := proxy.Start(context.Background(), proxy.Config{
-		Environment: b.GetEnvironment(), Instance: b.GetInstance(), Zone: b.GetZone(), Outbound: outbound, Inbound: inbound, Source: source,
+		TLS: id, Environment: b.GetEnvironment(), Instance: b.GetInstance(), Zone: b.GetZone(), Outbound: outbound, Inbound: inbound, Source: source,
 		Limits:        wire.Limits{MaxStreams: l.GetMaxStreams(), StreamWindow: l.GetStreamWindow(), MaxFrameBody: l.GetMaxFrameBody()},
 		DrainDeadline: b.GetDrainDeadline().AsDuration(), MaxQueue: int(l.GetMaxQueuedBytes()), Log: log,
 		AdmitHello: func(p *session.Peer) error { return admit(b, p) },

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/octomesh/octomesh/core/meshtest"
+	"github.com/octomesh/octomesh/core/transport/identity/identitytest"
 	"github.com/octomesh/octomesh/core/wire"
 )
 
@@ -61,14 +62,19 @@ func write(t *testing.T, path, text string) {
 // launch starts a proxy with resources and waits until it is ready.
 func launch(t *testing.T, resources string) *process {
 	t.Helper()
-	dir := t.TempDir()
+	return launchIn(t, t.TempDir(), resources, "")
+}
+
+// launchIn starts a proxy in dir with more lines of bootstrap.
+func launchIn(t *testing.T, dir, resources, more string) *process {
+	t.Helper()
 	p := &process{
 		socket: filepath.Join(dir, "o.sock"), admin: filepath.Join(dir, "a.sock"), resources: filepath.Join(dir, "r.yaml"),
 		exited: make(chan error, 1),
 	}
 	write(t, p.resources, resources)
 	write(t, filepath.Join(dir, "p.yaml"), "environment: test\ninstance: one\noutbound_socket: o.sock\nadmin_socket: a.sock\n"+
-		"inbound_address: 127.0.0.1:0\nresources_file: r.yaml\ndrain_deadline: 5s\n")
+		"inbound_address: 127.0.0.1:0\nresources_file: r.yaml\ndrain_deadline: 5s\n"+more)
 	p.cmd = exec.Command(binary, "--config", filepath.Join(dir, "p.yaml"))
 	log, err := p.cmd.StderrPipe()
 	if err != nil {
@@ -287,5 +293,48 @@ func TestBadConfigurationsSayWhatToDo(t *testing.T) {
 	}
 	if out, err := exec.Command(binary).CombinedOutput(); err == nil || !strings.Contains(string(out), "--config") {
 		t.Errorf("no arguments: %v %s", err, out)
+	}
+}
+
+func TestProxiesSpeakTLSAndReadCertificatesAgain(t *testing.T) {
+	ca := identitytest.New(t)
+	const tls = "tls: {certificate_file: cert.pem, key_file: key.pem, authorities_file: ca.pem}\n"
+	dirs := [2]string{t.TempDir(), t.TempDir()}
+	for i, dir := range dirs {
+		ca.Files(dir, fmt.Sprintf("spiffe://example.org/test/proxy/%d", i))
+	}
+	server := launchIn(t, dirs[0], "{}", tls)
+	client := launchIn(t, dirs[1], endpoint("echo", server.inbound), tls)
+	serving, err := meshtest.Dial("unix", server.socket, wire.Hello{
+		Role: wire.RoleServe, Environment: "test", Application: "echo", Targets: []string{"echo"},
+	}, wire.Limits{}, meshtest.Echo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer serving.Close()
+	c, err := meshtest.DialCaller("unix", client.socket, wire.Hello{Environment: "test", Application: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for range 3 {
+		got, err := c.Call(&wire.RequestHead{Target: []byte("echo"), Kind: wire.KindUnary}, []byte("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a := <-got; string(a.Body) != "x" {
+			t.Fatalf("got %+v", a.Status)
+		}
+		for i, p := range []*process{server, client} {
+			ca.Files(dirs[i], fmt.Sprintf("spiffe://example.org/test/proxy/%d", i))
+			_ = p.cmd.Process.Signal(syscall.SIGHUP)
+		}
+	}
+	if nc, err := net.Dial("tcp", server.inbound); err == nil { // plain
+		_, _ = nc.Write(make([]byte, 64))
+		if b, _ := io.ReadAll(nc); len(b) > 0 && b[0] != 21 { // 21: a TLS alert
+			t.Errorf("a plain dialer was answered % x", b)
+		}
+		_ = nc.Close()
 	}
 }

@@ -47,7 +47,9 @@ type Bootstrap struct {
 	DrainDeadline *durationpb.Duration `protobuf:"bytes,9,opt,name=drain_deadline,json=drainDeadline,proto3" json:"drain_deadline,omitempty"`
 	Limits        *ProxyLimits         `protobuf:"bytes,10,opt,name=limits,proto3" json:"limits,omitempty"`
 	// Who may use the outbound socket. Absent: the proxy's own uid and root, as any application.
-	SocketUsers   []*SocketUser `protobuf:"bytes,11,rep,name=socket_users,json=socketUsers,proto3" json:"socket_users,omitempty"`
+	SocketUsers []*SocketUser `protobuf:"bytes,11,rep,name=socket_users,json=socketUsers,proto3" json:"socket_users,omitempty"`
+	// How proxies prove to each other who they are. Absent: they speak plainly, and nobody is verified.
+	Tls           *ProxyTls `protobuf:"bytes,12,opt,name=tls,proto3" json:"tls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -159,6 +161,79 @@ func (x *Bootstrap) GetSocketUsers() []*SocketUser {
 	return nil
 }
 
+func (x *Bootstrap) GetTls() *ProxyTls {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
+}
+
+// ProxyTls is TLS 1.3 on the inbound address and towards other proxies; plain connections are refused.
+// The files are PEM and are read again on SIGHUP; connections that stand go on. A peer passes if its
+// certificate is of the authorities and holds one SPIFFE id of the proxy's own trust domain and
+// environment: spiffe://domain/environment/name.
+type ProxyTls struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The proxy's certificate, followed by intermediates.
+	CertificateFile string `protobuf:"bytes,1,opt,name=certificate_file,json=certificateFile,proto3" json:"certificate_file,omitempty"`
+	KeyFile         string `protobuf:"bytes,2,opt,name=key_file,json=keyFile,proto3" json:"key_file,omitempty"`
+	// Certificates of those that sign peers' certificates.
+	AuthoritiesFile string `protobuf:"bytes,3,opt,name=authorities_file,json=authoritiesFile,proto3" json:"authorities_file,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ProxyTls) Reset() {
+	*x = ProxyTls{}
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProxyTls) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProxyTls) ProtoMessage() {}
+
+func (x *ProxyTls) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProxyTls.ProtoReflect.Descriptor instead.
+func (*ProxyTls) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ProxyTls) GetCertificateFile() string {
+	if x != nil {
+		return x.CertificateFile
+	}
+	return ""
+}
+
+func (x *ProxyTls) GetKeyFile() string {
+	if x != nil {
+		return x.KeyFile
+	}
+	return ""
+}
+
+func (x *ProxyTls) GetAuthoritiesFile() string {
+	if x != nil {
+		return x.AuthoritiesFile
+	}
+	return ""
+}
+
 // ProxyLimits bounds what the proxy accepts from each of its peers, and holds for it.
 type ProxyLimits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -177,7 +252,7 @@ type ProxyLimits struct {
 
 func (x *ProxyLimits) Reset() {
 	*x = ProxyLimits{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[1]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -189,7 +264,7 @@ func (x *ProxyLimits) String() string {
 func (*ProxyLimits) ProtoMessage() {}
 
 func (x *ProxyLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[1]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -202,7 +277,7 @@ func (x *ProxyLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProxyLimits.ProtoReflect.Descriptor instead.
 func (*ProxyLimits) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{1}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ProxyLimits) GetMaxStreams() uint32 {
@@ -245,7 +320,7 @@ type SocketUser struct {
 
 func (x *SocketUser) Reset() {
 	*x = SocketUser{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[2]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -257,7 +332,7 @@ func (x *SocketUser) String() string {
 func (*SocketUser) ProtoMessage() {}
 
 func (x *SocketUser) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[2]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -270,7 +345,7 @@ func (x *SocketUser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketUser.ProtoReflect.Descriptor instead.
 func (*SocketUser) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{2}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SocketUser) GetUid() uint32 {
@@ -291,7 +366,7 @@ var File_octo_resource_v1_bootstrap_proto protoreflect.FileDescriptor
 
 const file_octo_resource_v1_bootstrap_proto_rawDesc = "" +
 	"\n" +
-	" octo/resource/v1/bootstrap.proto\x12\x10octo.resource.v1\x1a\x1egoogle/protobuf/duration.proto\"\xe0\x03\n" +
+	" octo/resource/v1/bootstrap.proto\x12\x10octo.resource.v1\x1a\x1egoogle/protobuf/duration.proto\"\x8e\x04\n" +
 	"\tBootstrap\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x12\n" +
@@ -304,7 +379,12 @@ const file_octo_resource_v1_bootstrap_proto_rawDesc = "" +
 	"\x0edrain_deadline\x18\t \x01(\v2\x19.google.protobuf.DurationR\rdrainDeadline\x125\n" +
 	"\x06limits\x18\n" +
 	" \x01(\v2\x1d.octo.resource.v1.ProxyLimitsR\x06limits\x12?\n" +
-	"\fsocket_users\x18\v \x03(\v2\x1c.octo.resource.v1.SocketUserR\vsocketUsers\"\xa3\x01\n" +
+	"\fsocket_users\x18\v \x03(\v2\x1c.octo.resource.v1.SocketUserR\vsocketUsers\x12,\n" +
+	"\x03tls\x18\f \x01(\v2\x1a.octo.resource.v1.ProxyTlsR\x03tls\"{\n" +
+	"\bProxyTls\x12)\n" +
+	"\x10certificate_file\x18\x01 \x01(\tR\x0fcertificateFile\x12\x19\n" +
+	"\bkey_file\x18\x02 \x01(\tR\akeyFile\x12)\n" +
+	"\x10authorities_file\x18\x03 \x01(\tR\x0fauthoritiesFile\"\xa3\x01\n" +
 	"\vProxyLimits\x12\x1f\n" +
 	"\vmax_streams\x18\x01 \x01(\rR\n" +
 	"maxStreams\x12#\n" +
@@ -329,22 +409,24 @@ func file_octo_resource_v1_bootstrap_proto_rawDescGZIP() []byte {
 	return file_octo_resource_v1_bootstrap_proto_rawDescData
 }
 
-var file_octo_resource_v1_bootstrap_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_octo_resource_v1_bootstrap_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_octo_resource_v1_bootstrap_proto_goTypes = []any{
 	(*Bootstrap)(nil),           // 0: octo.resource.v1.Bootstrap
-	(*ProxyLimits)(nil),         // 1: octo.resource.v1.ProxyLimits
-	(*SocketUser)(nil),          // 2: octo.resource.v1.SocketUser
-	(*durationpb.Duration)(nil), // 3: google.protobuf.Duration
+	(*ProxyTls)(nil),            // 1: octo.resource.v1.ProxyTls
+	(*ProxyLimits)(nil),         // 2: octo.resource.v1.ProxyLimits
+	(*SocketUser)(nil),          // 3: octo.resource.v1.SocketUser
+	(*durationpb.Duration)(nil), // 4: google.protobuf.Duration
 }
 var file_octo_resource_v1_bootstrap_proto_depIdxs = []int32{
-	3, // 0: octo.resource.v1.Bootstrap.drain_deadline:type_name -> google.protobuf.Duration
-	1, // 1: octo.resource.v1.Bootstrap.limits:type_name -> octo.resource.v1.ProxyLimits
-	2, // 2: octo.resource.v1.Bootstrap.socket_users:type_name -> octo.resource.v1.SocketUser
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	4, // 0: octo.resource.v1.Bootstrap.drain_deadline:type_name -> google.protobuf.Duration
+	2, // 1: octo.resource.v1.Bootstrap.limits:type_name -> octo.resource.v1.ProxyLimits
+	3, // 2: octo.resource.v1.Bootstrap.socket_users:type_name -> octo.resource.v1.SocketUser
+	1, // 3: octo.resource.v1.Bootstrap.tls:type_name -> octo.resource.v1.ProxyTls
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_octo_resource_v1_bootstrap_proto_init() }
@@ -358,7 +440,7 @@ func file_octo_resource_v1_bootstrap_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_resource_v1_bootstrap_proto_rawDesc), len(file_octo_resource_v1_bootstrap_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -790,7 +790,7 @@ type AccessRule struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Applications, as their proxies say they are. They prove nothing where proxies talk without TLS: use identities.
 	Callers []string `protobuf:"bytes,2,rep,name=callers,proto3" json:"callers,omitempty"`
-	// SPIFFE URIs that TLS proved, such as "spiffe://shop/ns/prod/app/web". A call without an identity matches none.
+	// SPIFFE URIs that TLS proved, such as "spiffe://example.org/prod/proxy/web-1". A call without an identity matches none.
 	Identities []string `protobuf:"bytes,3,rep,name=identities,proto3" json:"identities,omitempty"`
 	// Full names of protobuf services.
 	Services      []string `protobuf:"bytes,4,rep,name=services,proto3" json:"services,omitempty"`
