@@ -314,9 +314,8 @@ func (c *serverCall) endedError(cause *Error) error {
 	if cause != nil {
 		return cause
 	}
-	err := c.ctx.Err()
-	if err == nil {
-		err = context.Canceled
-	}
-	return contextError(err, true)
+	// Whoever closed the stream under the lock ends the context next, without it. A handler that is told of
+	// the end finds its context ended too.
+	<-c.ctx.Done()
+	return contextError(c.ctx.Err(), true)
 }
