@@ -34,7 +34,6 @@ type run struct {
 // options are the command line's.
 type options struct {
 	suites, known, results, matrix string
-	checkMatrix                    bool
 	filter                         string
 	testees                        []*program
 }
