@@ -43,7 +43,13 @@ type Config struct {
 }
 
 // Pool makes peers.
-type Pool struct{ cfg Config }
+type Pool struct {
+	cfg  Config
+	base time.Time
+}
+
+// now is the monotonic time of peers' rests, in nanoseconds.
+func (p *Pool) now() int64 { return int64(time.Since(p.base)) }
 
 // NewPool returns a pool.
 func NewPool(cfg Config) *Pool {
@@ -53,7 +59,7 @@ func NewPool(cfg Config) *Pool {
 			return d.DialContext(ctx, "tcp", address)
 		}
 	}
-	return &Pool{cfg: cfg}
+	return &Pool{cfg: cfg, base: time.Now()}
 }
 
 // Peer makes the peer of an address; it dials nothing yet.
@@ -66,7 +72,8 @@ type Peer struct {
 	pool    *Pool
 	address string
 	current atomic.Pointer[session.Session]
-	resting atomic.Bool // the last dial failed and the next is not due
+	// restEnd is when the next dial is due after a failed one, on the pool's clock. 0: at once.
+	restEnd atomic.Int64
 
 	mu       sync.Mutex
 	waiters  []*session.Call
@@ -74,14 +81,18 @@ type Peer struct {
 	dialing  bool
 	closed   bool
 	failures int
-	restEnd  time.Time
 }
 
 // Address implements cluster.Peer.
 func (p *Peer) Address() string { return p.address }
 
 // Ready implements cluster.Peer: a connection stands, or nothing speaks against dialing one.
-func (p *Peer) Ready() bool { return p.current.Load() != nil || !p.resting.Load() }
+func (p *Peer) Ready() bool { return p.current.Load() != nil || !p.rests() }
+
+func (p *Peer) rests() bool {
+	end := p.restEnd.Load()
+	return end != 0 && p.pool.now() < end
+}
 
 // Session returns the connection for new calls, or nil if none stands.
 func (p *Peer) Session() *session.Session { return p.current.Load() }
@@ -109,7 +120,7 @@ func (p *Peer) dialLocked() bool {
 	if p.dialing {
 		return true
 	}
-	if p.failures > 0 && time.Now().Before(p.restEnd) {
+	if p.failures > 0 && p.rests() {
 		return false
 	}
 	p.dialing = true
@@ -117,8 +128,18 @@ func (p *Peer) dialLocked() bool {
 	return true
 }
 
-// dial connects and runs the session until it ends.
+// drainingAnswers in a row count as a failed dial.
+const drainingAnswers = 3
+
+// dial connects and runs the session until it ends. A peer that answers that it leaves has a successor at
+// its address: it is dialed again at once.
 func (p *Peer) dial(ctx context.Context) {
+	for n := 1; p.connect(ctx, n < drainingAnswers); n++ {
+	}
+}
+
+// connect makes one connection and runs it. It tells whether to try again, if it may.
+func (p *Peer) connect(ctx context.Context, mayRepeat bool) (again bool) {
 	dialing, cancel := context.WithTimeout(ctx, dialTimeout)
 	nc, err := p.pool.cfg.Dial(dialing, p.address)
 	cancel()
@@ -128,10 +149,11 @@ func (p *Peer) dial(ctx context.Context) {
 	}
 	if err != nil {
 		p.dialEnded(nil, err)
-		return
+		return false
 	}
+	h := &handler{peer: p, mayRepeat: mayRepeat}
 	opts := p.pool.cfg.Session
-	opts.Handler = &handler{peer: p}
+	opts.Handler = h
 	s := session.New(nc, wire.Dialer, opts)
 	if p.pool.cfg.TLS != nil {
 		s.SetIdentity(id)
@@ -140,6 +162,7 @@ func (p *Peer) dial(ctx context.Context) {
 	defer stop()
 	s.Hello(p.pool.cfg.Hello)
 	_ = s.Run() // the handler learns why it ended
+	return h.again
 }
 
 // dialEnded takes the outcome of a dial, whoever waits is resumed and decides anew.
@@ -155,7 +178,7 @@ func (p *Peer) dialEnded(s *session.Session, err error) {
 	}
 	if err == nil {
 		p.failures = 0
-		p.resting.Store(false)
+		p.restEnd.Store(0)
 		p.sessions[s] = false
 		p.current.Store(s)
 	} else {
@@ -180,9 +203,7 @@ func (p *Peer) dialEnded(s *session.Session, err error) {
 func (p *Peer) rest() {
 	d := min(firstBackoff<<min(p.failures-1, 10), lastBackoff)
 	d = d/2 + rand.N(d)
-	p.restEnd = time.Now().Add(d)
-	p.resting.Store(true)
-	time.AfterFunc(d, func() { p.resting.Store(false) })
+	p.restEnd.Store(p.pool.now() + int64(d))
 }
 
 // Close gives the peer up: no call may be handed to it any more. Its connections end when their calls
@@ -204,8 +225,10 @@ func (p *Peer) Close() {
 
 // handler is the peer's ear on one connection.
 type handler struct {
-	peer   *Peer
-	opened bool
+	peer      *Peer
+	opened    bool
+	mayRepeat bool // a dial that is answered by a graceful GOAWAY may be repeated
+	again     bool // and is to be
 }
 
 // Hello is never called: this side dials.
@@ -225,6 +248,11 @@ func (h *handler) Open(s *session.Session) {
 // GoAway moves new calls to a new connection; what is open goes on here.
 func (h *handler) GoAway(s *session.Session, g *wire.GoAway) {
 	p := h.peer
+	if !h.opened {
+		h.again = h.mayRepeat && g.Code.Graceful()
+		s.Close()
+		return
+	}
 	if !g.Code.Graceful() || g.Final {
 		return // Closed follows, or what is open ends
 	}
@@ -249,7 +277,7 @@ func (h *handler) Closed(s *session.Session, err error) {
 	p.mu.Lock()
 	delete(p.sessions, s)
 	p.mu.Unlock()
-	if !h.opened {
+	if !h.opened && !h.again {
 		p.dialEnded(nil, err)
 	}
 }

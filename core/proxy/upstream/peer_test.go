@@ -31,7 +31,8 @@ type rig struct {
 	peer  *upstream.Peer
 	first func(*session.Call) bool // what Serve tries before the peer's session; nil: nothing
 	dials atomic.Int64
-	down  atomic.Bool // dials fail
+	down  atomic.Bool  // dials fail
+	leave atomic.Int64 // so many dials are answered by one who leaves
 
 	l      net.Listener
 	events chan event
@@ -85,8 +86,53 @@ func (r *rig) dial(ctx context.Context, address string) (net.Conn, error) {
 	if r.down.Load() {
 		return nil, errors.New("down")
 	}
+	if r.leave.Add(-1) >= 0 {
+		return leaving(r.t), nil
+	}
 	var d net.Dialer
 	return d.DialContext(ctx, "tcp", address)
+}
+
+// leaving is a connection to a proxy that leaves.
+func leaving(t testing.TB) net.Conn {
+	near, far := net.Pipe()
+	go func() {
+		defer far.Close()
+		wc, ev, b := wire.NewConn(wire.Config{Side: wire.Acceptor}), wire.Event{}, make([]byte, 1<<10)
+		for have := 0; ev.Kind != wire.EventHello; {
+			n, err := far.Read(b[have:])
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			have += n
+			_, _ = wc.Feed(b[:have], &ev)
+		}
+		wc.Refuse(wire.GoAway{Code: wire.GoAwayDraining, Last: wire.LastGraceful})
+		_, _ = far.Write(wc.Take(nil))
+	}()
+	return near
+}
+
+func TestPeerThatLeavesIsDialedAgainAtOnce(t *testing.T) {
+	r := newRig(t)
+	r.leave.Store(2)
+	got := r.call()
+	r.next(wire.EventRequest).answer()
+	if st := r.get(got); st.Code != wire.OK || r.dials.Load() != 3 {
+		t.Fatalf("got %+v by %d dials", st, r.dials.Load())
+	}
+}
+
+func TestThreeAnswersOfThoseWhoLeaveAreAFailedDial(t *testing.T) {
+	r := newRig(t)
+	r.leave.Store(1000)
+	if st := r.get(r.call()); st.Reason != wire.ReasonProxyUnreachable || st.Disposition != wire.DispositionNotProcessed {
+		t.Fatalf("got %+v", st)
+	}
+	if n := r.dials.Load(); n != 3 {
+		t.Fatalf("%d dials", n)
+	}
 }
 
 func (r *rig) accept(ctx context.Context, l net.Listener, opts session.Options, group *lifecycle.Group) {
