@@ -152,9 +152,18 @@ func (s *clientStream) send(m proto.Message) error {
 	return nil
 }
 
+// obey ends the call if its context has ended, before anything goes out: what watch does may come later, and
+// a half-close would tell the handler of a cancelled call that it has all messages.
+func (s *clientStream) obey() {
+	if err := s.c.ctx.Err(); err != nil {
+		s.end(contextError(err, true))
+	}
+}
+
 // put queues a frame, as credit allows.
 func (s *clientStream) put(out *wire.Out) error {
 	c, l := s.c, s.link
+	s.obey()
 	l.tc.Lock()
 	if c.done {
 		l.tc.Unlock()
@@ -218,6 +227,7 @@ func (s *clientStream) closeSend() error {
 	}
 	s.sendEnd = true
 	c, l := s.c, s.link
+	s.obey()
 	l.tc.Lock()
 	if !c.done {
 		l.wc.Send(c.stream, &wire.Out{Type: wire.TypeMessage, Flags: wire.FlagEnd})

@@ -156,3 +156,34 @@ func TestServerMayFinishWhileTheClientSends(t *testing.T) {
 		}
 	})
 }
+
+func TestACancelledStreamIsNotHalfClosed(t *testing.T) {
+	whole := make(chan struct{}, 1000)
+	c := client(t, echo{collect: func(_ context.Context, in *octomesh.ServerReceiver[message]) (*message, error) {
+		for {
+			if _, err := in.Receive(); err == io.EOF {
+				whole <- struct{}{}
+				return &message{}, nil
+			} else if err != nil {
+				return nil, err
+			}
+		}
+	}})
+	for range cap(whole) {
+		ctx, cancel := context.WithCancel(within(t, 10*time.Second))
+		s, err := c.Collect(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Send(&message{}); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		if _, err := s.CloseAndReceive(); octomesh.CodeOf(err) != octomesh.Cancelled {
+			t.Fatal(err)
+		}
+	}
+	if n := len(whole); n > 0 {
+		t.Fatalf("%d handlers took a part for the whole", n)
+	}
+}
