@@ -30,3 +30,6 @@ func (p *Proxy) OpenCalls() []session.CallInfo {
 	}
 	return out
 }
+
+// Now is the time on the proxy's monotonic clock, by which policies go.
+func (p *Proxy) Now() int64 { return p.clock.Now() }

@@ -176,7 +176,7 @@ func serveAdmin(ops *lifecycle.Group, b *resourcev1.Bootstrap, p *proxy.Proxy, l
 		return err
 	}
 	metrics := telemetry.NewMetrics("octo-proxy", proxy.Version)
-	metrics.Add(admin.NewCollector(p.Store(), p.InboundTargets))
+	metrics.Add(admin.NewCollector(p.Store(), p.InboundTargets).Clock(p.Now))
 	for kind := range p.Sessions() {
 		metrics.Gauge("octo_sessions_"+kind, "Connections of the kind "+kind+".", func() float64 { return float64(p.Sessions()[kind]) })
 	}

@@ -33,26 +33,38 @@ var (
 	endpointFails = desc("octo_endpoint_failures_total", "Calls to an endpoint that ended otherwise than by the application's word.", "target", "instance")
 	generation    = desc("octo_generation", "Number of the current configuration; 0: none yet.")
 	loadedAt      = desc("octo_generation_loaded_timestamp_seconds", "When the current configuration was loaded.")
-	snapshots     = desc("octo_snapshots_total", "Snapshots that came, by result: applied or refused.", "result")
+	policyCalls   = desc("octo_policy_calls_total", "What a policy did, by its rule: refused, denied, would_deny (a dry run), delayed, aborted, opened.",
+		"direction", "target", "policy", "rule", "outcome")
+	breakerState = desc("octo_circuit_breaker_state", "0: closed, 1: open, 2: half open.", "target")
+	ejections    = desc("octo_endpoint_ejections_total", "How often an endpoint of the target was ejected.", "target")
+	ejected      = desc("octo_endpoints_ejected", "Endpoints of the target that are ejected now.", "target")
+	snapshots    = desc("octo_snapshots_total", "Snapshots that came, by result: applied or refused.", "result")
 )
 
 // Collector reads the counters of the current generation when a scrape asks for them.
 type Collector struct {
 	store *store.Store
 	extra func(yield func(*route.Target) bool)
+	now   func() int64 // nil: unknown
 }
 
 // NewCollector returns the collector of a store's counters. Extra yields targets that stand in no
 // generation, such as those that local instances serve without a resource; nil: none.
 func NewCollector(s *store.Store, extra func(yield func(*route.Target) bool)) *Collector {
-	return &Collector{s, extra}
+	return &Collector{store: s, extra: extra}
+}
+
+// Clock sets the proxy's monotonic clock, without which octo_endpoints_ejected is not exposed.
+func (c *Collector) Clock(now func() int64) *Collector {
+	c.now = now
+	return c
 }
 
 // Describe implements [prometheus.Collector].
 func (c *Collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		callsOpen, callsTotal, callsRefused, callSeconds, callsParked, endpoints, endpointOpen, endpointCalls,
-		endpointFails, generation, loadedAt, snapshots,
+		endpointFails, generation, loadedAt, snapshots, policyCalls, breakerState, ejections, ejected,
 	} {
 		out <- d
 	}
@@ -71,6 +83,7 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	collectRoute(out, route.Outbound.String(), "", "", &c.store.Unmatched)
 	for t := range g.Table.Targets() {
 		collectTarget(out, t)
+		c.collectPolicies(out, t)
 	}
 	if c.extra != nil {
 		c.extra(func(t *route.Target) bool {
