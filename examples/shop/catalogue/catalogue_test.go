@@ -283,3 +283,15 @@ func TestRewrittenLogHasTheSameContent(t *testing.T) {
 		}
 	}
 }
+
+func TestReadersSeeAtOnceWhatAnotherInstanceWrote(t *testing.T) {
+	dir := t.TempDir()
+	writer, reader := client(t, dir), client(t, dir)
+	for i := range 20 {
+		sku := fmt.Sprintf("sku-%d", i)
+		stocked(t, writer, &cataloguev1.Product{Sku: sku, Name: sku, PriceCents: 1, Stock: int64(i + 1)})
+		if got := stock(t, reader, sku); got != int64(i+1) {
+			t.Fatalf("%s: the other instance has %d of %d", sku, got, i+1)
+		}
+	}
+}

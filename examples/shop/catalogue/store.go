@@ -122,11 +122,12 @@ func (s *Store) follow() {
 	}
 }
 
-// View calls f with the products, which f must not change or keep, and returns a channel that is closed
-// when they change.
+// View calls f with the products as they are, whoever wrote last, and returns a channel that is closed
+// when they change. f must not change or keep them.
 func (s *Store) View(f func(products map[string]Product)) <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	_ = s.catchUp() // an error here comes again with the next write, and is told there
 	f(s.products)
 	return s.changed
 }
