@@ -74,8 +74,15 @@ func (c *Conn) NetConn() net.Conn { return c.nc }
 func (c *Conn) Received() uint64 { return c.received.Load() }
 
 // Drained tells whether the reader has taken all that had arrived and waits for more: only then does
-// silence say something about the peer.
-func (c *Conn) Drained() bool { return c.waiting.Load() }
+// silence say something about the peer. A reader that has not been woken yet for what has arrived, as on a
+// busy machine, has not.
+func (c *Conn) Drained() bool {
+	if !c.waiting.Load() {
+		return false
+	}
+	n, _ := c.peek()
+	return n == 0
+}
 
 // Flush writes what the state machine has to say, unless somebody else is about to. It never waits for
 // the peer. The lock must not be held.

@@ -309,6 +309,24 @@ func TestSlowWriteLeavesNoDeadlineBehind(t *testing.T) {
 	}
 }
 
+// Silence must not be held against a peer whose bytes lie in the socket.
+func TestDrainedLooksAtTheSocket(t *testing.T) {
+	a, b := pair(t)
+	defer a.Close()
+	defer b.Close()
+	c := New(a, &queue{})
+	c.waiting.Store(true) // as a reader that sleeps
+	if !c.Drained() {
+		t.Fatal("nothing has arrived")
+	}
+	if _, err := b.Write([]byte("pong")); err != nil {
+		t.Fatal(err)
+	}
+	if c.Drained() {
+		t.Fatal("the reader has not been woken yet")
+	}
+}
+
 func TestExpectedEndNeedsNoProbe(t *testing.T) {
 	a, b := pair(t)
 	c := New(a, &queue{})

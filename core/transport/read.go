@@ -107,15 +107,23 @@ func (c *Conn) Probe() {
 	if !c.waiting.Load() {
 		return
 	}
-	ended := false
-	_ = c.raw.Control(func(fd uintptr) {
-		var b [1]byte
-		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		ended = err == nil && n == 0 || err != nil && err != syscall.EAGAIN && err != syscall.EINTR
-	})
-	if ended {
+	n, err := c.peek()
+	if err == nil && n == 0 || err != nil && err != syscall.EAGAIN && err != syscall.EINTR {
 		c.Close()
 	}
+}
+
+// peek looks at what has arrived and leaves it: EAGAIN is nothing, no byte and no error the end.
+func (c *Conn) peek() (n int, err error) {
+	if c.raw == nil {
+		return 0, syscall.EAGAIN
+	}
+	err = syscall.EAGAIN
+	_ = c.raw.Control(func(fd uintptr) {
+		var b [1]byte
+		n, _, err = syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	})
+	return max(n, 0), err
 }
 
 // ExpectEnd makes Read look for the end after each read again, although the owner probes: for a connection
