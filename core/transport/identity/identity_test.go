@@ -22,7 +22,7 @@ func load(t *testing.T, f identity.Files) *identity.Source {
 }
 
 // shake lets two sources shake hands and returns what each end says.
-func shake(t *testing.T, client, server *tls.Config) (clientErr, serverErr error, seen string) {
+func shake(t *testing.T, client, server *tls.Config) (seen string, clientErr, serverErr error) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -57,14 +57,14 @@ func shake(t *testing.T, client, server *tls.Config) (clientErr, serverErr error
 	}
 	_ = a.Close()
 	serverErr = <-done
-	return clientErr, serverErr, seen
+	return seen, clientErr, serverErr
 }
 
 func TestPeersOfOneEnvironmentKnowEachOther(t *testing.T) {
 	ca := identitytest.New(t)
 	client := load(t, ca.Files(t.TempDir(), "spiffe://example.org/test/proxy/a"))
 	server := load(t, ca.Files(t.TempDir(), "spiffe://example.org/test/proxy/b"))
-	cerr, serr, seen := shake(t, client.Client(client.SameEnvironment), server.Server(server.SameEnvironment))
+	seen, cerr, serr := shake(t, client.Client(client.SameEnvironment), server.Server(server.SameEnvironment))
 	if cerr != nil || serr != nil || seen != "spiffe://example.org/test/proxy/a" {
 		t.Fatalf("%v, %v, saw %q", cerr, serr, seen)
 	}
@@ -80,15 +80,15 @@ func TestStrangersAreRefused(t *testing.T) {
 	} {
 		client := load(t, files)
 		any := func(identity.ID) error { return nil }
-		if cerr, serr, _ := shake(t, client.Client(any), server.Server(server.SameEnvironment)); serr == nil {
+		if _, cerr, serr := shake(t, client.Client(any), server.Server(server.SameEnvironment)); serr == nil {
 			t.Errorf("the server let in a %s (client: %v)", name, cerr)
 		}
-		if cerr, _, _ := shake(t, server.Client(server.SameEnvironment), client.Server(any)); cerr == nil {
+		if _, cerr, _ := shake(t, server.Client(server.SameEnvironment), client.Server(any)); cerr == nil {
 			t.Errorf("the client went on with a %s", name)
 		}
 	}
 	refuse := func(identity.ID) error { return errors.New("not the one") }
-	if cerr, _, _ := shake(t, server.Client(refuse), server.Server(server.SameEnvironment)); cerr == nil || !strings.Contains(cerr.Error(), "not the one") {
+	if _, cerr, _ := shake(t, server.Client(refuse), server.Server(server.SameEnvironment)); cerr == nil || !strings.Contains(cerr.Error(), "not the one") {
 		t.Errorf("an unexpected id passed: %v", cerr)
 	}
 }
@@ -98,17 +98,17 @@ func TestOtherProtocolsAndVersionsAreRefused(t *testing.T) {
 	s := load(t, ca.Files(t.TempDir(), "spiffe://example.org/test/proxy/a"))
 	old := s.Client(s.SameEnvironment)
 	old.MinVersion, old.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
-	if cerr, serr, _ := shake(t, old, s.Server(s.SameEnvironment)); cerr == nil || serr == nil {
+	if _, cerr, serr := shake(t, old, s.Server(s.SameEnvironment)); cerr == nil || serr == nil {
 		t.Errorf("TLS 1.2 passed: %v, %v", cerr, serr)
 	}
 	silent := s.Client(s.SameEnvironment)
 	silent.NextProtos = nil
-	if _, serr, _ := shake(t, silent, s.Server(s.SameEnvironment)); serr == nil {
+	if _, _, serr := shake(t, silent, s.Server(s.SameEnvironment)); serr == nil {
 		t.Error("a client that names no protocol passed")
 	}
 	bare := s.Client(s.SameEnvironment)
 	bare.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &tls.Certificate{}, nil }
-	if _, serr, _ := shake(t, bare, s.Server(s.SameEnvironment)); serr == nil {
+	if _, _, serr := shake(t, bare, s.Server(s.SameEnvironment)); serr == nil {
 		t.Error("a client without a certificate passed")
 	}
 }
@@ -119,7 +119,7 @@ func TestReloadTakesEffectAndKeepsTheLastGood(t *testing.T) {
 	files := old.Files(dir, "spiffe://example.org/test/proxy/a")
 	s := load(t, files)
 	peer := load(t, young.Files(t.TempDir(), "spiffe://example.org/test/proxy/b", old))
-	if _, serr, _ := shake(t, peer.Client(peer.SameEnvironment), s.Server(s.SameEnvironment)); serr == nil {
+	if _, _, serr := shake(t, peer.Client(peer.SameEnvironment), s.Server(s.SameEnvironment)); serr == nil {
 		t.Fatal("the young authority was trusted too soon")
 	}
 	young.Files(dir, "spiffe://example.org/test/proxy/renewed", old)
@@ -127,7 +127,7 @@ func TestReloadTakesEffectAndKeepsTheLastGood(t *testing.T) {
 	if err := s.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	if cerr, serr, _ := shake(t, peer.Client(peer.SameEnvironment), server); cerr != nil || serr != nil || s.ID().Name != "proxy/renewed" {
+	if _, cerr, serr := shake(t, peer.Client(peer.SameEnvironment), server); cerr != nil || serr != nil || s.ID().Name != "proxy/renewed" {
 		t.Fatalf("%v, %v, %v", cerr, serr, s.ID())
 	}
 	if err := os.WriteFile(files.Key, []byte("no key"), 0o600); err != nil {
@@ -136,7 +136,7 @@ func TestReloadTakesEffectAndKeepsTheLastGood(t *testing.T) {
 	if err := s.Reload(); err == nil {
 		t.Fatal("a broken key was loaded")
 	}
-	if cerr, serr, _ := shake(t, peer.Client(peer.SameEnvironment), server); cerr != nil || serr != nil {
+	if _, cerr, serr := shake(t, peer.Client(peer.SameEnvironment), server); cerr != nil || serr != nil {
 		t.Fatalf("the last good was lost: %v, %v", cerr, serr)
 	}
 }
