@@ -28,8 +28,13 @@ type Balancer interface {
 // that is not ejected, so that somebody dials, and else any: a guess is better than a refusal. Nil: there is no
 // endpoint but the one to avoid.
 func Choose(b Balancer, groups []*cluster.Group, r Request) *cluster.Endpoint {
+	_, common := b.(PowerOfTwo)
 	for _, g := range groups {
-		if e := b.Pick(g, r); e != nil {
+		if common { // saves a copy of the request
+			if e, usable := twoChoices(g, r.Now, r.Avoid); usable {
+				return e
+			}
+		} else if e := b.Pick(g, r); e != nil {
 			return e
 		}
 		if e := g.Find((*cluster.Group).Usable, r.Now, r.Avoid); e != nil {
@@ -42,7 +47,7 @@ func Choose(b Balancer, groups []*cluster.Group, r Request) *cluster.Endpoint {
 // guess chooses where nobody is usable.
 func guess(groups []*cluster.Group, r Request) *cluster.Endpoint {
 	for _, g := range groups {
-		if e, _ := twoChoices(g, r); e != nil && g.InPlay(e, r.Now) {
+		if e, _ := twoChoices(g, r.Now, r.Avoid); e != nil && g.InPlay(e, r.Now) {
 			return e
 		}
 		if e := g.Find((*cluster.Group).InPlay, r.Now, r.Avoid); e != nil {
@@ -50,7 +55,7 @@ func guess(groups []*cluster.Group, r Request) *cluster.Endpoint {
 		}
 	}
 	for _, g := range groups {
-		if e, _ := twoChoices(g, r); e != nil {
+		if e, _ := twoChoices(g, r.Now, r.Avoid); e != nil {
 			return e
 		}
 	}
@@ -86,7 +91,7 @@ type PowerOfTwo struct{}
 
 // Pick implements [Balancer].
 func (PowerOfTwo) Pick(g *cluster.Group, r Request) *cluster.Endpoint {
-	if e, usable := twoChoices(g, r); usable {
+	if e, usable := twoChoices(g, r.Now, r.Avoid); usable {
 		return e
 	}
 	return nil
@@ -97,20 +102,20 @@ func (PowerOfTwo) Pick(g *cluster.Group, r Request) *cluster.Endpoint {
 const draws = 8
 
 // twoChoices returns nil only if there is none but the one to avoid.
-func twoChoices(g *cluster.Group, r Request) (e *cluster.Endpoint, usable bool) {
+func twoChoices(g *cluster.Group, now int64, avoid *cluster.Endpoint) (e *cluster.Endpoint, usable bool) {
 	n := len(g.Endpoints)
 	if n == 1 {
-		if e = g.Endpoints[0]; e == r.Avoid {
+		if e = g.Endpoints[0]; e == avoid {
 			return nil, false
 		}
-		return e, g.Usable(e, r.Now)
+		return e, g.Usable(e, now)
 	}
-	i := first(g, r)
-	a, b := g.Endpoints[i], second(g, i, r.Avoid)
+	i := first(g, now, avoid)
+	a, b := g.Endpoints[i], second(g, i, avoid)
 	if b == nil {
-		return a, g.Usable(a, r.Now)
+		return a, g.Usable(a, now)
 	}
-	ua, ub := g.Usable(a, r.Now), g.Usable(b, r.Now)
+	ua, ub := g.Usable(a, now), g.Usable(b, now)
 	if ua != ub {
 		if ua {
 			return a, true
@@ -123,7 +128,7 @@ func twoChoices(g *cluster.Group, r Request) (e *cluster.Endpoint, usable bool) 
 	}
 	weightA, weightB := int64(a.Weight), int64(b.Weight)
 	if !g.Plain() {
-		weightA, weightB = weightA*g.Share(a, r.Now), weightB*g.Share(b, r.Now)
+		weightA, weightB = weightA*g.Share(a, now), weightB*g.Share(b, now)
 	}
 	if (openA+1)*weightB <= (openB+1)*weightA {
 		return a, ua
@@ -132,12 +137,12 @@ func twoChoices(g *cluster.Group, r Request) (e *cluster.Endpoint, usable bool) 
 }
 
 // first draws by weight. The group has two endpoints or more.
-func first(g *cluster.Group, r Request) int {
+func first(g *cluster.Group, now int64, avoid *cluster.Endpoint) int {
 	i := g.Sample(rand.Uint64())
-	for try := 1; try < draws && (g.Endpoints[i] == r.Avoid || !warm(g, g.Endpoints[i], r.Now)); try++ {
+	for try := 1; try < draws && (g.Endpoints[i] == avoid || !g.Plain() && !warm(g, g.Endpoints[i], now)); try++ {
 		i = g.Sample(rand.Uint64())
 	}
-	if g.Endpoints[i] == r.Avoid {
+	if g.Endpoints[i] == avoid {
 		i = (i + 1) % len(g.Endpoints)
 	}
 	return i
@@ -145,9 +150,6 @@ func first(g *cluster.Group, r Request) int {
 
 // warm lets an endpoint's draw pass as often as its share of its weight says.
 func warm(g *cluster.Group, e *cluster.Endpoint, now int64) bool {
-	if g.Plain() {
-		return true
-	}
 	share := g.Share(e, now)
 	return share >= 1000 || rand.Int64N(1000) < share
 }

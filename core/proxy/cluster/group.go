@@ -77,12 +77,14 @@ func newGroup(endpoints []*Endpoint, rules *Rules) *Group {
 // Plain tells that only readiness matters in the group.
 func (g *Group) Plain() bool { return g.rules == nil }
 
-// Usable tells whether a call may go to the endpoint now: it is ready, not ejected, and has capacity.
+// Usable tells whether a call may go to the endpoint now: it is ready, not ejected, and has capacity. This is small
+// enough to be inlined, which groups without rules profit from.
 func (g *Group) Usable(e *Endpoint, now int64) bool {
-	if r := g.rules; r != nil && (r.Ejects && e.Ejected(now) || r.MaxOpen > 0 && e.Open.Load() >= r.MaxOpen) {
-		return false
-	}
-	return e.Ready()
+	return (g.rules == nil || g.rules.admit(e, now)) && e.Ready()
+}
+
+func (r *Rules) admit(e *Endpoint, now int64) bool {
+	return (!r.Ejects || !e.Ejected(now)) && (r.MaxOpen == 0 || e.Open.Load() < r.MaxOpen)
 }
 
 // Share returns how much of its weight an endpoint has now, in permille, from 1 on.
