@@ -43,6 +43,7 @@ type Call struct {
 	unary   bool
 	parked  bool
 	lot     *policy.Bounded // where it is parked, if in a target's lot
+	late    wire.Reason     // why it is refused if it is parked for too long
 
 	before, behind [64]byte // scratch for what is put around the head
 

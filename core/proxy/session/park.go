@@ -7,21 +7,19 @@ import (
 	"github.com/octomesh/octomesh/core/wire"
 )
 
-// parkReason is why a call is refused when it was parked for too long.
-const parkReason = wire.ReasonQueueFull
-
-// Park keeps the call until Resume, at most for limit: then it is refused. Whoever arranges for the
-// Resume arranges for exactly one.
-func (c *Call) Park(limit time.Duration) {
+// Park keeps the call until Resume, at most for limit: then it is refused for the reason, which says what
+// it waited for. Whoever arranges for the Resume arranges for exactly one.
+func (c *Call) Park(limit time.Duration, late wire.Reason) {
 	c.hold() // Resume's
 	c.keep()
+	c.late = late
 	c.parkEnd.Store(c.down.opts.Clock.Now() + int64(limit))
 	c.down.opts.Clock.wakeSweep()
 }
 
 // ParkIn parks the call in a target's lot; false if the lot is full.
 func (c *Call) ParkIn(lot *policy.Bounded) bool {
-	c.Park(lot.For)
+	c.Park(lot.For, lot.Expired.Reason)
 	c.lot = lot
 	if lot.Add(c) {
 		return true
@@ -51,7 +49,7 @@ const StreamWait = 5 * time.Second
 
 // waitFor parks the call until a stream of up ends. up is locked on entry and not on return.
 func (c *Call) waitFor(up *Session) {
-	c.Park(StreamWait)
+	c.Park(StreamWait, wire.ReasonQueueFull)
 	up.waiting = append(up.waiting, c)
 	up.waiters.Add(1)
 	up.tc.Unlock()
@@ -119,7 +117,7 @@ func (c *Call) expire(b *Batch) {
 		origin := c.down.opts.Origin
 		st := wire.Refuse(wire.ReasonDeadline, origin, "the time ran out in the proxy")
 		if d := c.deadline.Load(); d == 0 || d > b.Now {
-			st = wire.Refuse(parkReason, origin, "the call was parked for too long")
+			st = wire.Refuse(c.late, origin, "the call was parked for too long")
 		} else if c.parked {
 			st.Disposition = wire.DispositionNotProcessed
 		}

@@ -88,7 +88,7 @@ func parking(h *hub, limit time.Duration) <-chan *session.Call {
 			return
 		}
 		seen[c] = true
-		c.Park(limit)
+		c.Park(limit, wire.ReasonProxyUnready)
 		parked <- c
 	}
 	return parked
@@ -148,7 +148,7 @@ func TestParkedTooLong(t *testing.T) {
 		timeout time.Duration // 0: none
 		want    wire.Status
 	}{
-		"the park's limit": {0, wire.Refuse(wire.ReasonQueueFull, wire.OriginClientProxy, "")},
+		"the park's limit": {0, wire.Refuse(wire.ReasonProxyUnready, wire.OriginClientProxy, "")},
 		"the deadline":     {time.Second, wire.Refuse(wire.ReasonDeadline, wire.OriginClientProxy, "")},
 	} {
 		t.Run(name, func(t *testing.T) {

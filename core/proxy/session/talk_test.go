@@ -29,7 +29,7 @@ func (w *whim) serve(c *session.Call, head *wire.RequestHead) {
 	w.mu.Unlock()
 	switch {
 	case n < 4:
-		c.Park(time.Hour)
+		c.Park(time.Hour, wire.ReasonProxyUnready)
 		w.wakes.Go(c.Resume)
 		return
 	case n == 4:

@@ -103,14 +103,14 @@ func (p *Peer) Park(c *session.Call) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.current.Load() != nil && !p.closed { // its dial has ended since the caller looked
-		c.Park(waitForDial)
+		c.Park(waitForDial, wire.ReasonProxyUnreachable)
 		p.pool.cfg.Group.Go(func(context.Context) { c.Resume() })
 		return true
 	}
 	if p.closed || !p.dialLocked() {
 		return false
 	}
-	c.Park(waitForDial)
+	c.Park(waitForDial, wire.ReasonProxyUnreachable)
 	p.waiters = append(p.waiters, c)
 	return true
 }
