@@ -22,7 +22,7 @@ conformance-quick: conformance-programs ## all conformance cases, in under a min
 # The race detector looks on; it makes the programs slower, and the run no different.
 .PHONY: conformance
 conformance: need-cc ## the same with the race detector in proxy and testees
-	@$(MAKE) CONFORMANCE_BUILD=-race conformance-quick
+	@$(MAKE) CONFORMANCE_BUILD=-race CONFORMANCE_FLAGS='--patience 60s $(CONFORMANCE_FLAGS)' conformance-quick
 
 .PHONY: conformance-matrix
 conformance-matrix: conformance-programs ## run it and write docs/feature-matrix.md

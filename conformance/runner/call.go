@@ -11,9 +11,6 @@ import (
 	wirev1 "github.com/octomesh/octomesh/gen/go/octo/wire/v1"
 )
 
-// patience bounds each wait for what must come. It says how long a hanging run takes, and judges nothing.
-const patience = 20 * time.Second
-
 // resends is how often an SDK may send a call again that a leaving peer refused (S-AGAIN).
 const resends = 2
 
@@ -97,7 +94,7 @@ func (a *attempt) follow() {
 		a.judgeHandlers()
 		return
 	}
-	r, err := await(a.report, patience)
+	r, err := await(a.report, a.world.patience)
 	if err != nil {
 		a.problem("the testee does not say how the call ended: %v", err)
 		return
@@ -126,7 +123,7 @@ func (a *attempt) step(s *conformancev1.Step) error {
 	l, peer := a.world.ledger, a.world.ends[other(a.caller)]
 	switch v := s.Step.(type) {
 	case *conformancev1.Step_Await:
-		return l.await(a.id, v.Await, 1, patience)
+		return l.await(a.id, v.Await, 1, a.world.patience)
 	case *conformancev1.Step_Signal:
 		return a.signal(v.Signal)
 	case *conformancev1.Step_Calls:
@@ -136,7 +133,7 @@ func (a *attempt) step(s *conformancev1.Step) error {
 		a.stopping = peer.send(&conformancev1.Command{Command: &conformancev1.Command_StopServer{StopServer: c}})
 		return nil
 	case *conformancev1.Step_AwaitStopped:
-		r, err := await(a.stopping, patience)
+		r, err := await(a.stopping, a.world.patience)
 		if err == nil && r.GetDone().GetCut() {
 			err = fmt.Errorf("the server cut calls off")
 		}
@@ -147,7 +144,7 @@ func (a *attempt) step(s *conformancev1.Step) error {
 	case *conformancev1.Step_AwaitRefusal:
 		return a.refused()
 	case *conformancev1.Step_AwaitSent:
-		return l.await(a.id, conformancev1.LedgerEntry_EVENT_SENT, int(v.AwaitSent), patience)
+		return l.await(a.id, conformancev1.LedgerEntry_EVENT_SENT, int(v.AwaitSent), a.world.patience)
 	case *conformancev1.Step_SentAtMost:
 		if n := len(l.of(a.id, conformancev1.LedgerEntry_EVENT_SENT)); n > int(v.SentAtMost) {
 			return fmt.Errorf("the handler got rid of %d responses", n)
@@ -163,7 +160,7 @@ func (a *attempt) beside() (*conformancev1.CallResult, error) {
 	do := &conformancev1.RunCall{
 		Channel: other(a.caller), Service: serviceName, Method: "Unary", Kind: wirev1.CallKind_CALL_KIND_UNARY,
 		CallId: fmt.Sprintf("c%d", w.ids.Add(1)), Response: &conformancev1.ResponseDefinition{},
-		Options: &conformancev1.CallOptions{TimeoutUs: proto.Int64(patience.Microseconds())},
+		Options: &conformancev1.CallOptions{TimeoutUs: proto.Int64(a.world.patience.Microseconds())},
 	}
 	r, err := w.ends[a.caller].do(&conformancev1.Command{Command: &conformancev1.Command_RunCall{RunCall: do}})
 	return r.GetCallResult(), err
@@ -185,7 +182,7 @@ func (a *attempt) calls(n int) error {
 
 // refused calls until the server takes no new call.
 func (a *attempt) refused() error {
-	for late := time.Now().Add(patience); time.Now().Before(late); {
+	for late := time.Now().Add(a.world.patience); time.Now().Before(late); {
 		res, err := a.beside()
 		if err != nil {
 			return err
@@ -199,7 +196,7 @@ func (a *attempt) refused() error {
 			return fmt.Errorf("a new call ended %v", res.GetStatus())
 		}
 	}
-	return fmt.Errorf("after %v it still takes new calls", patience)
+	return fmt.Errorf("after %v it still takes new calls", a.world.patience)
 }
 
 // count expects the proxies on an end's way to count calls.

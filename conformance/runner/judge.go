@@ -185,7 +185,7 @@ func (a *attempt) judgeEntries(what string, got, want []*conformancev1.Entry) {
 // judgeHandlers compares what the ledger says.
 func (a *attempt) judgeHandlers() {
 	e, l, runs := a.c.Expect, a.world.ledger, a.executions()
-	if err := l.await(a.id, conformancev1.LedgerEntry_EVENT_ENDED, runs.low, patience); err != nil {
+	if err := l.await(a.id, conformancev1.LedgerEntry_EVENT_ENDED, runs.low, a.world.patience); err != nil {
 		a.problem("%v", err)
 		return
 	}

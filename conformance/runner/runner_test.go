@@ -3,6 +3,7 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -95,7 +96,7 @@ func seen(t *testing.T) *attempt {
 		{CallId: id, Event: conformancev1.LedgerEntry_EVENT_BEGAN, Server: serverEnd, Info: info},
 		{CallId: id, Event: conformancev1.LedgerEntry_EVENT_ENDED, Server: serverEnd, Count: 1},
 	}
-	return &attempt{world: &world{ledger: l}, c: c, id: id, caller: clientEnd, result: &conformancev1.CallResult{
+	return &attempt{world: &world{ledger: l, patience: time.Minute}, c: c, id: id, caller: clientEnd, result: &conformancev1.CallResult{
 		Status: &conformancev1.Outcome{}, Trailers: c.Response.Trailers,
 		Responses: []*conformancev1.Received{{Data: []byte("hello"), Size: 5}},
 	}}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	conformancev1 "github.com/octomesh/octomesh/gen/go/octo/conformance/v1"
 )
@@ -35,6 +36,7 @@ type world struct {
 	ledger   *ledger
 	ends     map[string]*end
 	ids      *atomic.Int64
+	patience time.Duration // bounds each wait for what must come; judges nothing
 
 	mu       sync.Mutex
 	expected map[side]bounds // calls that proxies count
@@ -88,7 +90,7 @@ func (r *run) newWorld(j *job) (*world, error) {
 		return nil, err
 	}
 	w := &world{
-		topology: j.topology, dir: dir, ledger: r.ledger, ends: make(map[string]*end), ids: &r.ids,
+		topology: j.topology, dir: dir, ledger: r.ledger, ends: make(map[string]*end), ids: &r.ids, patience: r.patience,
 		expected: make(map[side]bounds), executed: make(map[string]bounds),
 	}
 	err = w.start(r.proxy, map[string]*program{clientEnd: j.client, serverEnd: j.server})
@@ -188,7 +190,7 @@ func (w *world) resources() string {
 	}
 	// A call may ask its own proxy for a deadline (SEM-29).
 	fmt.Fprintf(&b, "policies:\n- target: %s\n  routes:\n  - name: capped\n    match: {metadata: [{key: %s, present: true}]}\n"+
-		"    destinations: [{}]\n    timeout: 0.3s\n", serverEnd, proxyDeadlineKey)
+		"    destinations: [{}]\n    timeout: 3s\n", serverEnd, proxyDeadlineKey)
 	return b.String()
 }
 
