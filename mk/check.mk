@@ -81,8 +81,8 @@ models: bootstrap-full | $(REPORT) ## check the Promela models with spin
 	$(BIN)/models -dir proto/spec/models -jobs $(MODELS_JOBS) -mem $(MODELS_MEM) -report $(REPORT)/models.md
 
 .PHONY: ci
-ci: ## lint, drift, test, fuzz-quick; prints minutes per step
-	@tools/steps.sh lint drift test fuzz-quick
+ci: ## lint, drift, test, conformance-quick, fuzz-quick; prints minutes per step
+	@tools/steps.sh lint drift test conformance-quick fuzz-quick
 
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
@@ -91,6 +91,6 @@ full: ## ci, models and long fuzzing (FUZZTIME), with a report in docs/reports
 	@seed=$(SEED)
 	export OCTO_SEED=$$seed SHUFFLE=$$seed
 	bad=0
-	tools/steps.sh lint drift test fuzz models || bad=1
+	tools/steps.sh lint drift test conformance fuzz models || bad=1
 	tools/report.sh $$seed
 	exit $$bad
