@@ -223,6 +223,9 @@ func (c *call) send(send func(*request) error, turn func() error) {
 			return
 		}
 	}
+	if c.do.Options.CancelBeforeHalfClose {
+		c.cancel()
+	}
 }
 
 // receive takes responses: n, or all.

@@ -960,8 +960,10 @@ type CallOptions struct {
 	Repeat uint32 `protobuf:"varint,16,opt,name=repeat,proto3" json:"repeat,omitempty"`
 	// The context's deadline instead of the call's own option, where the language has both.
 	ContextDeadline bool `protobuf:"varint,17,opt,name=context_deadline,json=contextDeadline,proto3" json:"context_deadline,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Cancel behind the last request, then go on to the half-close at once (client stream, Bidi).
+	CancelBeforeHalfClose bool `protobuf:"varint,18,opt,name=cancel_before_half_close,json=cancelBeforeHalfClose,proto3" json:"cancel_before_half_close,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *CallOptions) Reset() {
@@ -1109,6 +1111,13 @@ func (x *CallOptions) GetRepeat() uint32 {
 func (x *CallOptions) GetContextDeadline() bool {
 	if x != nil {
 		return x.ContextDeadline
+	}
+	return false
+}
+
+func (x *CallOptions) GetCancelBeforeHalfClose() bool {
+	if x != nil {
+		return x.CancelBeforeHalfClose
 	}
 	return false
 }
@@ -1580,7 +1589,7 @@ const file_octo_conformance_v1_control_proto_rawDesc = "" +
 	"\x0eunknown_fields\x18\x06 \x01(\fR\runknownFields\x12:\n" +
 	"\aoptions\x18\a \x01(\v2 .octo.conformance.v1.CallOptionsR\aoptions\x12\x17\n" +
 	"\acall_id\x18\b \x01(\tR\x06callId\x12C\n" +
-	"\bresponse\x18\t \x01(\v2'.octo.conformance.v1.ResponseDefinitionR\bresponse\"\xf0\x05\n" +
+	"\bresponse\x18\t \x01(\v2'.octo.conformance.v1.ResponseDefinitionR\bresponse\"\xa9\x06\n" +
 	"\vCallOptions\x126\n" +
 	"\bmetadata\x18\x01 \x03(\v2\x1a.octo.conformance.v1.EntryR\bmetadata\x124\n" +
 	"\abaggage\x18\x02 \x03(\v2\x1a.octo.conformance.v1.EntryR\abaggage\x12 \n" +
@@ -1606,7 +1615,8 @@ const file_octo_conformance_v1_control_proto_rawDesc = "" +
 	"\fcancel_twice\x18\x0e \x01(\bR\vcancelTwice\x12(\n" +
 	"\x10cancel_after_end\x18\x0f \x01(\bR\x0ecancelAfterEnd\x12\x16\n" +
 	"\x06repeat\x18\x10 \x01(\rR\x06repeat\x12)\n" +
-	"\x10context_deadline\x18\x11 \x01(\bR\x0fcontextDeadlineB\r\n" +
+	"\x10context_deadline\x18\x11 \x01(\bR\x0fcontextDeadline\x127\n" +
+	"\x18cancel_before_half_close\x18\x12 \x01(\bR\x15cancelBeforeHalfCloseB\r\n" +
 	"\v_timeout_usB\x19\n" +
 	"\x17_cancel_after_responsesB\x18\n" +
 	"\x16_pause_after_responses\"\xa9\x01\n" +
