@@ -252,7 +252,7 @@ func TestThousandCallsAtOnceBothWays(t *testing.T) {
 	b.configure(t, all)
 	a.serve(t, "on-a", meshtest.Echo)
 	b.serve(t, "on-b", meshtest.Echo)
-	body := bytes.Repeat([]byte("x"), 5000)
+	body := bytes.Repeat([]byte("x"), 3000) // all of them fit the queue of a peer that reads late
 	errs := make(chan error, 2)
 	for _, from := range []struct {
 		n      *node

@@ -105,6 +105,10 @@ func (p *Proxy) forwardOutbound(c *session.Call, head *wire.RequestHead) {
 		c.Refuse(wire.Refuse(wire.ReasonNoEndpoint, wire.OriginClientProxy, "no instance of the target may take calls"))
 		return
 	}
+	if c.Full {
+		c.Refuse(wire.Refuse(wire.ReasonQueueFull, wire.OriginClientProxy, "too much waits for "+avoid.MeshAddress))
+		return
+	}
 	c.Refuse(wire.Refuse(wire.ReasonProxyUnreachable, wire.OriginClientProxy, "no connection to "+avoid.MeshAddress))
 }
 
@@ -118,6 +122,10 @@ func (p *Proxy) forwardInbound(c *session.Call, head *wire.RequestHead) {
 		if c.Forward(s, head) {
 			return
 		}
+	}
+	if c.Full {
+		c.Refuse(wire.Refuse(wire.ReasonQueueFull, wire.OriginServerProxy, "too much waits for the target's instances"))
+		return
 	}
 	c.Refuse(wire.Refuse(wire.ReasonProxyUnready, wire.OriginServerProxy, "no attached instance of the target takes calls"))
 }

@@ -328,3 +328,39 @@ func TestDrainedPeersAreClosedByTheirDialers(t *testing.T) {
 	}
 	<-serving.Done()
 }
+
+func TestCallsToAPeerThatDoesNotReadAreRefusedOnceItsQueueIsFull(t *testing.T) {
+	client, server := mesh(t)
+	stop := make(chan struct{})
+	server.serve(t, "echo", func(_ *meshtest.Raw, ev *wire.Event) {
+		if ev.Kind == wire.EventRequest {
+			<-stop // the end's reader stands still, and so does its socket
+		}
+	})
+	c := client.caller(t)
+	body := make([]byte, 60_000)
+	var open []<-chan meshtest.Answer
+	for range 200 { // 12 MB, where 4 MiB may wait for a peer
+		got, err := c.Call(head("echo"), body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, got)
+	}
+	refused := 0
+	waitFor(t, "refusals", func() bool {
+		for _, got := range open {
+			select {
+			case a := <-got:
+				if a.Status.Code != wire.ResourceExhausted || a.Status.Reason != wire.ReasonQueueFull ||
+					a.Status.Disposition != wire.DispositionNotProcessed {
+					t.Fatalf("got %+v", a.Status)
+				}
+				refused++
+			default:
+			}
+		}
+		return refused > 0
+	})
+	close(stop)
+}

@@ -29,6 +29,7 @@ type Call struct {
 	Request  policy.Request    // what policies see, and how many have let the call pass
 	Endpoint *cluster.Endpoint // that it was handed to
 	Attempts int               // how many sessions it was offered to
+	Full     bool              // a session refused it because too much waits for its peer
 
 	down *Session
 	up   *Session
@@ -76,7 +77,7 @@ func (c *Call) reset() {
 	c.doQueue.clear()
 	c.Observer, c.Decision, c.Request, c.Endpoint, c.Attempts = nil, route.Decision{}, policy.Request{}, nil, 0
 	c.down, c.up, c.ds, c.us, c.frame, c.batch = nil, nil, nil, nil, nil, nil
-	c.upOpen, c.unary, c.parked, c.gone, c.lot = false, false, false, false, nil
+	c.upOpen, c.unary, c.parked, c.gone, c.lot, c.Full = false, false, false, false, nil, false
 	c.arrived = 0
 	c.deadline.Store(0)
 	c.parkEnd.Store(0)
@@ -182,8 +183,12 @@ func (c *Call) Forward(up *Session, head *wire.RequestHead) bool {
 		return true
 	}
 	c.Attempts++
+	c.Full = false
 	up.tc.Lock()
-	if !up.ready || up.wc.Queued() > up.opts.MaxQueue {
+	if up.ready && up.wc.Queued() > up.opts.MaxQueue {
+		c.Full = true
+	}
+	if !up.ready || c.Full {
 		up.tc.Unlock()
 		return false
 	}
@@ -193,6 +198,7 @@ func (c *Call) Forward(up *Session, head *wire.RequestHead) bool {
 		return true
 	}
 	if err != nil {
+		c.Full = err == wire.ErrStreamLimit
 		up.tc.Unlock()
 		return false
 	}
