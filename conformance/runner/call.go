@@ -123,7 +123,7 @@ func (a *attempt) step(s *conformancev1.Step) error {
 	l, peer := a.world.ledger, a.world.ends[other(a.caller)]
 	switch v := s.Step.(type) {
 	case *conformancev1.Step_Await:
-		return l.await(a.id, v.Await, 1, a.world.patience)
+		return l.Await(a.id, v.Await, 1, a.world.patience)
 	case *conformancev1.Step_Signal:
 		return a.signal(v.Signal)
 	case *conformancev1.Step_Calls:
@@ -144,9 +144,9 @@ func (a *attempt) step(s *conformancev1.Step) error {
 	case *conformancev1.Step_AwaitRefusal:
 		return a.refused()
 	case *conformancev1.Step_AwaitSent:
-		return l.await(a.id, conformancev1.LedgerEntry_EVENT_SENT, int(v.AwaitSent), a.world.patience)
+		return l.Await(a.id, conformancev1.LedgerEntry_EVENT_SENT, int(v.AwaitSent), a.world.patience)
 	case *conformancev1.Step_SentAtMost:
-		if n := len(l.of(a.id, conformancev1.LedgerEntry_EVENT_SENT)); n > int(v.SentAtMost) {
+		if n := len(l.Of(a.id, conformancev1.LedgerEntry_EVENT_SENT)); n > int(v.SentAtMost) {
 			return fmt.Errorf("the handler got rid of %d responses", n)
 		}
 		return nil
@@ -265,7 +265,7 @@ func (w *world) auditCounters() []string {
 func (w *world) auditLedger() []string {
 	var problems []string
 	for id, want := range w.executed {
-		if got := len(w.ledger.of(id, conformancev1.LedgerEntry_EVENT_BEGAN)); got < want.low || got > want.high {
+		if got := len(w.ledger.Of(id, conformancev1.LedgerEntry_EVENT_BEGAN)); got < want.low || got > want.high {
 			problems = append(problems, fmt.Sprintf("call %s: %d handlers ran, expected %v", id, got, want))
 		}
 	}

@@ -185,11 +185,11 @@ func (a *attempt) judgeEntries(what string, got, want []*conformancev1.Entry) {
 // judgeHandlers compares what the ledger says.
 func (a *attempt) judgeHandlers() {
 	e, l, runs := a.c.Expect, a.world.ledger, a.executions()
-	if err := l.await(a.id, conformancev1.LedgerEntry_EVENT_ENDED, runs.low, a.world.patience); err != nil {
+	if err := l.Await(a.id, conformancev1.LedgerEntry_EVENT_ENDED, runs.low, a.world.patience); err != nil {
 		a.problem("%v", err)
 		return
 	}
-	began := l.of(a.id, conformancev1.LedgerEntry_EVENT_BEGAN)
+	began := l.Of(a.id, conformancev1.LedgerEntry_EVENT_BEGAN)
 	slices.SortStableFunc(began, func(x, y *conformancev1.LedgerEntry) int { // two processes wrote them
 		return int(y.Info.HopsLeft) - int(x.Info.HopsLeft)
 	})
@@ -198,8 +198,8 @@ func (a *attempt) judgeHandlers() {
 		return
 	}
 	if e.Cancelled != nil { // those that have ended were told before that
-		ended := len(l.of(a.id, conformancev1.LedgerEntry_EVENT_ENDED))
-		if got := len(l.of(a.id, conformancev1.LedgerEntry_EVENT_CANCELLED)); *e.Cancelled && got < ended || !*e.Cancelled && got > 0 {
+		ended := len(l.Of(a.id, conformancev1.LedgerEntry_EVENT_ENDED))
+		if got := len(l.Of(a.id, conformancev1.LedgerEntry_EVENT_CANCELLED)); *e.Cancelled && got < ended || !*e.Cancelled && got > 0 {
 			a.problem("%d of %d handlers were cancelled; all expected: %v", got, ended, *e.Cancelled)
 		}
 	}
@@ -214,7 +214,7 @@ func (a *attempt) judgeHandlers() {
 		if a.c.Response.Read != nil {
 			want = int(*a.c.Response.Read)
 		}
-		if ended := l.of(a.id, conformancev1.LedgerEntry_EVENT_ENDED); int(ended[0].Count) != want {
+		if ended := l.Of(a.id, conformancev1.LedgerEntry_EVENT_ENDED); int(ended[0].Count) != want {
 			a.problem("the handler read %d requests, expected %d", ended[0].Count, want)
 		}
 	}

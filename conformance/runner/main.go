@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/octomesh/octomesh/conformance/faults/ledger"
 	conformancev1 "github.com/octomesh/octomesh/gen/go/octo/conformance/v1"
 )
 
@@ -28,7 +29,7 @@ type run struct {
 	proxy    string // the binary
 	parallel int
 	patience time.Duration
-	ledger   *ledger
+	ledger   *ledger.Ledger
 	ids      atomic.Int64
 
 	mu      sync.Mutex
@@ -93,10 +94,10 @@ func (r *run) main(o *options) (ok bool, err error) {
 	if r.dir, err = os.MkdirTemp("", "oc"); err != nil { // not TMPDIR's depth, or socket paths get too long
 		return false, err
 	}
-	if r.ledger, err = newLedger(); err != nil {
+	if r.ledger, err = ledger.New(); err != nil {
 		return false, err
 	}
-	defer func() { _ = r.ledger.listener.Close() }()
+	defer func() { _ = r.ledger.Close() }()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	r.all(ctx, filter(jobs, o.filter))

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -14,16 +13,13 @@ import (
 	"syscall"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
+	"github.com/octomesh/octomesh/conformance/control"
 	conformancev1 "github.com/octomesh/octomesh/gen/go/octo/conformance/v1"
 )
 
 const (
 	startTimeout = 20 * time.Second
 	stopTimeout  = 10 * time.Second
-	// maxFrame bounds what a testee sends.
-	maxFrame = 64 << 20
 )
 
 // program is what can be started: a testee, under a name for reports.
@@ -147,7 +143,7 @@ func (t *testee) expect(id uint64) <-chan *conformancev1.Report {
 func (t *testee) read(in io.Reader) error {
 	for {
 		r := &conformancev1.Report{}
-		if err := readFrame(in, r); err != nil {
+		if err := control.Read(in, r); err != nil {
 			return err
 		}
 		t.mu.Lock()
@@ -183,7 +179,7 @@ func (t *testee) send(c *conformancev1.Command) <-chan *conformancev1.Report {
 		return answer
 	}
 	t.waiting[c.Id] = answer
-	if err := writeFrame(t.in, c); err != nil {
+	if err := control.Write(t.in, c); err != nil {
 		delete(t.waiting, c.Id)
 		answer <- &conformancev1.Report{Report: &conformancev1.Report_Failure{Failure: err.Error()}}
 	}
@@ -216,30 +212,4 @@ func (t *testee) stop() error {
 func (t *testee) kill() {
 	_ = t.cmd.Process.Signal(syscall.SIGKILL)
 	<-t.gone
-}
-
-func readFrame(in io.Reader, into proto.Message) error {
-	var size [4]byte
-	if _, err := io.ReadFull(in, size[:]); err != nil {
-		return err
-	}
-	n := binary.BigEndian.Uint32(size[:])
-	if n > maxFrame {
-		return fmt.Errorf("a frame of %d bytes, at most %d: does something print to standard output?", n, maxFrame)
-	}
-	b := make([]byte, n)
-	if _, err := io.ReadFull(in, b); err != nil {
-		return err
-	}
-	return proto.Unmarshal(b, into)
-}
-
-func writeFrame(out io.Writer, m proto.Message) error {
-	b, err := proto.MarshalOptions{}.MarshalAppend(make([]byte, 4), m)
-	if err != nil {
-		return err
-	}
-	binary.BigEndian.PutUint32(b, uint32(len(b)-4))
-	_, err = out.Write(b)
-	return err
 }

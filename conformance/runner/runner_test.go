@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/octomesh/octomesh/conformance/faults/ledger"
 	conformancev1 "github.com/octomesh/octomesh/gen/go/octo/conformance/v1"
 	wirev1 "github.com/octomesh/octomesh/gen/go/octo/wire/v1"
 )
@@ -77,11 +78,11 @@ cases:
 
 // seen is an attempt at a unary call that went as it was told to; each test spoils one thing.
 func seen(t *testing.T) *attempt {
-	l, err := newLedger()
+	l, err := ledger.New()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = l.listener.Close() })
+	t.Cleanup(func() { _ = l.Close() })
 	c := &conformancev1.Case{
 		Semantics: []uint32{1}, Method: "Unary", Requests: []*conformancev1.Payload{{Text: "hello"}},
 		Options:  &conformancev1.CallOptions{Metadata: []*conformancev1.Entry{{Key: "k", Text: "v"}}, TimeoutUs: proto.Int64(1000)},
@@ -92,10 +93,8 @@ func seen(t *testing.T) *attempt {
 	}
 	const id = "c1"
 	info := &conformancev1.RequestInfo{Metadata: c.Options.Metadata, RemainingUs: proto.Int64(900), Application: "app-a"}
-	l.entries[id] = []*conformancev1.LedgerEntry{
-		{CallId: id, Event: conformancev1.LedgerEntry_EVENT_BEGAN, Server: serverEnd, Info: info},
-		{CallId: id, Event: conformancev1.LedgerEntry_EVENT_ENDED, Server: serverEnd, Count: 1},
-	}
+	l.Add(&ledger.Entry{CallId: id, Event: conformancev1.LedgerEntry_EVENT_BEGAN, Server: serverEnd, Info: info})
+	l.Add(&ledger.Entry{CallId: id, Event: conformancev1.LedgerEntry_EVENT_ENDED, Server: serverEnd, Count: 1})
 	return &attempt{world: &world{ledger: l, patience: time.Minute}, c: c, id: id, caller: clientEnd, result: &conformancev1.CallResult{
 		Status: &conformancev1.Outcome{}, Trailers: c.Response.Trailers,
 		Responses: []*conformancev1.Received{{Data: []byte("hello"), Size: 5}},
@@ -103,7 +102,9 @@ func seen(t *testing.T) *attempt {
 }
 
 func TestWhatDiffersIsAProblem(t *testing.T) {
-	began := func(a *attempt) *conformancev1.LedgerEntry { return a.world.ledger.entries[a.id][0] }
+	began := func(a *attempt) *ledger.Entry {
+		return a.world.ledger.Of(a.id, conformancev1.LedgerEntry_EVENT_BEGAN)[0]
+	}
 	for name, spoil := range map[string]func(a *attempt){
 		"":                      func(*attempt) {},
 		"status 5":              func(a *attempt) { a.result.Status.Code = 5 },
@@ -118,11 +119,9 @@ func TestWhatDiffersIsAProblem(t *testing.T) {
 		"baggage at hop 1 [key": func(a *attempt) { began(a).Info.Baggage = a.c.Options.Metadata },
 		"sees trace":            func(a *attempt) { began(a).Info.Tracestate = "x=y" },
 		`ran at "a"`:            func(a *attempt) { began(a).Server = clientEnd },
-		"read 2 requests":       func(a *attempt) { a.world.ledger.entries[a.id][1].Count = 2 },
-		"2 handlers ran": func(a *attempt) {
-			a.world.ledger.entries[a.id] = append(a.world.ledger.entries[a.id], began(a))
-		},
-		"it took": func(a *attempt) { a.c.Expect.MinMs = 1 },
+		"read 2 requests":       func(a *attempt) { a.world.ledger.Of(a.id, conformancev1.LedgerEntry_EVENT_ENDED)[0].Count = 2 },
+		"2 handlers ran":        func(a *attempt) { a.world.ledger.Add(began(a)) },
+		"it took":               func(a *attempt) { a.c.Expect.MinMs = 1 },
 	} {
 		a := seen(t)
 		spoil(a)

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/octomesh/octomesh/conformance/faults/ledger"
 	conformancev1 "github.com/octomesh/octomesh/gen/go/octo/conformance/v1"
 )
 
@@ -33,7 +34,7 @@ type end struct {
 type world struct {
 	topology conformancev1.Topology
 	dir      string
-	ledger   *ledger
+	ledger   *ledger.Ledger
 	ends     map[string]*end
 	ids      *atomic.Int64
 	patience time.Duration // bounds each wait for what must come; judges nothing
@@ -145,7 +146,7 @@ func (w *world) each(do func(name string, e *end) error) error {
 // serve starts the server of an end: attached to its proxy, if there is one, and listening unless all
 // calls come through proxies.
 func (w *world) serve(name string, e *end) error {
-	s := &conformancev1.StartServer{Name: name, Target: name, Environment: environment, Ledger: w.ledger.address()}
+	s := &conformancev1.StartServer{Name: name, Target: name, Environment: environment, Ledger: w.ledger.Address()}
 	if e.proxy != nil {
 		s.Socket = e.proxy.socket
 	}

@@ -22,6 +22,56 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type Vary_What int32
+
+const (
+	Vary_WHAT_UNSPECIFIED Vary_What = 0
+	Vary_WHAT_HASH_KEY    Vary_What = 1
+	// The metadata entry "conformance-value".
+	Vary_WHAT_METADATA Vary_What = 2
+)
+
+// Enum value maps for Vary_What.
+var (
+	Vary_What_name = map[int32]string{
+		0: "WHAT_UNSPECIFIED",
+		1: "WHAT_HASH_KEY",
+		2: "WHAT_METADATA",
+	}
+	Vary_What_value = map[string]int32{
+		"WHAT_UNSPECIFIED": 0,
+		"WHAT_HASH_KEY":    1,
+		"WHAT_METADATA":    2,
+	}
+)
+
+func (x Vary_What) Enum() *Vary_What {
+	p := new(Vary_What)
+	*p = x
+	return p
+}
+
+func (x Vary_What) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Vary_What) Descriptor() protoreflect.EnumDescriptor {
+	return file_octo_conformance_v1_control_proto_enumTypes[0].Descriptor()
+}
+
+func (Vary_What) Type() protoreflect.EnumType {
+	return &file_octo_conformance_v1_control_proto_enumTypes[0]
+}
+
+func (x Vary_What) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Vary_What.Descriptor instead.
+func (Vary_What) EnumDescriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{10, 0}
+}
+
 type Signal_Kind int32
 
 const (
@@ -32,6 +82,8 @@ const (
 	Signal_KIND_RESUME Signal_Kind = 2
 	// The handler goes on that holds, or that will.
 	Signal_KIND_RELEASE Signal_Kind = 3
+	// The batch begins no more calls.
+	Signal_KIND_FINISH Signal_Kind = 4
 )
 
 // Enum value maps for Signal_Kind.
@@ -41,12 +93,14 @@ var (
 		1: "KIND_CANCEL",
 		2: "KIND_RESUME",
 		3: "KIND_RELEASE",
+		4: "KIND_FINISH",
 	}
 	Signal_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
 		"KIND_CANCEL":      1,
 		"KIND_RESUME":      2,
 		"KIND_RELEASE":     3,
+		"KIND_FINISH":      4,
 	}
 )
 
@@ -61,11 +115,11 @@ func (x Signal_Kind) String() string {
 }
 
 func (Signal_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_octo_conformance_v1_control_proto_enumTypes[0].Descriptor()
+	return file_octo_conformance_v1_control_proto_enumTypes[1].Descriptor()
 }
 
 func (Signal_Kind) Type() protoreflect.EnumType {
-	return &file_octo_conformance_v1_control_proto_enumTypes[0]
+	return &file_octo_conformance_v1_control_proto_enumTypes[1]
 }
 
 func (x Signal_Kind) Number() protoreflect.EnumNumber {
@@ -74,7 +128,7 @@ func (x Signal_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Signal_Kind.Descriptor instead.
 func (Signal_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{10, 0}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{14, 0}
 }
 
 // Command is answered by one Report with the same id.
@@ -89,6 +143,7 @@ type Command struct {
 	//	*Command_RunCall
 	//	*Command_Signal
 	//	*Command_GetStats
+	//	*Command_RunBatch
 	Command       isCommand_Command `protobuf_oneof:"command"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -192,6 +247,15 @@ func (x *Command) GetGetStats() *GetStats {
 	return nil
 }
 
+func (x *Command) GetRunBatch() *RunBatch {
+	if x != nil {
+		if x, ok := x.Command.(*Command_RunBatch); ok {
+			return x.RunBatch
+		}
+	}
+	return nil
+}
+
 type isCommand_Command interface {
 	isCommand_Command()
 }
@@ -220,6 +284,10 @@ type Command_GetStats struct {
 	GetStats *GetStats `protobuf:"bytes,7,opt,name=get_stats,json=getStats,proto3,oneof"`
 }
 
+type Command_RunBatch struct {
+	RunBatch *RunBatch `protobuf:"bytes,8,opt,name=run_batch,json=runBatch,proto3,oneof"`
+}
+
 func (*Command_StartServer) isCommand_Command() {}
 
 func (*Command_StopServer) isCommand_Command() {}
@@ -232,6 +300,8 @@ func (*Command_Signal) isCommand_Command() {}
 
 func (*Command_GetStats) isCommand_Command() {}
 
+func (*Command_RunBatch) isCommand_Command() {}
+
 // Report is an answer. The first one is Hello, with id 0.
 type Report struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -243,6 +313,7 @@ type Report struct {
 	//	*Report_Done
 	//	*Report_CallResult
 	//	*Report_Stats
+	//	*Report_BatchResult
 	//	*Report_Failure
 	Report        isReport_Report `protobuf_oneof:"report"`
 	unknownFields protoimpl.UnknownFields
@@ -338,6 +409,15 @@ func (x *Report) GetStats() *Stats {
 	return nil
 }
 
+func (x *Report) GetBatchResult() *BatchResult {
+	if x != nil {
+		if x, ok := x.Report.(*Report_BatchResult); ok {
+			return x.BatchResult
+		}
+	}
+	return nil
+}
+
 func (x *Report) GetFailure() string {
 	if x != nil {
 		if x, ok := x.Report.(*Report_Failure); ok {
@@ -371,6 +451,10 @@ type Report_Stats struct {
 	Stats *Stats `protobuf:"bytes,6,opt,name=stats,proto3,oneof"`
 }
 
+type Report_BatchResult struct {
+	BatchResult *BatchResult `protobuf:"bytes,8,opt,name=batch_result,json=batchResult,proto3,oneof"`
+}
+
 type Report_Failure struct {
 	// The command could not be carried out: a fault of the testee or of the runner. How a call ends is
 	// no failure.
@@ -386,6 +470,8 @@ func (*Report_Done) isReport_Report() {}
 func (*Report_CallResult) isReport_Report() {}
 
 func (*Report_Stats) isReport_Report() {}
+
+func (*Report_BatchResult) isReport_Report() {}
 
 func (*Report_Failure) isReport_Report() {}
 
@@ -930,6 +1016,260 @@ func (x *RunCall) GetResponse() *ResponseDefinition {
 	return nil
 }
 
+// RunBatch makes many calls that are alike, and answers BatchResult once the last has ended. It takes
+// signals by its call's id: KIND_FINISH begins no more calls, KIND_CANCEL cancels those that run, too.
+type RunBatch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What each call is, but for its id, which is call_id, "-" and the call's number from 0.
+	Call *RunCall `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
+	// 0: until KIND_FINISH.
+	Calls uint32 `protobuf:"varint,2,opt,name=calls,proto3" json:"calls,omitempty"`
+	// So many at a time. At least 1.
+	InFlight uint32 `protobuf:"varint,3,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	// Absent: all alike.
+	Vary          *Vary `protobuf:"bytes,4,opt,name=vary,proto3" json:"vary,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunBatch) Reset() {
+	*x = RunBatch{}
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunBatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunBatch) ProtoMessage() {}
+
+func (x *RunBatch) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunBatch.ProtoReflect.Descriptor instead.
+func (*RunBatch) Descriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RunBatch) GetCall() *RunCall {
+	if x != nil {
+		return x.Call
+	}
+	return nil
+}
+
+func (x *RunBatch) GetCalls() uint32 {
+	if x != nil {
+		return x.Calls
+	}
+	return 0
+}
+
+func (x *RunBatch) GetInFlight() uint32 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+func (x *RunBatch) GetVary() *Vary {
+	if x != nil {
+		return x.Vary
+	}
+	return nil
+}
+
+// Vary gives each call of a batch a value: "v" and its number modulo values.
+type Vary struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	What          Vary_What              `protobuf:"varint,1,opt,name=what,proto3,enum=octo.conformance.v1.Vary_What" json:"what,omitempty"`
+	Values        uint32                 `protobuf:"varint,2,opt,name=values,proto3" json:"values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Vary) Reset() {
+	*x = Vary{}
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Vary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Vary) ProtoMessage() {}
+
+func (x *Vary) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Vary.ProtoReflect.Descriptor instead.
+func (*Vary) Descriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Vary) GetWhat() Vary_What {
+	if x != nil {
+		return x.What
+	}
+	return Vary_WHAT_UNSPECIFIED
+}
+
+func (x *Vary) GetValues() uint32 {
+	if x != nil {
+		return x.Values
+	}
+	return 0
+}
+
+// BatchResult says how the calls of a batch ended.
+type BatchResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Calls that were begun: those with the numbers below this one.
+	Calls uint32 `protobuf:"varint,1,opt,name=calls,proto3" json:"calls,omitempty"`
+	// Without those that ended OK with the response that the handler was told to give.
+	Failed []*BatchOutcome `protobuf:"bytes,2,rep,name=failed,proto3" json:"failed,omitempty"`
+	// Of the calls that ended OK, in microseconds; 0 if there is none.
+	P50Us         uint64 `protobuf:"varint,3,opt,name=p50_us,json=p50Us,proto3" json:"p50_us,omitempty"`
+	P99Us         uint64 `protobuf:"varint,4,opt,name=p99_us,json=p99Us,proto3" json:"p99_us,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchResult) Reset() {
+	*x = BatchResult{}
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchResult) ProtoMessage() {}
+
+func (x *BatchResult) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
+func (*BatchResult) Descriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *BatchResult) GetCalls() uint32 {
+	if x != nil {
+		return x.Calls
+	}
+	return 0
+}
+
+func (x *BatchResult) GetFailed() []*BatchOutcome {
+	if x != nil {
+		return x.Failed
+	}
+	return nil
+}
+
+func (x *BatchResult) GetP50Us() uint64 {
+	if x != nil {
+		return x.P50Us
+	}
+	return 0
+}
+
+func (x *BatchResult) GetP99Us() uint64 {
+	if x != nil {
+		return x.P99Us
+	}
+	return 0
+}
+
+// BatchOutcome is calls that ended the same way.
+type BatchOutcome struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The message is that of the first. Code 0: the responses were not those that the handler gave.
+	Status *Outcome `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	// The numbers of the calls.
+	Calls         []uint32 `protobuf:"varint,2,rep,packed,name=calls,proto3" json:"calls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchOutcome) Reset() {
+	*x = BatchOutcome{}
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchOutcome) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchOutcome) ProtoMessage() {}
+
+func (x *BatchOutcome) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchOutcome.ProtoReflect.Descriptor instead.
+func (*BatchOutcome) Descriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *BatchOutcome) GetStatus() *Outcome {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+func (x *BatchOutcome) GetCalls() []uint32 {
+	if x != nil {
+		return x.Calls
+	}
+	return nil
+}
+
 type CallOptions struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Metadata    []*Entry               `protobuf:"bytes,1,rep,name=metadata,proto3" json:"metadata,omitempty"`
@@ -962,13 +1302,15 @@ type CallOptions struct {
 	ContextDeadline bool `protobuf:"varint,17,opt,name=context_deadline,json=contextDeadline,proto3" json:"context_deadline,omitempty"`
 	// Cancel behind the last request, then go on to the half-close at once (client stream, Bidi).
 	CancelBeforeHalfClose bool `protobuf:"varint,18,opt,name=cancel_before_half_close,json=cancelBeforeHalfClose,proto3" json:"cancel_before_half_close,omitempty"`
-	unknownFields         protoimpl.UnknownFields
-	sizeCache             protoimpl.SizeCache
+	// What the call is about, for endpoints that are chosen by it; empty: nothing.
+	HashKey       string `protobuf:"bytes,19,opt,name=hash_key,json=hashKey,proto3" json:"hash_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CallOptions) Reset() {
 	*x = CallOptions{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[9]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -980,7 +1322,7 @@ func (x *CallOptions) String() string {
 func (*CallOptions) ProtoMessage() {}
 
 func (x *CallOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[9]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -993,7 +1335,7 @@ func (x *CallOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallOptions.ProtoReflect.Descriptor instead.
 func (*CallOptions) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CallOptions) GetMetadata() []*Entry {
@@ -1122,6 +1464,13 @@ func (x *CallOptions) GetCancelBeforeHalfClose() bool {
 	return false
 }
 
+func (x *CallOptions) GetHashKey() string {
+	if x != nil {
+		return x.HashKey
+	}
+	return ""
+}
+
 // Signal changes a call that runs.
 type Signal struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1133,7 +1482,7 @@ type Signal struct {
 
 func (x *Signal) Reset() {
 	*x = Signal{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[10]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1145,7 +1494,7 @@ func (x *Signal) String() string {
 func (*Signal) ProtoMessage() {}
 
 func (x *Signal) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[10]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1158,7 +1507,7 @@ func (x *Signal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Signal.ProtoReflect.Descriptor instead.
 func (*Signal) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Signal) GetCallId() string {
@@ -1192,7 +1541,7 @@ type CallResult struct {
 
 func (x *CallResult) Reset() {
 	*x = CallResult{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[11]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1204,7 +1553,7 @@ func (x *CallResult) String() string {
 func (*CallResult) ProtoMessage() {}
 
 func (x *CallResult) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[11]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1217,7 +1566,7 @@ func (x *CallResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallResult.ProtoReflect.Descriptor instead.
 func (*CallResult) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CallResult) GetHeaders() []*Entry {
@@ -1275,7 +1624,7 @@ type Received struct {
 
 func (x *Received) Reset() {
 	*x = Received{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[12]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1287,7 +1636,7 @@ func (x *Received) String() string {
 func (*Received) ProtoMessage() {}
 
 func (x *Received) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[12]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1300,7 +1649,7 @@ func (x *Received) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Received.ProtoReflect.Descriptor instead.
 func (*Received) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Received) GetData() []byte {
@@ -1351,7 +1700,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[13]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1363,7 +1712,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[13]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1376,7 +1725,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Outcome) GetCode() int32 {
@@ -1443,7 +1792,7 @@ type GetStats struct {
 
 func (x *GetStats) Reset() {
 	*x = GetStats{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[14]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1455,7 +1804,7 @@ func (x *GetStats) String() string {
 func (*GetStats) ProtoMessage() {}
 
 func (x *GetStats) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[14]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1468,7 +1817,7 @@ func (x *GetStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStats.ProtoReflect.Descriptor instead.
 func (*GetStats) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 type Stats struct {
@@ -1483,7 +1832,7 @@ type Stats struct {
 
 func (x *Stats) Reset() {
 	*x = Stats{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[15]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1495,7 +1844,7 @@ func (x *Stats) String() string {
 func (*Stats) ProtoMessage() {}
 
 func (x *Stats) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[15]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1508,7 +1857,7 @@ func (x *Stats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stats.ProtoReflect.Descriptor instead.
 func (*Stats) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Stats) GetHandlers() uint32 {
@@ -1529,7 +1878,7 @@ var File_octo_conformance_v1_control_proto protoreflect.FileDescriptor
 
 const file_octo_conformance_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"!octo/conformance/v1/control.proto\x12\x13octo.conformance.v1\x1a!octo/conformance/v1/service.proto\x1a\x17octo/wire/v1/head.proto\x1a\x19octo/wire/v1/status.proto\"\x99\x03\n" +
+	"!octo/conformance/v1/control.proto\x12\x13octo.conformance.v1\x1a!octo/conformance/v1/service.proto\x1a\x17octo/wire/v1/head.proto\x1a\x19octo/wire/v1/status.proto\"\xd7\x03\n" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12E\n" +
 	"\fstart_server\x18\x02 \x01(\v2 .octo.conformance.v1.StartServerH\x00R\vstartServer\x12B\n" +
@@ -1538,8 +1887,9 @@ const file_octo_conformance_v1_control_proto_rawDesc = "" +
 	"\aconnect\x18\x04 \x01(\v2\x1c.octo.conformance.v1.ConnectH\x00R\aconnect\x129\n" +
 	"\brun_call\x18\x05 \x01(\v2\x1c.octo.conformance.v1.RunCallH\x00R\arunCall\x125\n" +
 	"\x06signal\x18\x06 \x01(\v2\x1b.octo.conformance.v1.SignalH\x00R\x06signal\x12<\n" +
-	"\tget_stats\x18\a \x01(\v2\x1d.octo.conformance.v1.GetStatsH\x00R\bgetStatsB\t\n" +
-	"\acommand\"\xd5\x02\n" +
+	"\tget_stats\x18\a \x01(\v2\x1d.octo.conformance.v1.GetStatsH\x00R\bgetStats\x12<\n" +
+	"\trun_batch\x18\b \x01(\v2\x1d.octo.conformance.v1.RunBatchH\x00R\brunBatchB\t\n" +
+	"\acommand\"\x9c\x03\n" +
 	"\x06Report\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x122\n" +
 	"\x05hello\x18\x02 \x01(\v2\x1a.octo.conformance.v1.HelloH\x00R\x05hello\x128\n" +
@@ -1547,7 +1897,8 @@ const file_octo_conformance_v1_control_proto_rawDesc = "" +
 	"\x04done\x18\x04 \x01(\v2\x19.octo.conformance.v1.DoneH\x00R\x04done\x12B\n" +
 	"\vcall_result\x18\x05 \x01(\v2\x1f.octo.conformance.v1.CallResultH\x00R\n" +
 	"callResult\x122\n" +
-	"\x05stats\x18\x06 \x01(\v2\x1a.octo.conformance.v1.StatsH\x00R\x05stats\x12\x1a\n" +
+	"\x05stats\x18\x06 \x01(\v2\x1a.octo.conformance.v1.StatsH\x00R\x05stats\x12E\n" +
+	"\fbatch_result\x18\b \x01(\v2 .octo.conformance.v1.BatchResultH\x00R\vbatchResult\x12\x1a\n" +
 	"\afailure\x18\a \x01(\tH\x00R\afailureB\b\n" +
 	"\x06report\"\xb3\x01\n" +
 	"\x05Hello\x12'\n" +
@@ -1589,7 +1940,27 @@ const file_octo_conformance_v1_control_proto_rawDesc = "" +
 	"\x0eunknown_fields\x18\x06 \x01(\fR\runknownFields\x12:\n" +
 	"\aoptions\x18\a \x01(\v2 .octo.conformance.v1.CallOptionsR\aoptions\x12\x17\n" +
 	"\acall_id\x18\b \x01(\tR\x06callId\x12C\n" +
-	"\bresponse\x18\t \x01(\v2'.octo.conformance.v1.ResponseDefinitionR\bresponse\"\xa9\x06\n" +
+	"\bresponse\x18\t \x01(\v2'.octo.conformance.v1.ResponseDefinitionR\bresponse\"\x9e\x01\n" +
+	"\bRunBatch\x120\n" +
+	"\x04call\x18\x01 \x01(\v2\x1c.octo.conformance.v1.RunCallR\x04call\x12\x14\n" +
+	"\x05calls\x18\x02 \x01(\rR\x05calls\x12\x1b\n" +
+	"\tin_flight\x18\x03 \x01(\rR\binFlight\x12-\n" +
+	"\x04vary\x18\x04 \x01(\v2\x19.octo.conformance.v1.VaryR\x04vary\"\x96\x01\n" +
+	"\x04Vary\x122\n" +
+	"\x04what\x18\x01 \x01(\x0e2\x1e.octo.conformance.v1.Vary.WhatR\x04what\x12\x16\n" +
+	"\x06values\x18\x02 \x01(\rR\x06values\"B\n" +
+	"\x04What\x12\x14\n" +
+	"\x10WHAT_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rWHAT_HASH_KEY\x10\x01\x12\x11\n" +
+	"\rWHAT_METADATA\x10\x02\"\x8c\x01\n" +
+	"\vBatchResult\x12\x14\n" +
+	"\x05calls\x18\x01 \x01(\rR\x05calls\x129\n" +
+	"\x06failed\x18\x02 \x03(\v2!.octo.conformance.v1.BatchOutcomeR\x06failed\x12\x15\n" +
+	"\x06p50_us\x18\x03 \x01(\x04R\x05p50Us\x12\x15\n" +
+	"\x06p99_us\x18\x04 \x01(\x04R\x05p99Us\"Z\n" +
+	"\fBatchOutcome\x124\n" +
+	"\x06status\x18\x01 \x01(\v2\x1c.octo.conformance.v1.OutcomeR\x06status\x12\x14\n" +
+	"\x05calls\x18\x02 \x03(\rR\x05calls\"\xc4\x06\n" +
 	"\vCallOptions\x126\n" +
 	"\bmetadata\x18\x01 \x03(\v2\x1a.octo.conformance.v1.EntryR\bmetadata\x124\n" +
 	"\abaggage\x18\x02 \x03(\v2\x1a.octo.conformance.v1.EntryR\abaggage\x12 \n" +
@@ -1616,18 +1987,20 @@ const file_octo_conformance_v1_control_proto_rawDesc = "" +
 	"\x10cancel_after_end\x18\x0f \x01(\bR\x0ecancelAfterEnd\x12\x16\n" +
 	"\x06repeat\x18\x10 \x01(\rR\x06repeat\x12)\n" +
 	"\x10context_deadline\x18\x11 \x01(\bR\x0fcontextDeadline\x127\n" +
-	"\x18cancel_before_half_close\x18\x12 \x01(\bR\x15cancelBeforeHalfCloseB\r\n" +
+	"\x18cancel_before_half_close\x18\x12 \x01(\bR\x15cancelBeforeHalfClose\x12\x19\n" +
+	"\bhash_key\x18\x13 \x01(\tR\ahashKeyB\r\n" +
 	"\v_timeout_usB\x19\n" +
 	"\x17_cancel_after_responsesB\x18\n" +
-	"\x16_pause_after_responses\"\xa9\x01\n" +
+	"\x16_pause_after_responses\"\xba\x01\n" +
 	"\x06Signal\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x124\n" +
-	"\x04kind\x18\x02 \x01(\x0e2 .octo.conformance.v1.Signal.KindR\x04kind\"P\n" +
+	"\x04kind\x18\x02 \x01(\x0e2 .octo.conformance.v1.Signal.KindR\x04kind\"a\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vKIND_CANCEL\x10\x01\x12\x0f\n" +
 	"\vKIND_RESUME\x10\x02\x12\x10\n" +
-	"\fKIND_RELEASE\x10\x03\"\xa4\x02\n" +
+	"\fKIND_RELEASE\x10\x03\x12\x0f\n" +
+	"\vKIND_FINISH\x10\x04\"\xa4\x02\n" +
 	"\n" +
 	"CallResult\x124\n" +
 	"\aheaders\x18\x01 \x03(\v2\x1a.octo.conformance.v1.EntryR\aheaders\x12;\n" +
@@ -1670,67 +2043,79 @@ func file_octo_conformance_v1_control_proto_rawDescGZIP() []byte {
 	return file_octo_conformance_v1_control_proto_rawDescData
 }
 
-var file_octo_conformance_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_octo_conformance_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_octo_conformance_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_octo_conformance_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_octo_conformance_v1_control_proto_goTypes = []any{
-	(Signal_Kind)(0),           // 0: octo.conformance.v1.Signal.Kind
-	(*Command)(nil),            // 1: octo.conformance.v1.Command
-	(*Report)(nil),             // 2: octo.conformance.v1.Report
-	(*Hello)(nil),              // 3: octo.conformance.v1.Hello
-	(*StartServer)(nil),        // 4: octo.conformance.v1.StartServer
-	(*Started)(nil),            // 5: octo.conformance.v1.Started
-	(*StopServer)(nil),         // 6: octo.conformance.v1.StopServer
-	(*Done)(nil),               // 7: octo.conformance.v1.Done
-	(*Connect)(nil),            // 8: octo.conformance.v1.Connect
-	(*RunCall)(nil),            // 9: octo.conformance.v1.RunCall
-	(*CallOptions)(nil),        // 10: octo.conformance.v1.CallOptions
-	(*Signal)(nil),             // 11: octo.conformance.v1.Signal
-	(*CallResult)(nil),         // 12: octo.conformance.v1.CallResult
-	(*Received)(nil),           // 13: octo.conformance.v1.Received
-	(*Outcome)(nil),            // 14: octo.conformance.v1.Outcome
-	(*GetStats)(nil),           // 15: octo.conformance.v1.GetStats
-	(*Stats)(nil),              // 16: octo.conformance.v1.Stats
-	(v1.CallKind)(0),           // 17: octo.wire.v1.CallKind
-	(*Payload)(nil),            // 18: octo.conformance.v1.Payload
-	(*ResponseDefinition)(nil), // 19: octo.conformance.v1.ResponseDefinition
-	(*Entry)(nil),              // 20: octo.conformance.v1.Entry
-	(v1.Reason)(0),             // 21: octo.wire.v1.Reason
-	(v1.Origin)(0),             // 22: octo.wire.v1.Origin
-	(v1.Disposition)(0),        // 23: octo.wire.v1.Disposition
-	(*Detail)(nil),             // 24: octo.conformance.v1.Detail
+	(Vary_What)(0),             // 0: octo.conformance.v1.Vary.What
+	(Signal_Kind)(0),           // 1: octo.conformance.v1.Signal.Kind
+	(*Command)(nil),            // 2: octo.conformance.v1.Command
+	(*Report)(nil),             // 3: octo.conformance.v1.Report
+	(*Hello)(nil),              // 4: octo.conformance.v1.Hello
+	(*StartServer)(nil),        // 5: octo.conformance.v1.StartServer
+	(*Started)(nil),            // 6: octo.conformance.v1.Started
+	(*StopServer)(nil),         // 7: octo.conformance.v1.StopServer
+	(*Done)(nil),               // 8: octo.conformance.v1.Done
+	(*Connect)(nil),            // 9: octo.conformance.v1.Connect
+	(*RunCall)(nil),            // 10: octo.conformance.v1.RunCall
+	(*RunBatch)(nil),           // 11: octo.conformance.v1.RunBatch
+	(*Vary)(nil),               // 12: octo.conformance.v1.Vary
+	(*BatchResult)(nil),        // 13: octo.conformance.v1.BatchResult
+	(*BatchOutcome)(nil),       // 14: octo.conformance.v1.BatchOutcome
+	(*CallOptions)(nil),        // 15: octo.conformance.v1.CallOptions
+	(*Signal)(nil),             // 16: octo.conformance.v1.Signal
+	(*CallResult)(nil),         // 17: octo.conformance.v1.CallResult
+	(*Received)(nil),           // 18: octo.conformance.v1.Received
+	(*Outcome)(nil),            // 19: octo.conformance.v1.Outcome
+	(*GetStats)(nil),           // 20: octo.conformance.v1.GetStats
+	(*Stats)(nil),              // 21: octo.conformance.v1.Stats
+	(v1.CallKind)(0),           // 22: octo.wire.v1.CallKind
+	(*Payload)(nil),            // 23: octo.conformance.v1.Payload
+	(*ResponseDefinition)(nil), // 24: octo.conformance.v1.ResponseDefinition
+	(*Entry)(nil),              // 25: octo.conformance.v1.Entry
+	(v1.Reason)(0),             // 26: octo.wire.v1.Reason
+	(v1.Origin)(0),             // 27: octo.wire.v1.Origin
+	(v1.Disposition)(0),        // 28: octo.wire.v1.Disposition
+	(*Detail)(nil),             // 29: octo.conformance.v1.Detail
 }
 var file_octo_conformance_v1_control_proto_depIdxs = []int32{
-	4,  // 0: octo.conformance.v1.Command.start_server:type_name -> octo.conformance.v1.StartServer
-	6,  // 1: octo.conformance.v1.Command.stop_server:type_name -> octo.conformance.v1.StopServer
-	8,  // 2: octo.conformance.v1.Command.connect:type_name -> octo.conformance.v1.Connect
-	9,  // 3: octo.conformance.v1.Command.run_call:type_name -> octo.conformance.v1.RunCall
-	11, // 4: octo.conformance.v1.Command.signal:type_name -> octo.conformance.v1.Signal
-	15, // 5: octo.conformance.v1.Command.get_stats:type_name -> octo.conformance.v1.GetStats
-	3,  // 6: octo.conformance.v1.Report.hello:type_name -> octo.conformance.v1.Hello
-	5,  // 7: octo.conformance.v1.Report.started:type_name -> octo.conformance.v1.Started
-	7,  // 8: octo.conformance.v1.Report.done:type_name -> octo.conformance.v1.Done
-	12, // 9: octo.conformance.v1.Report.call_result:type_name -> octo.conformance.v1.CallResult
-	16, // 10: octo.conformance.v1.Report.stats:type_name -> octo.conformance.v1.Stats
-	17, // 11: octo.conformance.v1.RunCall.kind:type_name -> octo.wire.v1.CallKind
-	18, // 12: octo.conformance.v1.RunCall.requests:type_name -> octo.conformance.v1.Payload
-	10, // 13: octo.conformance.v1.RunCall.options:type_name -> octo.conformance.v1.CallOptions
-	19, // 14: octo.conformance.v1.RunCall.response:type_name -> octo.conformance.v1.ResponseDefinition
-	20, // 15: octo.conformance.v1.CallOptions.metadata:type_name -> octo.conformance.v1.Entry
-	20, // 16: octo.conformance.v1.CallOptions.baggage:type_name -> octo.conformance.v1.Entry
-	0,  // 17: octo.conformance.v1.Signal.kind:type_name -> octo.conformance.v1.Signal.Kind
-	20, // 18: octo.conformance.v1.CallResult.headers:type_name -> octo.conformance.v1.Entry
-	13, // 19: octo.conformance.v1.CallResult.responses:type_name -> octo.conformance.v1.Received
-	14, // 20: octo.conformance.v1.CallResult.status:type_name -> octo.conformance.v1.Outcome
-	20, // 21: octo.conformance.v1.CallResult.trailers:type_name -> octo.conformance.v1.Entry
-	21, // 22: octo.conformance.v1.Outcome.reason:type_name -> octo.wire.v1.Reason
-	22, // 23: octo.conformance.v1.Outcome.origin:type_name -> octo.wire.v1.Origin
-	23, // 24: octo.conformance.v1.Outcome.disposition:type_name -> octo.wire.v1.Disposition
-	24, // 25: octo.conformance.v1.Outcome.details:type_name -> octo.conformance.v1.Detail
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	5,  // 0: octo.conformance.v1.Command.start_server:type_name -> octo.conformance.v1.StartServer
+	7,  // 1: octo.conformance.v1.Command.stop_server:type_name -> octo.conformance.v1.StopServer
+	9,  // 2: octo.conformance.v1.Command.connect:type_name -> octo.conformance.v1.Connect
+	10, // 3: octo.conformance.v1.Command.run_call:type_name -> octo.conformance.v1.RunCall
+	16, // 4: octo.conformance.v1.Command.signal:type_name -> octo.conformance.v1.Signal
+	20, // 5: octo.conformance.v1.Command.get_stats:type_name -> octo.conformance.v1.GetStats
+	11, // 6: octo.conformance.v1.Command.run_batch:type_name -> octo.conformance.v1.RunBatch
+	4,  // 7: octo.conformance.v1.Report.hello:type_name -> octo.conformance.v1.Hello
+	6,  // 8: octo.conformance.v1.Report.started:type_name -> octo.conformance.v1.Started
+	8,  // 9: octo.conformance.v1.Report.done:type_name -> octo.conformance.v1.Done
+	17, // 10: octo.conformance.v1.Report.call_result:type_name -> octo.conformance.v1.CallResult
+	21, // 11: octo.conformance.v1.Report.stats:type_name -> octo.conformance.v1.Stats
+	13, // 12: octo.conformance.v1.Report.batch_result:type_name -> octo.conformance.v1.BatchResult
+	22, // 13: octo.conformance.v1.RunCall.kind:type_name -> octo.wire.v1.CallKind
+	23, // 14: octo.conformance.v1.RunCall.requests:type_name -> octo.conformance.v1.Payload
+	15, // 15: octo.conformance.v1.RunCall.options:type_name -> octo.conformance.v1.CallOptions
+	24, // 16: octo.conformance.v1.RunCall.response:type_name -> octo.conformance.v1.ResponseDefinition
+	10, // 17: octo.conformance.v1.RunBatch.call:type_name -> octo.conformance.v1.RunCall
+	12, // 18: octo.conformance.v1.RunBatch.vary:type_name -> octo.conformance.v1.Vary
+	0,  // 19: octo.conformance.v1.Vary.what:type_name -> octo.conformance.v1.Vary.What
+	14, // 20: octo.conformance.v1.BatchResult.failed:type_name -> octo.conformance.v1.BatchOutcome
+	19, // 21: octo.conformance.v1.BatchOutcome.status:type_name -> octo.conformance.v1.Outcome
+	25, // 22: octo.conformance.v1.CallOptions.metadata:type_name -> octo.conformance.v1.Entry
+	25, // 23: octo.conformance.v1.CallOptions.baggage:type_name -> octo.conformance.v1.Entry
+	1,  // 24: octo.conformance.v1.Signal.kind:type_name -> octo.conformance.v1.Signal.Kind
+	25, // 25: octo.conformance.v1.CallResult.headers:type_name -> octo.conformance.v1.Entry
+	18, // 26: octo.conformance.v1.CallResult.responses:type_name -> octo.conformance.v1.Received
+	19, // 27: octo.conformance.v1.CallResult.status:type_name -> octo.conformance.v1.Outcome
+	25, // 28: octo.conformance.v1.CallResult.trailers:type_name -> octo.conformance.v1.Entry
+	26, // 29: octo.conformance.v1.Outcome.reason:type_name -> octo.wire.v1.Reason
+	27, // 30: octo.conformance.v1.Outcome.origin:type_name -> octo.wire.v1.Origin
+	28, // 31: octo.conformance.v1.Outcome.disposition:type_name -> octo.wire.v1.Disposition
+	29, // 32: octo.conformance.v1.Outcome.details:type_name -> octo.conformance.v1.Detail
+	33, // [33:33] is the sub-list for method output_type
+	33, // [33:33] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_octo_conformance_v1_control_proto_init() }
@@ -1746,6 +2131,7 @@ func file_octo_conformance_v1_control_proto_init() {
 		(*Command_RunCall)(nil),
 		(*Command_Signal)(nil),
 		(*Command_GetStats)(nil),
+		(*Command_RunBatch)(nil),
 	}
 	file_octo_conformance_v1_control_proto_msgTypes[1].OneofWrappers = []any{
 		(*Report_Hello)(nil),
@@ -1753,20 +2139,21 @@ func file_octo_conformance_v1_control_proto_init() {
 		(*Report_Done)(nil),
 		(*Report_CallResult)(nil),
 		(*Report_Stats)(nil),
+		(*Report_BatchResult)(nil),
 		(*Report_Failure)(nil),
 	}
 	file_octo_conformance_v1_control_proto_msgTypes[7].OneofWrappers = []any{
 		(*Connect_Socket)(nil),
 		(*Connect_Direct)(nil),
 	}
-	file_octo_conformance_v1_control_proto_msgTypes[9].OneofWrappers = []any{}
+	file_octo_conformance_v1_control_proto_msgTypes[13].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_conformance_v1_control_proto_rawDesc), len(file_octo_conformance_v1_control_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   16,
+			NumEnums:      2,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -37,6 +37,8 @@ const (
 	Topology_TOPOLOGY_MIXED_C Topology = 4
 	// The client calls direct a server that is attached to its proxy and also listens.
 	Topology_TOPOLOGY_MIXED_S Topology = 5
+	// What a scenario lays out for itself.
+	Topology_TOPOLOGY_SCENARIO Topology = 6
 )
 
 // Enum value maps for Topology.
@@ -48,6 +50,7 @@ var (
 		3: "TOPOLOGY_MESH",
 		4: "TOPOLOGY_MIXED_C",
 		5: "TOPOLOGY_MIXED_S",
+		6: "TOPOLOGY_SCENARIO",
 	}
 	Topology_value = map[string]int32{
 		"TOPOLOGY_UNSPECIFIED": 0,
@@ -56,6 +59,7 @@ var (
 		"TOPOLOGY_MESH":        3,
 		"TOPOLOGY_MIXED_C":     4,
 		"TOPOLOGY_MIXED_S":     5,
+		"TOPOLOGY_SCENARIO":    6,
 	}
 )
 
@@ -141,8 +145,9 @@ type TestSuite struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Suite string                 `protobuf:"bytes,1,opt,name=suite,proto3" json:"suite,omitempty"`
 	// Where its cases run, unless they say otherwise; none: everywhere.
-	Topologies    []Topology `protobuf:"varint,2,rep,packed,name=topologies,proto3,enum=octo.conformance.v1.Topology" json:"topologies,omitempty"`
-	Cases         []*Case    `protobuf:"bytes,3,rep,name=cases,proto3" json:"cases,omitempty"`
+	Topologies    []Topology  `protobuf:"varint,2,rep,packed,name=topologies,proto3,enum=octo.conformance.v1.Topology" json:"topologies,omitempty"`
+	Cases         []*Case     `protobuf:"bytes,3,rep,name=cases,proto3" json:"cases,omitempty"`
+	Scenarios     []*Scenario `protobuf:"bytes,4,rep,name=scenarios,proto3" json:"scenarios,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -194,6 +199,13 @@ func (x *TestSuite) GetTopologies() []Topology {
 func (x *TestSuite) GetCases() []*Case {
 	if x != nil {
 		return x.Cases
+	}
+	return nil
+}
+
+func (x *TestSuite) GetScenarios() []*Scenario {
+	if x != nil {
+		return x.Scenarios
 	}
 	return nil
 }
@@ -844,13 +856,14 @@ var File_octo_conformance_v1_suite_proto protoreflect.FileDescriptor
 
 const file_octo_conformance_v1_suite_proto_rawDesc = "" +
 	"\n" +
-	"\x1focto/conformance/v1/suite.proto\x12\x13octo.conformance.v1\x1a!octo/conformance/v1/control.proto\x1a!octo/conformance/v1/service.proto\x1a\x17octo/wire/v1/head.proto\x1a\x19octo/wire/v1/status.proto\"\x91\x01\n" +
+	"\x1focto/conformance/v1/suite.proto\x12\x13octo.conformance.v1\x1a!octo/conformance/v1/control.proto\x1a\"octo/conformance/v1/scenario.proto\x1a!octo/conformance/v1/service.proto\x1a\x17octo/wire/v1/head.proto\x1a\x19octo/wire/v1/status.proto\"\xce\x01\n" +
 	"\tTestSuite\x12\x14\n" +
 	"\x05suite\x18\x01 \x01(\tR\x05suite\x12=\n" +
 	"\n" +
 	"topologies\x18\x02 \x03(\x0e2\x1d.octo.conformance.v1.TopologyR\n" +
 	"topologies\x12/\n" +
-	"\x05cases\x18\x03 \x03(\v2\x19.octo.conformance.v1.CaseR\x05cases\"\xda\x05\n" +
+	"\x05cases\x18\x03 \x03(\v2\x19.octo.conformance.v1.CaseR\x05cases\x12;\n" +
+	"\tscenarios\x18\x04 \x03(\v2\x1d.octo.conformance.v1.ScenarioR\tscenarios\"\xda\x05\n" +
 	"\x04Case\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tsemantics\x18\x02 \x03(\rR\tsemantics\x12=\n" +
@@ -919,14 +932,15 @@ const file_octo_conformance_v1_suite_proto_rawDesc = "" +
 	"\vdisposition\x18\x04 \x01(\x0e2\x19.octo.wire.v1.DispositionH\x00R\vdisposition\x88\x01\x01\x12-\n" +
 	"\x12accepted_encodings\x18\x05 \x03(\tR\x11acceptedEncodings\x125\n" +
 	"\adetails\x18\x06 \x03(\v2\x1b.octo.conformance.v1.DetailR\adetailsB\x0e\n" +
-	"\f_disposition*\x91\x01\n" +
+	"\f_disposition*\xa8\x01\n" +
 	"\bTopology\x12\x18\n" +
 	"\x14TOPOLOGY_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fTOPOLOGY_DIRECT\x10\x01\x12\x17\n" +
 	"\x13TOPOLOGY_DIRECT_UDS\x10\x02\x12\x11\n" +
 	"\rTOPOLOGY_MESH\x10\x03\x12\x14\n" +
 	"\x10TOPOLOGY_MIXED_C\x10\x04\x12\x14\n" +
-	"\x10TOPOLOGY_MIXED_S\x10\x05*>\n" +
+	"\x10TOPOLOGY_MIXED_S\x10\x05\x12\x15\n" +
+	"\x11TOPOLOGY_SCENARIO\x10\x06*>\n" +
 	"\x04Side\x12\x14\n" +
 	"\x10SIDE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vSIDE_CLIENT\x10\x01\x12\x0f\n" +
@@ -956,43 +970,45 @@ var file_octo_conformance_v1_suite_proto_goTypes = []any{
 	(*Step)(nil),               // 4: octo.conformance.v1.Step
 	(*Expect)(nil),             // 5: octo.conformance.v1.Expect
 	(*ExpectStatus)(nil),       // 6: octo.conformance.v1.ExpectStatus
-	(v1.CallKind)(0),           // 7: octo.wire.v1.CallKind
-	(*Payload)(nil),            // 8: octo.conformance.v1.Payload
-	(*CallOptions)(nil),        // 9: octo.conformance.v1.CallOptions
-	(*ResponseDefinition)(nil), // 10: octo.conformance.v1.ResponseDefinition
-	(LedgerEntry_Event)(0),     // 11: octo.conformance.v1.LedgerEntry.Event
-	(Signal_Kind)(0),           // 12: octo.conformance.v1.Signal.Kind
-	(v1.Code)(0),               // 13: octo.wire.v1.Code
-	(v1.Reason)(0),             // 14: octo.wire.v1.Reason
-	(v1.Origin)(0),             // 15: octo.wire.v1.Origin
-	(v1.Disposition)(0),        // 16: octo.wire.v1.Disposition
-	(*Detail)(nil),             // 17: octo.conformance.v1.Detail
+	(*Scenario)(nil),           // 7: octo.conformance.v1.Scenario
+	(v1.CallKind)(0),           // 8: octo.wire.v1.CallKind
+	(*Payload)(nil),            // 9: octo.conformance.v1.Payload
+	(*CallOptions)(nil),        // 10: octo.conformance.v1.CallOptions
+	(*ResponseDefinition)(nil), // 11: octo.conformance.v1.ResponseDefinition
+	(LedgerEntry_Event)(0),     // 12: octo.conformance.v1.LedgerEntry.Event
+	(Signal_Kind)(0),           // 13: octo.conformance.v1.Signal.Kind
+	(v1.Code)(0),               // 14: octo.wire.v1.Code
+	(v1.Reason)(0),             // 15: octo.wire.v1.Reason
+	(v1.Origin)(0),             // 16: octo.wire.v1.Origin
+	(v1.Disposition)(0),        // 17: octo.wire.v1.Disposition
+	(*Detail)(nil),             // 18: octo.conformance.v1.Detail
 }
 var file_octo_conformance_v1_suite_proto_depIdxs = []int32{
 	0,  // 0: octo.conformance.v1.TestSuite.topologies:type_name -> octo.conformance.v1.Topology
 	3,  // 1: octo.conformance.v1.TestSuite.cases:type_name -> octo.conformance.v1.Case
-	0,  // 2: octo.conformance.v1.Case.topologies:type_name -> octo.conformance.v1.Topology
-	7,  // 3: octo.conformance.v1.Case.kind:type_name -> octo.wire.v1.CallKind
-	8,  // 4: octo.conformance.v1.Case.requests:type_name -> octo.conformance.v1.Payload
-	9,  // 5: octo.conformance.v1.Case.options:type_name -> octo.conformance.v1.CallOptions
-	10, // 6: octo.conformance.v1.Case.response:type_name -> octo.conformance.v1.ResponseDefinition
-	1,  // 7: octo.conformance.v1.Case.relay:type_name -> octo.conformance.v1.Side
-	4,  // 8: octo.conformance.v1.Case.steps:type_name -> octo.conformance.v1.Step
-	5,  // 9: octo.conformance.v1.Case.expect:type_name -> octo.conformance.v1.Expect
-	3,  // 10: octo.conformance.v1.Case.variants:type_name -> octo.conformance.v1.Case
-	11, // 11: octo.conformance.v1.Step.await:type_name -> octo.conformance.v1.LedgerEntry.Event
-	12, // 12: octo.conformance.v1.Step.signal:type_name -> octo.conformance.v1.Signal.Kind
-	6,  // 13: octo.conformance.v1.Expect.status:type_name -> octo.conformance.v1.ExpectStatus
-	13, // 14: octo.conformance.v1.ExpectStatus.code:type_name -> octo.wire.v1.Code
-	14, // 15: octo.conformance.v1.ExpectStatus.reason:type_name -> octo.wire.v1.Reason
-	15, // 16: octo.conformance.v1.ExpectStatus.origins:type_name -> octo.wire.v1.Origin
-	16, // 17: octo.conformance.v1.ExpectStatus.disposition:type_name -> octo.wire.v1.Disposition
-	17, // 18: octo.conformance.v1.ExpectStatus.details:type_name -> octo.conformance.v1.Detail
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	7,  // 2: octo.conformance.v1.TestSuite.scenarios:type_name -> octo.conformance.v1.Scenario
+	0,  // 3: octo.conformance.v1.Case.topologies:type_name -> octo.conformance.v1.Topology
+	8,  // 4: octo.conformance.v1.Case.kind:type_name -> octo.wire.v1.CallKind
+	9,  // 5: octo.conformance.v1.Case.requests:type_name -> octo.conformance.v1.Payload
+	10, // 6: octo.conformance.v1.Case.options:type_name -> octo.conformance.v1.CallOptions
+	11, // 7: octo.conformance.v1.Case.response:type_name -> octo.conformance.v1.ResponseDefinition
+	1,  // 8: octo.conformance.v1.Case.relay:type_name -> octo.conformance.v1.Side
+	4,  // 9: octo.conformance.v1.Case.steps:type_name -> octo.conformance.v1.Step
+	5,  // 10: octo.conformance.v1.Case.expect:type_name -> octo.conformance.v1.Expect
+	3,  // 11: octo.conformance.v1.Case.variants:type_name -> octo.conformance.v1.Case
+	12, // 12: octo.conformance.v1.Step.await:type_name -> octo.conformance.v1.LedgerEntry.Event
+	13, // 13: octo.conformance.v1.Step.signal:type_name -> octo.conformance.v1.Signal.Kind
+	6,  // 14: octo.conformance.v1.Expect.status:type_name -> octo.conformance.v1.ExpectStatus
+	14, // 15: octo.conformance.v1.ExpectStatus.code:type_name -> octo.wire.v1.Code
+	15, // 16: octo.conformance.v1.ExpectStatus.reason:type_name -> octo.wire.v1.Reason
+	16, // 17: octo.conformance.v1.ExpectStatus.origins:type_name -> octo.wire.v1.Origin
+	17, // 18: octo.conformance.v1.ExpectStatus.disposition:type_name -> octo.wire.v1.Disposition
+	18, // 19: octo.conformance.v1.ExpectStatus.details:type_name -> octo.conformance.v1.Detail
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_octo_conformance_v1_suite_proto_init() }
@@ -1001,6 +1017,7 @@ func file_octo_conformance_v1_suite_proto_init() {
 		return
 	}
 	file_octo_conformance_v1_control_proto_init()
+	file_octo_conformance_v1_scenario_proto_init()
 	file_octo_conformance_v1_service_proto_init()
 	file_octo_conformance_v1_suite_proto_msgTypes[2].OneofWrappers = []any{
 		(*Step_Await)(nil),

@@ -183,7 +183,7 @@ func (x LedgerEntry_Event) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use LedgerEntry_Event.Descriptor instead.
 func (LedgerEntry_Event) EnumDescriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_service_proto_rawDescGZIP(), []int{8, 0}
+	return file_octo_conformance_v1_service_proto_rawDescGZIP(), []int{9, 0}
 }
 
 type CallRequest struct {
@@ -433,7 +433,9 @@ type ResponseDefinition struct {
 	Throw  ResponseDefinition_Throw `protobuf:"varint,11,opt,name=throw,proto3,enum=octo.conformance.v1.ResponseDefinition_Throw" json:"throw,omitempty"`
 	Hops   []*Hop                   `protobuf:"bytes,12,rep,name=hops,proto3" json:"hops,omitempty"`
 	// Send the last response of a stream so many times more.
-	Repeat        uint32 `protobuf:"varint,13,opt,name=repeat,proto3" json:"repeat,omitempty"`
+	Repeat uint32 `protobuf:"varint,13,opt,name=repeat,proto3" json:"repeat,omitempty"`
+	// Of a server that one of these names, that definition instead, hops and what is below them excepted.
+	At            []*ResponseAt `protobuf:"bytes,14,rep,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -559,6 +561,67 @@ func (x *ResponseDefinition) GetRepeat() uint32 {
 	return 0
 }
 
+func (x *ResponseDefinition) GetAt() []*ResponseAt {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+// ResponseAt is what the handlers of one server do.
+type ResponseAt struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// StartServer.name.
+	Server        string              `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	Response      *ResponseDefinition `protobuf:"bytes,2,opt,name=response,proto3" json:"response,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResponseAt) Reset() {
+	*x = ResponseAt{}
+	mi := &file_octo_conformance_v1_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResponseAt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResponseAt) ProtoMessage() {}
+
+func (x *ResponseAt) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_conformance_v1_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResponseAt.ProtoReflect.Descriptor instead.
+func (*ResponseAt) Descriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ResponseAt) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *ResponseAt) GetResponse() *ResponseDefinition {
+	if x != nil {
+		return x.Response
+	}
+	return nil
+}
+
 // Fault is a status that a handler returns.
 type Fault struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -571,7 +634,7 @@ type Fault struct {
 
 func (x *Fault) Reset() {
 	*x = Fault{}
-	mi := &file_octo_conformance_v1_service_proto_msgTypes[5]
+	mi := &file_octo_conformance_v1_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -583,7 +646,7 @@ func (x *Fault) String() string {
 func (*Fault) ProtoMessage() {}
 
 func (x *Fault) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_service_proto_msgTypes[5]
+	mi := &file_octo_conformance_v1_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -596,7 +659,7 @@ func (x *Fault) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fault.ProtoReflect.Descriptor instead.
 func (*Fault) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_service_proto_rawDescGZIP(), []int{5}
+	return file_octo_conformance_v1_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Fault) GetCode() int32 {
@@ -631,7 +694,7 @@ type Detail struct {
 
 func (x *Detail) Reset() {
 	*x = Detail{}
-	mi := &file_octo_conformance_v1_service_proto_msgTypes[6]
+	mi := &file_octo_conformance_v1_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -643,7 +706,7 @@ func (x *Detail) String() string {
 func (*Detail) ProtoMessage() {}
 
 func (x *Detail) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_service_proto_msgTypes[6]
+	mi := &file_octo_conformance_v1_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -656,7 +719,7 @@ func (x *Detail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Detail.ProtoReflect.Descriptor instead.
 func (*Detail) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_service_proto_rawDescGZIP(), []int{6}
+	return file_octo_conformance_v1_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Detail) GetTypeUrl() string {
@@ -684,7 +747,7 @@ type Hop struct {
 
 func (x *Hop) Reset() {
 	*x = Hop{}
-	mi := &file_octo_conformance_v1_service_proto_msgTypes[7]
+	mi := &file_octo_conformance_v1_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -696,7 +759,7 @@ func (x *Hop) String() string {
 func (*Hop) ProtoMessage() {}
 
 func (x *Hop) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_service_proto_msgTypes[7]
+	mi := &file_octo_conformance_v1_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -709,7 +772,7 @@ func (x *Hop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hop.ProtoReflect.Descriptor instead.
 func (*Hop) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_service_proto_rawDescGZIP(), []int{7}
+	return file_octo_conformance_v1_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Hop) GetChannel() string {
@@ -737,7 +800,7 @@ type LedgerEntry struct {
 
 func (x *LedgerEntry) Reset() {
 	*x = LedgerEntry{}
-	mi := &file_octo_conformance_v1_service_proto_msgTypes[8]
+	mi := &file_octo_conformance_v1_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -749,7 +812,7 @@ func (x *LedgerEntry) String() string {
 func (*LedgerEntry) ProtoMessage() {}
 
 func (x *LedgerEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_service_proto_msgTypes[8]
+	mi := &file_octo_conformance_v1_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -762,7 +825,7 @@ func (x *LedgerEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerEntry.ProtoReflect.Descriptor instead.
 func (*LedgerEntry) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_service_proto_rawDescGZIP(), []int{8}
+	return file_octo_conformance_v1_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *LedgerEntry) GetCallId() string {
@@ -829,7 +892,7 @@ type RequestInfo struct {
 
 func (x *RequestInfo) Reset() {
 	*x = RequestInfo{}
-	mi := &file_octo_conformance_v1_service_proto_msgTypes[9]
+	mi := &file_octo_conformance_v1_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -841,7 +904,7 @@ func (x *RequestInfo) String() string {
 func (*RequestInfo) ProtoMessage() {}
 
 func (x *RequestInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_service_proto_msgTypes[9]
+	mi := &file_octo_conformance_v1_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -854,7 +917,7 @@ func (x *RequestInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestInfo.ProtoReflect.Descriptor instead.
 func (*RequestInfo) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_service_proto_rawDescGZIP(), []int{9}
+	return file_octo_conformance_v1_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RequestInfo) GetMetadata() []*Entry {
@@ -930,7 +993,7 @@ const file_octo_conformance_v1_service_proto_rawDesc = "" +
 	"\aPayload\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\rR\x04size\x12\x12\n" +
-	"\x04text\x18\x03 \x01(\tR\x04text\"\xfa\x05\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\"\xab\x06\n" +
 	"\x12ResponseDefinition\x124\n" +
 	"\aheaders\x18\x01 \x03(\v2\x1a.octo.conformance.v1.EntryR\aheaders\x12#\n" +
 	"\rearly_headers\x18\x02 \x01(\bR\fearlyHeaders\x12:\n" +
@@ -945,7 +1008,8 @@ const file_octo_conformance_v1_service_proto_rawDesc = "" +
 	" \x01(\v2\x1a.octo.conformance.v1.FaultR\x06status\x12C\n" +
 	"\x05throw\x18\v \x01(\x0e2-.octo.conformance.v1.ResponseDefinition.ThrowR\x05throw\x12,\n" +
 	"\x04hops\x18\f \x03(\v2\x18.octo.conformance.v1.HopR\x04hops\x12\x16\n" +
-	"\x06repeat\x18\r \x01(\rR\x06repeat\"Q\n" +
+	"\x06repeat\x18\r \x01(\rR\x06repeat\x12/\n" +
+	"\x02at\x18\x0e \x03(\v2\x1f.octo.conformance.v1.ResponseAtR\x02at\"Q\n" +
 	"\x04Hold\x12\x14\n" +
 	"\x10HOLD_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15HOLD_BEFORE_RESPONSES\x10\x01\x12\x18\n" +
@@ -954,7 +1018,11 @@ const file_octo_conformance_v1_service_proto_rawDesc = "" +
 	"\x11THROW_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fTHROW_NATIVE\x10\x01\x12\x0f\n" +
 	"\vTHROW_CRASH\x10\x02B\a\n" +
-	"\x05_read\"l\n" +
+	"\x05_read\"i\n" +
+	"\n" +
+	"ResponseAt\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x12C\n" +
+	"\bresponse\x18\x02 \x01(\v2'.octo.conformance.v1.ResponseDefinitionR\bresponse\"l\n" +
 	"\x05Fault\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x125\n" +
@@ -1018,7 +1086,7 @@ func file_octo_conformance_v1_service_proto_rawDescGZIP() []byte {
 }
 
 var file_octo_conformance_v1_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_octo_conformance_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_octo_conformance_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_octo_conformance_v1_service_proto_goTypes = []any{
 	(ResponseDefinition_Hold)(0),  // 0: octo.conformance.v1.ResponseDefinition.Hold
 	(ResponseDefinition_Throw)(0), // 1: octo.conformance.v1.ResponseDefinition.Throw
@@ -1028,46 +1096,49 @@ var file_octo_conformance_v1_service_proto_goTypes = []any{
 	(*Entry)(nil),                 // 5: octo.conformance.v1.Entry
 	(*Payload)(nil),               // 6: octo.conformance.v1.Payload
 	(*ResponseDefinition)(nil),    // 7: octo.conformance.v1.ResponseDefinition
-	(*Fault)(nil),                 // 8: octo.conformance.v1.Fault
-	(*Detail)(nil),                // 9: octo.conformance.v1.Detail
-	(*Hop)(nil),                   // 10: octo.conformance.v1.Hop
-	(*LedgerEntry)(nil),           // 11: octo.conformance.v1.LedgerEntry
-	(*RequestInfo)(nil),           // 12: octo.conformance.v1.RequestInfo
+	(*ResponseAt)(nil),            // 8: octo.conformance.v1.ResponseAt
+	(*Fault)(nil),                 // 9: octo.conformance.v1.Fault
+	(*Detail)(nil),                // 10: octo.conformance.v1.Detail
+	(*Hop)(nil),                   // 11: octo.conformance.v1.Hop
+	(*LedgerEntry)(nil),           // 12: octo.conformance.v1.LedgerEntry
+	(*RequestInfo)(nil),           // 13: octo.conformance.v1.RequestInfo
 }
 var file_octo_conformance_v1_service_proto_depIdxs = []int32{
 	5,  // 0: octo.conformance.v1.ResponseDefinition.headers:type_name -> octo.conformance.v1.Entry
 	6,  // 1: octo.conformance.v1.ResponseDefinition.responses:type_name -> octo.conformance.v1.Payload
 	0,  // 2: octo.conformance.v1.ResponseDefinition.hold:type_name -> octo.conformance.v1.ResponseDefinition.Hold
 	5,  // 3: octo.conformance.v1.ResponseDefinition.trailers:type_name -> octo.conformance.v1.Entry
-	8,  // 4: octo.conformance.v1.ResponseDefinition.status:type_name -> octo.conformance.v1.Fault
+	9,  // 4: octo.conformance.v1.ResponseDefinition.status:type_name -> octo.conformance.v1.Fault
 	1,  // 5: octo.conformance.v1.ResponseDefinition.throw:type_name -> octo.conformance.v1.ResponseDefinition.Throw
-	10, // 6: octo.conformance.v1.ResponseDefinition.hops:type_name -> octo.conformance.v1.Hop
-	9,  // 7: octo.conformance.v1.Fault.details:type_name -> octo.conformance.v1.Detail
-	2,  // 8: octo.conformance.v1.LedgerEntry.event:type_name -> octo.conformance.v1.LedgerEntry.Event
-	12, // 9: octo.conformance.v1.LedgerEntry.info:type_name -> octo.conformance.v1.RequestInfo
-	5,  // 10: octo.conformance.v1.RequestInfo.metadata:type_name -> octo.conformance.v1.Entry
-	5,  // 11: octo.conformance.v1.RequestInfo.baggage:type_name -> octo.conformance.v1.Entry
-	3,  // 12: octo.conformance.v1.Conformance.Unary:input_type -> octo.conformance.v1.CallRequest
-	3,  // 13: octo.conformance.v1.Conformance.ServerStream:input_type -> octo.conformance.v1.CallRequest
-	3,  // 14: octo.conformance.v1.Conformance.ClientStream:input_type -> octo.conformance.v1.CallRequest
-	3,  // 15: octo.conformance.v1.Conformance.Bidi:input_type -> octo.conformance.v1.CallRequest
-	3,  // 16: octo.conformance.v1.Conformance.Idempotent:input_type -> octo.conformance.v1.CallRequest
-	3,  // 17: octo.conformance.v1.Conformance.Unimplemented:input_type -> octo.conformance.v1.CallRequest
-	3,  // 18: octo.conformance.v1.Conformance.Relay:input_type -> octo.conformance.v1.CallRequest
-	3,  // 19: octo.conformance.v1.Conformance.Throw:input_type -> octo.conformance.v1.CallRequest
-	4,  // 20: octo.conformance.v1.Conformance.Unary:output_type -> octo.conformance.v1.CallResponse
-	4,  // 21: octo.conformance.v1.Conformance.ServerStream:output_type -> octo.conformance.v1.CallResponse
-	4,  // 22: octo.conformance.v1.Conformance.ClientStream:output_type -> octo.conformance.v1.CallResponse
-	4,  // 23: octo.conformance.v1.Conformance.Bidi:output_type -> octo.conformance.v1.CallResponse
-	4,  // 24: octo.conformance.v1.Conformance.Idempotent:output_type -> octo.conformance.v1.CallResponse
-	4,  // 25: octo.conformance.v1.Conformance.Unimplemented:output_type -> octo.conformance.v1.CallResponse
-	4,  // 26: octo.conformance.v1.Conformance.Relay:output_type -> octo.conformance.v1.CallResponse
-	4,  // 27: octo.conformance.v1.Conformance.Throw:output_type -> octo.conformance.v1.CallResponse
-	20, // [20:28] is the sub-list for method output_type
-	12, // [12:20] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	11, // 6: octo.conformance.v1.ResponseDefinition.hops:type_name -> octo.conformance.v1.Hop
+	8,  // 7: octo.conformance.v1.ResponseDefinition.at:type_name -> octo.conformance.v1.ResponseAt
+	7,  // 8: octo.conformance.v1.ResponseAt.response:type_name -> octo.conformance.v1.ResponseDefinition
+	10, // 9: octo.conformance.v1.Fault.details:type_name -> octo.conformance.v1.Detail
+	2,  // 10: octo.conformance.v1.LedgerEntry.event:type_name -> octo.conformance.v1.LedgerEntry.Event
+	13, // 11: octo.conformance.v1.LedgerEntry.info:type_name -> octo.conformance.v1.RequestInfo
+	5,  // 12: octo.conformance.v1.RequestInfo.metadata:type_name -> octo.conformance.v1.Entry
+	5,  // 13: octo.conformance.v1.RequestInfo.baggage:type_name -> octo.conformance.v1.Entry
+	3,  // 14: octo.conformance.v1.Conformance.Unary:input_type -> octo.conformance.v1.CallRequest
+	3,  // 15: octo.conformance.v1.Conformance.ServerStream:input_type -> octo.conformance.v1.CallRequest
+	3,  // 16: octo.conformance.v1.Conformance.ClientStream:input_type -> octo.conformance.v1.CallRequest
+	3,  // 17: octo.conformance.v1.Conformance.Bidi:input_type -> octo.conformance.v1.CallRequest
+	3,  // 18: octo.conformance.v1.Conformance.Idempotent:input_type -> octo.conformance.v1.CallRequest
+	3,  // 19: octo.conformance.v1.Conformance.Unimplemented:input_type -> octo.conformance.v1.CallRequest
+	3,  // 20: octo.conformance.v1.Conformance.Relay:input_type -> octo.conformance.v1.CallRequest
+	3,  // 21: octo.conformance.v1.Conformance.Throw:input_type -> octo.conformance.v1.CallRequest
+	4,  // 22: octo.conformance.v1.Conformance.Unary:output_type -> octo.conformance.v1.CallResponse
+	4,  // 23: octo.conformance.v1.Conformance.ServerStream:output_type -> octo.conformance.v1.CallResponse
+	4,  // 24: octo.conformance.v1.Conformance.ClientStream:output_type -> octo.conformance.v1.CallResponse
+	4,  // 25: octo.conformance.v1.Conformance.Bidi:output_type -> octo.conformance.v1.CallResponse
+	4,  // 26: octo.conformance.v1.Conformance.Idempotent:output_type -> octo.conformance.v1.CallResponse
+	4,  // 27: octo.conformance.v1.Conformance.Unimplemented:output_type -> octo.conformance.v1.CallResponse
+	4,  // 28: octo.conformance.v1.Conformance.Relay:output_type -> octo.conformance.v1.CallResponse
+	4,  // 29: octo.conformance.v1.Conformance.Throw:output_type -> octo.conformance.v1.CallResponse
+	22, // [22:30] is the sub-list for method output_type
+	14, // [14:22] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_octo_conformance_v1_service_proto_init() }
@@ -1076,14 +1147,14 @@ func file_octo_conformance_v1_service_proto_init() {
 		return
 	}
 	file_octo_conformance_v1_service_proto_msgTypes[4].OneofWrappers = []any{}
-	file_octo_conformance_v1_service_proto_msgTypes[9].OneofWrappers = []any{}
+	file_octo_conformance_v1_service_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_conformance_v1_service_proto_rawDesc), len(file_octo_conformance_v1_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,140 @@
+// Package ledger keeps the execution ledger: what happened to each call where it was sent, executed and
+// answered, outside of the system under test. Handlers tell it over a connection that does not pass the mesh
+// (LedgerEntry in proto/octo/conformance/v1/service.proto); whoever makes the calls tells it the rest.
+//
+// A single call has all its entries (Of, Await). Calls of a batch, of which there may be millions, have a few
+// bytes each in a Book, which Audit holds against what must be true of any call.
+package ledger
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/octomesh/octomesh/conformance/control"
+	conformancev1 "github.com/octomesh/octomesh/gen/go/octo/conformance/v1"
+)
+
+type (
+	// Entry is what a handler tells.
+	Entry = conformancev1.LedgerEntry
+	// Event is what happened.
+	Event = conformancev1.LedgerEntry_Event
+)
+
+// Ledger accepts connections of servers until it is closed.
+type Ledger struct {
+	listener net.Listener
+
+	mu      sync.Mutex
+	entries map[string][]*Entry
+	books   map[string]*Book
+	changed chan struct{} // closed, and replaced, with each entry
+}
+
+// New listens on the loopback interface.
+func New() (*Ledger, error) {
+	nl, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	l := &Ledger{
+		listener: nl, entries: make(map[string][]*Entry), books: make(map[string]*Book), changed: make(chan struct{}),
+	}
+	go l.accept()
+	return l, nil
+}
+
+// Address is where handlers tell, "host:port".
+func (l *Ledger) Address() string { return l.listener.Addr().String() }
+
+// Close accepts no more connections.
+func (l *Ledger) Close() error { return l.listener.Close() }
+
+func (l *Ledger) accept() {
+	for {
+		nc, err := l.listener.Accept()
+		if err != nil {
+			return
+		}
+		go l.read(nc)
+	}
+}
+
+func (l *Ledger) read(nc net.Conn) {
+	defer func() { _ = nc.Close() }()
+	in := bufio.NewReader(nc)
+	for {
+		e := &Entry{}
+		if err := control.Read(in, e); err != nil {
+			return // with its testee; what it owes, somebody misses
+		}
+		l.Add(e)
+	}
+}
+
+// Add takes an entry as if it had come over a connection.
+func (l *Ledger) Add(e *Entry) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if cut := strings.LastIndexByte(e.CallId, '-'); cut >= 0 && l.books[e.CallId[:cut]] != nil {
+		l.books[e.CallId[:cut]].add(e.CallId[cut+1:], e)
+	} else {
+		l.entries[e.CallId] = append(l.entries[e.CallId], e)
+	}
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// Of are the entries of a call with an event, in their order.
+func (l *Ledger) Of(id string, event Event) []*Entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var all []*Entry
+	for _, e := range l.entries[id] {
+		if e.Event == event {
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+// Await waits until a call has n entries with an event.
+func (l *Ledger) Await(id string, event Event, n int, within time.Duration) error {
+	got := 0
+	err := l.until(within, func() bool {
+		got = 0
+		for _, e := range l.entries[id] {
+			if e.Event == event {
+				got++
+			}
+		}
+		return got >= n
+	})
+	if err != nil {
+		return fmt.Errorf("the ledger has %d of %d %v of call %s after %v", got, n, event, id, within)
+	}
+	return nil
+}
+
+// until waits for what is asked with mu held, each time that there is something new.
+func (l *Ledger) until(within time.Duration, ask func() bool) error {
+	late := time.NewTimer(within)
+	defer late.Stop()
+	for {
+		l.mu.Lock()
+		yes, changed := ask(), l.changed
+		l.mu.Unlock()
+		if yes {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-late.C:
+			return fmt.Errorf("not within %v", within)
+		}
+	}
+}
