@@ -127,7 +127,7 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 
 func (p *Proxy) options(d route.Direction, origin wire.Origin) session.Options {
 	return session.Options{
-		Clock: p.clock, Direction: d, Local: p.cfg.Limits, Origin: origin, MaxQueue: p.cfg.MaxQueue,
+		Clock: p.clock, Direction: d, Instance: p.cfg.Instance, Local: p.cfg.Limits, Origin: origin, MaxQueue: p.cfg.MaxQueue,
 	}
 }
 

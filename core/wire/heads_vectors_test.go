@@ -96,6 +96,7 @@ func requestFields(h *wire.RequestHead) fields {
 	f.text("content_type", h.ContentType)
 	f.text("authority", h.Authority)
 	f.text("path", h.Path)
+	f.bool("want_timings", h.WantTimings)
 	f.text("hop_caller", h.Caller)
 	f.text("hop_verified_caller", h.VerifiedCaller)
 	f.text("hop_lane", h.Lane)

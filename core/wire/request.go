@@ -48,6 +48,7 @@ type RequestHead struct {
 	ContentType       []byte
 	Authority         []byte
 	Path              []byte
+	WantTimings       bool // the caller wants to know where the time went
 
 	Caller         []byte // hop field
 	VerifiedCaller []byte // hop field
@@ -92,7 +93,7 @@ func (h *RequestHead) Parse(b []byte) error {
 			}
 			continue
 		}
-		if f.num > 19 {
+		if f.num > 20 {
 			continue
 		}
 		if bit := uint32(1) << f.num; bit&repeatedRequestFields == 0 {
@@ -121,7 +122,7 @@ func (h *RequestHead) set(f *field) bool {
 	case 1:
 		h.TimeoutUS = f.val
 		return f.kind == wireFixed8
-	case 2, 6, 12, 14:
+	case 2, 6, 12, 14, 20:
 		h.setNumber(f)
 		return f.kind == wireVarint
 	}
@@ -173,6 +174,8 @@ func (h *RequestHead) setNumber(f *field) {
 		}
 	case 14:
 		h.Idempotent = f.val != 0
+	case 20:
+		h.WantTimings = f.val != 0
 	}
 }
 
@@ -228,6 +231,7 @@ func (h *RequestHead) Append(dst []byte) []byte {
 	dst = appendText(dst, 17, h.ContentType)
 	dst = appendText(dst, 18, h.Authority)
 	dst = appendText(dst, 19, h.Path)
+	dst = appendBool(dst, 20, h.WantTimings)
 	dst = appendText(dst, HopCaller, h.Caller)
 	if h.HasVerifiedCaller {
 		dst = appendTextAlways(dst, HopVerifiedCaller, h.VerifiedCaller)

@@ -31,6 +31,7 @@ func requestHeads() []vector.Vector {
 		canonicalHead("request/total-length", "a first fragment", &wirev1.RequestHead{TotalLength: 1 << 40, Target: []byte("t")}, "W-MSG-4"),
 		canonicalHead("request/kinds", "a bidi stream", &wirev1.RequestHead{CallKind: 4}, "W-STREAM-7"),
 		canonicalHead("request/unknown-kind", "an unknown call kind is kept", &wirev1.RequestHead{CallKind: 99}, "W-STREAM-7"),
+		canonicalHead("request/want-timings", "the caller wants to know where the time went", &wirev1.RequestHead{Target: []byte("t"), WantTimings: true}, "W-TIMINGS-1"),
 		canonicalHead("request/metadata", "order and duplicates are kept; empty values too", &wirev1.RequestHead{
 			Metadata: entries("b", "2", "a", "1", "b", "3", "a", "1", "empty", ""),
 		}, "W-HEAD-8"),

@@ -31,6 +31,7 @@ func files() map[string]*vector.File {
 		"patch.json":       patchFile(),
 		"status.json":      statusFile(),
 		"timeout.json":     timeoutFile(),
+		"timings.json":     timingsFile(),
 		"traceparent.json": traceparentFile(),
 		"metadata.json":    metadataFile(),
 		"malformed.json":   malformedFile(),

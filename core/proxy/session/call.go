@@ -8,6 +8,7 @@ import (
 	"github.com/octomesh/octomesh/core/proxy/cluster"
 	"github.com/octomesh/octomesh/core/proxy/policy"
 	"github.com/octomesh/octomesh/core/proxy/route"
+	"github.com/octomesh/octomesh/core/telemetry/record"
 	"github.com/octomesh/octomesh/core/wire"
 )
 
@@ -30,6 +31,8 @@ type Call struct {
 	Endpoint *cluster.Endpoint // that it was handed to
 	Attempts int               // how many sessions it was offered to
 	Full     bool              // a session refused it because too much waits for its peer
+	Note     record.Note       // what telemetry keeps of it
+	Hop      []byte            // hop fields that it gets beside those of its session
 
 	down *Session
 	up   *Session
@@ -46,12 +49,16 @@ type Call struct {
 	lot     *policy.Bounded // where it is parked, if in a target's lot
 	late    wire.Reason     // why it is refused if it is parked for too long
 
-	before, behind [64]byte // scratch for what is put around the head
+	before [16]byte // scratch for what is put before the head
+	behind []byte   // likewise behind it
 
 	name    [96]byte // service and method, for people; cut if longer
 	nameLen int
 
 	arrived  int64        // on the proxy's clock
+	sent     int64        // when it was last handed to a session; 0: never
+	answered int64        // when the final RESPONSE arrived, where the caller wants timings
+	timings  bool         // the caller wants to know where the time went
 	deadline atomic.Int64 // likewise; 0: none
 	parkEnd  atomic.Int64 // when parking ends; 0: not parked
 	refs     atomic.Int32
@@ -78,7 +85,9 @@ func (c *Call) reset() {
 	c.Observer, c.Decision, c.Request, c.Endpoint, c.Attempts = nil, route.Decision{}, policy.Request{}, nil, 0
 	c.down, c.up, c.ds, c.us, c.frame, c.batch = nil, nil, nil, nil, nil, nil
 	c.upOpen, c.unary, c.parked, c.gone, c.lot, c.Full = false, false, false, false, nil, false
-	c.arrived = 0
+	c.arrived, c.sent, c.timings = 0, 0, false
+	c.Note.Reset()
+	c.Hop = c.Hop[:0]
 	c.deadline.Store(0)
 	c.parkEnd.Store(0)
 }
@@ -88,6 +97,12 @@ func (c *Call) Down() *Session { return c.down }
 
 // Arrived is when the call arrived, on the proxy's clock.
 func (c *Call) Arrived() int64 { return c.arrived }
+
+// Sent is when the call was last handed to a session, on the proxy's clock; 0: never.
+func (c *Call) Sent() int64 { return c.sent }
+
+// Name is "service/method", cut off where it is very long. It is valid until the call has ended.
+func (c *Call) Name() []byte { return c.name[:c.nameLen] }
 
 // Now is the time on the proxy's clock of what makes Serve decide: it is read once a batch.
 func (c *Call) Now() int64 { return c.batch.Now }
@@ -114,7 +129,7 @@ func (s *Session) onRequest(c *Call, f *wire.Frame) {
 		c.deadline.Store(c.arrived + wire.TimeoutNanos(us))
 		s.opts.Clock.wakeSweep()
 	}
-	c.unary = s.head.Kind == wire.KindUnary
+	c.unary, c.timings = s.head.Kind == wire.KindUnary, s.head.WantTimings
 	n := copy(c.name[:], s.head.Service)
 	n += copy(c.name[n:], "/")
 	c.nameLen = n + copy(c.name[n:], s.head.Method)
@@ -136,8 +151,9 @@ func (s *Session) checkHead(f *wire.Frame) (wire.Status, bool) {
 	return wire.Status{}, true
 }
 
-// headReserve is what a hop may have to put in beside its hop fields: a timeout and a total length.
-const headReserve = 32
+// headReserve is what a hop may have to put in beside its session's hop fields: a timeout, a total length and
+// a traceparent.
+const headReserve = 96
 
 // serve lets the handler decide. The call is locked.
 func (c *Call) serve(f *wire.Frame, head *wire.RequestHead, b *Batch) {
@@ -225,6 +241,11 @@ func (s *Session) opened(c *Call) {
 // returns what of the sender's credit is free again. Call and upstream session are locked.
 func (c *Call) sendRequest(head *wire.RequestHead, at int64) (cost int64) {
 	out := wire.Out{Type: wire.TypeRequest, Post: c.down.hop}
+	if len(c.Hop) > 0 {
+		c.behind = append(append(c.behind[:0], out.Post...), c.Hop...)
+		out.Post = c.behind
+	}
+	c.sent = c.enqueueTime(at)
 	if c.frame != nil {
 		out.Flags, out.Head, out.Body = c.frame.Flags, c.frame.Head, c.frame.Body
 	} else {
@@ -233,7 +254,7 @@ func (c *Call) sendRequest(head *wire.RequestHead, at int64) (cost int64) {
 	}
 	if d := c.deadline.Load(); d != 0 {
 		if us := wire.TimeoutUS(d - at); us != head.TimeoutUS {
-			out.Pre, out.Post = head.PatchTimeout(out.Head, us, c.before[:0], append(c.behind[:0], out.Post...))
+			out.Pre, out.Post = head.PatchTimeout(out.Head, us, c.before[:0], c.keepBehind(out.Post))
 		}
 	}
 	if c.frame == nil {
@@ -250,6 +271,15 @@ func (c *Call) sendRequest(head *wire.RequestHead, at int64) (cost int64) {
 		return 0
 	}
 	return c.frame.Cost()
+}
+
+// keepBehind makes what is put behind the head one that more can be appended to.
+func (c *Call) keepBehind(post []byte) []byte {
+	if len(c.Hop) > 0 { // it is already
+		return post
+	}
+	c.behind = append(c.behind[:0], post...)
+	return c.behind
 }
 
 // end ends the call at the downstream side by a RESET with st, if it has not ended yet, and resets what

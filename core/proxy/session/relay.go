@@ -89,6 +89,10 @@ func (c *Call) sendDown(f *wire.Frame, b *Batch) {
 		return
 	}
 	out := wire.Out{Type: f.Type, Flags: f.Flags, Head: f.Head, Body: f.Body}
+	if end && c.timings {
+		c.answered = b.Now
+		c.addTimings(&out)
+	}
 	sent := false
 	d := c.down
 	d.tc.Lock()
@@ -140,7 +144,11 @@ func (c *Call) pumpDown(b *Batch) {
 	d.tc.Lock()
 	if c.ds.Call == c {
 		if n := c.doQueue.len(); n > 0 {
-			st = wire.ScanStatus(c.doQueue.frames[n-1].out.Head)
+			last := &c.doQueue.frames[n-1]
+			st = wire.ScanStatus(last.out.Head)
+			if last.end && c.timings {
+				c.addTimings(&last.out) // in place of those from its arrival: it has waited since
+			}
 		}
 		end, cost = c.pump(&c.doQueue, d, c.ds)
 		d.touch(b)

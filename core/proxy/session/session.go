@@ -33,6 +33,8 @@ type Options struct {
 	Clock   *Clock
 	// Direction of the calls on the session.
 	Direction route.Direction
+	// Instance is the proxy's name, in timings.
+	Instance string
 	// Local is what this side accepts.
 	Local wire.Limits
 	// Origin is the proxy's name in statuses: client's or server's proxy.

@@ -81,16 +81,23 @@ type Timings_Stage_Kind int32
 
 const (
 	Timings_Stage_KIND_UNSPECIFIED Timings_Stage_Kind = 0
-	// In the client SDK, before the first byte was enqueued.
+	// In the client SDK, from the call's begin to its first byte's enqueueing.
 	Timings_Stage_KIND_SDK_QUEUE Timings_Stage_Kind = 1
-	// In a proxy, from the request's arrival to its enqueueing upstream.
+	// In a proxy, from the request's arrival to its enqueueing upstream, earlier attempts included.
 	Timings_Stage_KIND_PROXY_REQUEST Timings_Stage_Kind = 2
-	// In a proxy, from the response's arrival to its enqueueing downstream.
+	// In a proxy, from the final response's arrival to its enqueueing downstream.
 	Timings_Stage_KIND_PROXY_RESPONSE Timings_Stage_Kind = 3
 	// In the server SDK, from the request's arrival to the handler's start.
 	Timings_Stage_KIND_SERVER_QUEUE Timings_Stage_Kind = 4
 	// In the handler.
 	Timings_Stage_KIND_HANDLER Timings_Stage_Kind = 5
+	// Between a process and the next one, both ways together: on the wire, in sockets and buffers, and in
+	// processes that report nothing. Whoever waited for the answer reports it.
+	Timings_Stage_KIND_LINK Timings_Stage_Kind = 6
+	// In the server SDK, from the handler's end to the final response's enqueueing.
+	Timings_Stage_KIND_SERVER_RESPONSE Timings_Stage_Kind = 7
+	// In the client SDK, from the final response's arrival to the caller's having it.
+	Timings_Stage_KIND_SDK_RESPONSE Timings_Stage_Kind = 8
 )
 
 // Enum value maps for Timings_Stage_Kind.
@@ -102,14 +109,20 @@ var (
 		3: "KIND_PROXY_RESPONSE",
 		4: "KIND_SERVER_QUEUE",
 		5: "KIND_HANDLER",
+		6: "KIND_LINK",
+		7: "KIND_SERVER_RESPONSE",
+		8: "KIND_SDK_RESPONSE",
 	}
 	Timings_Stage_Kind_value = map[string]int32{
-		"KIND_UNSPECIFIED":    0,
-		"KIND_SDK_QUEUE":      1,
-		"KIND_PROXY_REQUEST":  2,
-		"KIND_PROXY_RESPONSE": 3,
-		"KIND_SERVER_QUEUE":   4,
-		"KIND_HANDLER":        5,
+		"KIND_UNSPECIFIED":     0,
+		"KIND_SDK_QUEUE":       1,
+		"KIND_PROXY_REQUEST":   2,
+		"KIND_PROXY_RESPONSE":  3,
+		"KIND_SERVER_QUEUE":    4,
+		"KIND_HANDLER":         5,
+		"KIND_LINK":            6,
+		"KIND_SERVER_RESPONSE": 7,
+		"KIND_SDK_RESPONSE":    8,
 	}
 )
 
@@ -231,6 +244,8 @@ type RequestHead struct {
 	Authority   []byte `protobuf:"bytes,18,opt,name=authority,proto3" json:"authority,omitempty"`
 	// The foreign request path, where service and method cannot say it.
 	Path []byte `protobuf:"bytes,19,opt,name=path,proto3" json:"path,omitempty"`
+	// The caller wants to know where the time went: the final response shall carry hop_timings.
+	WantTimings bool `protobuf:"varint,20,opt,name=want_timings,json=wantTimings,proto3" json:"want_timings,omitempty"`
 	// The calling application, on links that many callers share.
 	HopCaller []byte `protobuf:"bytes,100,opt,name=hop_caller,json=hopCaller,proto3" json:"hop_caller,omitempty"`
 	// The caller as the server's proxy verified it by TLS; empty: not verified.
@@ -403,6 +418,13 @@ func (x *RequestHead) GetPath() []byte {
 		return x.Path
 	}
 	return nil
+}
+
+func (x *RequestHead) GetWantTimings() bool {
+	if x != nil {
+		return x.WantTimings
+	}
+	return false
 }
 
 func (x *RequestHead) GetHopCaller() []byte {
@@ -654,7 +676,8 @@ func (x *Reset) GetHttp2Code() uint32 {
 	return 0
 }
 
-// Timings says where a call spent its time. Stages do not overlap, so they add up.
+// Timings says where a call spent its time. Stages do not overlap, and those of the value that a process
+// sends on add up to the time that it had the call: wire.md, "Timings".
 type Timings struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Stages        []*Timings_Stage       `protobuf:"bytes,1,rep,name=stages,proto3" json:"stages,omitempty"`
@@ -767,7 +790,7 @@ const file_octo_wire_v1_head_proto_rawDesc = "" +
 	"\x17octo/wire/v1/head.proto\x12\focto.wire.v1\x1a\x19octo/wire/v1/status.proto\"/\n" +
 	"\x05Entry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value\"\xc1\x06\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\"\xe4\x06\n" +
 	"\vRequestHead\x12\x1d\n" +
 	"\n" +
 	"timeout_us\x18\x01 \x01(\x06R\ttimeoutUs\x12!\n" +
@@ -793,7 +816,8 @@ const file_octo_wire_v1_head_proto_rawDesc = "" +
 	"\x12accepted_encodings\x18\x10 \x03(\fR\x11acceptedEncodings\x12!\n" +
 	"\fcontent_type\x18\x11 \x01(\fR\vcontentType\x12\x1c\n" +
 	"\tauthority\x18\x12 \x01(\fR\tauthority\x12\x12\n" +
-	"\x04path\x18\x13 \x01(\fR\x04path\x12\x1d\n" +
+	"\x04path\x18\x13 \x01(\fR\x04path\x12!\n" +
+	"\fwant_timings\x18\x14 \x01(\bR\vwantTimings\x12\x1d\n" +
 	"\n" +
 	"hop_caller\x18d \x01(\fR\thopCaller\x12.\n" +
 	"\x13hop_verified_caller\x18e \x01(\fR\x11hopVerifiedCaller\x12\x1f\n" +
@@ -817,21 +841,24 @@ const file_octo_wire_v1_head_proto_rawDesc = "" +
 	"\x05Reset\x12,\n" +
 	"\x06status\x18\x01 \x01(\v2\x14.octo.wire.v1.StatusR\x06status\x12\x1d\n" +
 	"\n" +
-	"http2_code\x18\x02 \x01(\rR\thttp2Code\"\xc8\x02\n" +
+	"http2_code\x18\x02 \x01(\rR\thttp2Code\"\x88\x03\n" +
 	"\aTimings\x123\n" +
-	"\x06stages\x18\x01 \x03(\v2\x1b.octo.wire.v1.Timings.StageR\x06stages\x1a\x87\x02\n" +
+	"\x06stages\x18\x01 \x03(\v2\x1b.octo.wire.v1.Timings.StageR\x06stages\x1a\xc7\x02\n" +
 	"\x05Stage\x124\n" +
 	"\x04kind\x18\x01 \x01(\x0e2 .octo.wire.v1.Timings.Stage.KindR\x04kind\x12\x1f\n" +
 	"\vduration_us\x18\x02 \x01(\x04R\n" +
 	"durationUs\x12\x1a\n" +
-	"\binstance\x18\x03 \x01(\fR\binstance\"\x8a\x01\n" +
+	"\binstance\x18\x03 \x01(\fR\binstance\"\xca\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eKIND_SDK_QUEUE\x10\x01\x12\x16\n" +
 	"\x12KIND_PROXY_REQUEST\x10\x02\x12\x17\n" +
 	"\x13KIND_PROXY_RESPONSE\x10\x03\x12\x15\n" +
 	"\x11KIND_SERVER_QUEUE\x10\x04\x12\x10\n" +
-	"\fKIND_HANDLER\x10\x05*\x8f\x01\n" +
+	"\fKIND_HANDLER\x10\x05\x12\r\n" +
+	"\tKIND_LINK\x10\x06\x12\x18\n" +
+	"\x14KIND_SERVER_RESPONSE\x10\a\x12\x15\n" +
+	"\x11KIND_SDK_RESPONSE\x10\b*\x8f\x01\n" +
 	"\bCallKind\x12\x19\n" +
 	"\x15CALL_KIND_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fCALL_KIND_UNARY\x10\x01\x12\x1b\n" +
