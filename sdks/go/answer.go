@@ -71,7 +71,7 @@ func (c *serverCall) answer(k *worker, out *wire.Out, encoding string, st *wire.
 
 // finalHead builds the head that ends the call.
 func (c *serverCall) finalHead(b []byte, encoding string, st *wire.Status) []byte {
-	if st == nil && encoding == "" && len(c.header) == 0 && len(c.trailer) == 0 && !c.noHeader {
+	if st == nil && encoding == "" && len(c.header) == 0 && len(c.trailer) == 0 && !c.noHeader && !c.times.wanted {
 		return append(b, plainHead...)
 	}
 	h := wire.ResponseHead{Trailers: toEntries(c.trailer)}
@@ -88,8 +88,12 @@ func (c *serverCall) finalHead(b []byte, encoding string, st *wire.Status) []byt
 			}
 		}
 	}
+	if c.times.wanted {
+		h.Timings = c.appendTimings(nil)
+	}
 	b = h.Append(b)
 	for _, shorten := range []func(){
+		func() { h.Timings = nil },
 		func() { h.Status.Details = nil },
 		func() { h.Trailers = nil },
 		func() { h.Status.Message = h.Status.Message[:min(len(h.Status.Message), 8<<10)] },

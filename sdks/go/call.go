@@ -45,6 +45,7 @@ type clientCall struct {
 	trailer    Metadata
 	encoding   string
 	onEnd      func()
+	times      clientTimes
 }
 
 func newClientCall(ch *Channel) *clientCall {
@@ -119,7 +120,7 @@ func (c *clientCall) buildHead() *Error {
 	o, from := &c.opt, carriedBy(c.ctx)
 	c.out = wire.Out{Head: c.head.plain}
 	plain := len(o.metadata) == 0 && from == nil && len(o.baggage) == 0 && o.hashKey == "" && o.encoding == "" &&
-		c.resent == 0 && !o.idempotent
+		c.resent == 0 && !o.idempotent && o.timings == nil
 	if plain {
 		return nil
 	}
@@ -140,6 +141,9 @@ func (c *clientCall) buildHead() *Error {
 	}
 	b = wire.AppendCall(b, o.hashKey, uint32(c.resent), "", c.idempotent())
 	b = wire.AppendEncodings(b, o.encoding, acceptedEncodings[1:])
+	if o.timings != nil {
+		b = wire.AppendWantTimings(b)
+	}
 	c.post = b
 	c.out = wire.Out{Head: c.head.prefix, Post: b}
 	return c.checkHead(baggage)
@@ -189,6 +193,7 @@ func (c *clientCall) send(l *link) *Error {
 	if err := c.open(l); err != nil {
 		return err
 	}
+	c.markSent()
 	l.unary++
 	if l.wc.Send(c.stream, &c.out) {
 		l.releaseLater()

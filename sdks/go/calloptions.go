@@ -20,6 +20,8 @@ type callOptions struct {
 	maxReceive   int
 	header       *Metadata
 	trailer      *Metadata
+	timings      *Timings
+	began        time.Time // where timings is set
 	err          *Error
 }
 

@@ -226,6 +226,7 @@ func (c *clientCall) conclude(err *Error, res proto.Message) *Error {
 	if c.opt.trailer != nil {
 		*c.opt.trailer = c.trailer
 	}
+	c.captureTimings()
 	return err
 }
 

@@ -25,6 +25,7 @@ func (c *clientCall) takeHead(h *wire.ResponseHead, head []byte, end bool) (*Err
 	if !end {
 		return nil, 0
 	}
+	c.markAnswered(h.Timings)
 	c.trailer = fromEntries(h.Trailers, false)
 	if h.Status.Code == wire.OK {
 		return nil, 0

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -37,6 +38,7 @@ type serverCall struct {
 	trailer     Metadata
 	headerSent  bool // a RESPONSE, with the initial metadata or without, has been sent
 	noHeader    bool // and it was without
+	times       serverTimes
 }
 
 func newServerCall() *serverCall {
@@ -168,11 +170,18 @@ func (c *serverCall) run(k *worker) {
 	returned := false
 	defer func() {
 		if !returned { // runtime.Goexit: the goroutine ends, the call and the process must not hang on it
+			c.times.ended = time.Now()
 			st := c.crashed("the handler ended its goroutine")
 			c.finish(k, nil, st)
 		}
 	}()
+	if c.times.wanted {
+		c.times.began = time.Now()
+	}
 	res, st := c.handle(req)
+	if c.times.wanted {
+		c.times.ended = time.Now()
+	}
 	returned = true
 	c.finish(k, res, st)
 }

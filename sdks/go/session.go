@@ -282,6 +282,12 @@ func (s *session) request() {
 	for _, e := range h.AcceptedEncodings {
 		c.acceptsGzip = c.acceptsGzip || string(e) == encodingGzip
 	}
+	if h.WantTimings {
+		if s.now.IsZero() {
+			s.now = time.Now()
+		}
+		c.times.wanted, c.times.arrived = true, s.now
+	}
 	stream.Call = c
 	c.message(&s.ev)
 }
