@@ -22,6 +22,55 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type OtlpExporter_Protocol int32
+
+const (
+	OtlpExporter_PROTOCOL_UNSPECIFIED OtlpExporter_Protocol = 0
+	OtlpExporter_PROTOCOL_GRPC        OtlpExporter_Protocol = 1
+	OtlpExporter_PROTOCOL_HTTP        OtlpExporter_Protocol = 2
+)
+
+// Enum value maps for OtlpExporter_Protocol.
+var (
+	OtlpExporter_Protocol_name = map[int32]string{
+		0: "PROTOCOL_UNSPECIFIED",
+		1: "PROTOCOL_GRPC",
+		2: "PROTOCOL_HTTP",
+	}
+	OtlpExporter_Protocol_value = map[string]int32{
+		"PROTOCOL_UNSPECIFIED": 0,
+		"PROTOCOL_GRPC":        1,
+		"PROTOCOL_HTTP":        2,
+	}
+)
+
+func (x OtlpExporter_Protocol) Enum() *OtlpExporter_Protocol {
+	p := new(OtlpExporter_Protocol)
+	*p = x
+	return p
+}
+
+func (x OtlpExporter_Protocol) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (OtlpExporter_Protocol) Descriptor() protoreflect.EnumDescriptor {
+	return file_octo_resource_v1_bootstrap_proto_enumTypes[0].Descriptor()
+}
+
+func (OtlpExporter_Protocol) Type() protoreflect.EnumType {
+	return &file_octo_resource_v1_bootstrap_proto_enumTypes[0]
+}
+
+func (x OtlpExporter_Protocol) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use OtlpExporter_Protocol.Descriptor instead.
+func (OtlpExporter_Protocol) EnumDescriptor() ([]byte, []int) {
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{2, 0}
+}
+
 // Bootstrap is what one proxy needs to start: where it stands, where it listens, what it may hold. It is
 // read once. Paths that are not absolute are relative to the file that names them.
 type Bootstrap struct {
@@ -49,7 +98,9 @@ type Bootstrap struct {
 	// Who may use the outbound socket. Absent: the proxy's own uid and root, as any application.
 	SocketUsers []*SocketUser `protobuf:"bytes,11,rep,name=socket_users,json=socketUsers,proto3" json:"socket_users,omitempty"`
 	// How proxies prove to each other who they are. Absent: they speak plainly, and nobody is verified.
-	Tls           *ProxyTls `protobuf:"bytes,12,opt,name=tls,proto3" json:"tls,omitempty"`
+	Tls *ProxyTls `protobuf:"bytes,12,opt,name=tls,proto3" json:"tls,omitempty"`
+	// What is told of calls beside metrics: spans and an access log. Absent: neither. Read again on SIGHUP.
+	Telemetry     *Telemetry `protobuf:"bytes,13,opt,name=telemetry,proto3" json:"telemetry,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -168,6 +219,308 @@ func (x *Bootstrap) GetTls() *ProxyTls {
 	return nil
 }
 
+func (x *Bootstrap) GetTelemetry() *Telemetry {
+	if x != nil {
+		return x.Telemetry
+	}
+	return nil
+}
+
+// Telemetry is what the proxy tells of single calls. What it does not tell costs the calls nothing.
+type Telemetry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where spans go. Absent: the proxy makes no spans and passes trace contexts on as they are.
+	Otlp     *OtlpExporter  `protobuf:"bytes,1,opt,name=otlp,proto3" json:"otlp,omitempty"`
+	Sampling *TraceSampling `protobuf:"bytes,2,opt,name=sampling,proto3" json:"sampling,omitempty"`
+	// Absent: none.
+	AccessLog     *AccessLog `protobuf:"bytes,3,opt,name=access_log,json=accessLog,proto3" json:"access_log,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Telemetry) Reset() {
+	*x = Telemetry{}
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Telemetry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Telemetry) ProtoMessage() {}
+
+func (x *Telemetry) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Telemetry.ProtoReflect.Descriptor instead.
+func (*Telemetry) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Telemetry) GetOtlp() *OtlpExporter {
+	if x != nil {
+		return x.Otlp
+	}
+	return nil
+}
+
+func (x *Telemetry) GetSampling() *TraceSampling {
+	if x != nil {
+		return x.Sampling
+	}
+	return nil
+}
+
+func (x *Telemetry) GetAccessLog() *AccessLog {
+	if x != nil {
+		return x.AccessLog
+	}
+	return nil
+}
+
+// OtlpExporter sends spans to a collector. While it does not answer spans wait, and beyond max_queued_spans
+// they are dropped and counted; calls never wait.
+type OtlpExporter struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "http://host:port", or "https://host:port" for TLS. With PROTOCOL_HTTP it may have a path; without one
+	// that is /v1/traces.
+	Endpoint string `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	// Absent: PROTOCOL_GRPC.
+	Protocol OtlpExporter_Protocol `protobuf:"varint,2,opt,name=protocol,proto3,enum=octo.resource.v1.OtlpExporter_Protocol" json:"protocol,omitempty"`
+	// Certificates (PEM) of those that sign the collector's. Absent: the system's.
+	AuthoritiesFile string `protobuf:"bytes,3,opt,name=authorities_file,json=authoritiesFile,proto3" json:"authorities_file,omitempty"`
+	// Sent with each export, such as an API key.
+	Headers map[string]string `protobuf:"bytes,4,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// How long one export may take, retries included. Absent: 10 s.
+	Timeout *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Spans that may wait. 0: 8192.
+	MaxQueuedSpans uint32 `protobuf:"varint,6,opt,name=max_queued_spans,json=maxQueuedSpans,proto3" json:"max_queued_spans,omitempty"`
+	// Attributes of the resource, beside and over service.name, service.instance.id, service.version and
+	// deployment.environment.name.
+	Resource      map[string]string `protobuf:"bytes,7,rep,name=resource,proto3" json:"resource,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OtlpExporter) Reset() {
+	*x = OtlpExporter{}
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OtlpExporter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OtlpExporter) ProtoMessage() {}
+
+func (x *OtlpExporter) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OtlpExporter.ProtoReflect.Descriptor instead.
+func (*OtlpExporter) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *OtlpExporter) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+func (x *OtlpExporter) GetProtocol() OtlpExporter_Protocol {
+	if x != nil {
+		return x.Protocol
+	}
+	return OtlpExporter_PROTOCOL_UNSPECIFIED
+}
+
+func (x *OtlpExporter) GetAuthoritiesFile() string {
+	if x != nil {
+		return x.AuthoritiesFile
+	}
+	return ""
+}
+
+func (x *OtlpExporter) GetHeaders() map[string]string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *OtlpExporter) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *OtlpExporter) GetMaxQueuedSpans() uint32 {
+	if x != nil {
+		return x.MaxQueuedSpans
+	}
+	return 0
+}
+
+func (x *OtlpExporter) GetResource() map[string]string {
+	if x != nil {
+		return x.Resource
+	}
+	return nil
+}
+
+// TraceSampling says which calls have spans: those whose trace context says that they are sampled, and some
+// that come without a trace context from a local application and begin a trace here.
+type TraceSampling struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Share of calls without a trace context that begin one, in permille, at most 1000. Absent: 10; 0: none.
+	RootPermille  *uint32 `protobuf:"varint,1,opt,name=root_permille,json=rootPermille,proto3,oneof" json:"root_permille,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TraceSampling) Reset() {
+	*x = TraceSampling{}
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TraceSampling) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TraceSampling) ProtoMessage() {}
+
+func (x *TraceSampling) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TraceSampling.ProtoReflect.Descriptor instead.
+func (*TraceSampling) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *TraceSampling) GetRootPermille() uint32 {
+	if x != nil && x.RootPermille != nil {
+		return *x.RootPermille
+	}
+	return 0
+}
+
+// AccessLog writes one line of JSON a call. docs/guides/telemetry.md has the fields.
+type AccessLog struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where lines are appended: a file, or "-" for standard output. SIGHUP opens the file again.
+	File string `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	// Share of calls that succeeded that are written, in permille, at most 1000. Absent: 10; 0: none.
+	SuccessPermille *uint32 `protobuf:"varint,2,opt,name=success_permille,json=successPermille,proto3,oneof" json:"success_permille,omitempty"`
+	// How many calls that failed are written at most in each second. Absent: 100; 0: none.
+	MaxFailuresPerSecond *uint32 `protobuf:"varint,3,opt,name=max_failures_per_second,json=maxFailuresPerSecond,proto3,oneof" json:"max_failures_per_second,omitempty"`
+	// Keys of request metadata that are written; no others are. At most 16.
+	Metadata []string `protobuf:"bytes,4,rep,name=metadata,proto3" json:"metadata,omitempty"`
+	// Lines that may wait to be written; beyond it they are dropped and counted. 0: 8192.
+	MaxQueuedLines uint32 `protobuf:"varint,5,opt,name=max_queued_lines,json=maxQueuedLines,proto3" json:"max_queued_lines,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *AccessLog) Reset() {
+	*x = AccessLog{}
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccessLog) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccessLog) ProtoMessage() {}
+
+func (x *AccessLog) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccessLog.ProtoReflect.Descriptor instead.
+func (*AccessLog) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *AccessLog) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *AccessLog) GetSuccessPermille() uint32 {
+	if x != nil && x.SuccessPermille != nil {
+		return *x.SuccessPermille
+	}
+	return 0
+}
+
+func (x *AccessLog) GetMaxFailuresPerSecond() uint32 {
+	if x != nil && x.MaxFailuresPerSecond != nil {
+		return *x.MaxFailuresPerSecond
+	}
+	return 0
+}
+
+func (x *AccessLog) GetMetadata() []string {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
+}
+
+func (x *AccessLog) GetMaxQueuedLines() uint32 {
+	if x != nil {
+		return x.MaxQueuedLines
+	}
+	return 0
+}
+
 // ProxyTls is TLS 1.3 on the inbound address and towards other proxies; plain connections are refused.
 // The files are PEM and are read again on SIGHUP; connections that stand go on. A peer passes if its
 // certificate is of the authorities and holds one SPIFFE id of the proxy's own trust domain and
@@ -185,7 +538,7 @@ type ProxyTls struct {
 
 func (x *ProxyTls) Reset() {
 	*x = ProxyTls{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[1]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -197,7 +550,7 @@ func (x *ProxyTls) String() string {
 func (*ProxyTls) ProtoMessage() {}
 
 func (x *ProxyTls) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[1]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -210,7 +563,7 @@ func (x *ProxyTls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProxyTls.ProtoReflect.Descriptor instead.
 func (*ProxyTls) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{1}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ProxyTls) GetCertificateFile() string {
@@ -252,7 +605,7 @@ type ProxyLimits struct {
 
 func (x *ProxyLimits) Reset() {
 	*x = ProxyLimits{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[2]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -264,7 +617,7 @@ func (x *ProxyLimits) String() string {
 func (*ProxyLimits) ProtoMessage() {}
 
 func (x *ProxyLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[2]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -277,7 +630,7 @@ func (x *ProxyLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProxyLimits.ProtoReflect.Descriptor instead.
 func (*ProxyLimits) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{2}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ProxyLimits) GetMaxStreams() uint32 {
@@ -320,7 +673,7 @@ type SocketUser struct {
 
 func (x *SocketUser) Reset() {
 	*x = SocketUser{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[3]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -332,7 +685,7 @@ func (x *SocketUser) String() string {
 func (*SocketUser) ProtoMessage() {}
 
 func (x *SocketUser) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[3]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -345,7 +698,7 @@ func (x *SocketUser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketUser.ProtoReflect.Descriptor instead.
 func (*SocketUser) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{3}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SocketUser) GetUid() uint32 {
@@ -366,7 +719,7 @@ var File_octo_resource_v1_bootstrap_proto protoreflect.FileDescriptor
 
 const file_octo_resource_v1_bootstrap_proto_rawDesc = "" +
 	"\n" +
-	" octo/resource/v1/bootstrap.proto\x12\x10octo.resource.v1\x1a\x1egoogle/protobuf/duration.proto\"\x8e\x04\n" +
+	" octo/resource/v1/bootstrap.proto\x12\x10octo.resource.v1\x1a\x1egoogle/protobuf/duration.proto\"\xc9\x04\n" +
 	"\tBootstrap\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x12\n" +
@@ -380,7 +733,42 @@ const file_octo_resource_v1_bootstrap_proto_rawDesc = "" +
 	"\x06limits\x18\n" +
 	" \x01(\v2\x1d.octo.resource.v1.ProxyLimitsR\x06limits\x12?\n" +
 	"\fsocket_users\x18\v \x03(\v2\x1c.octo.resource.v1.SocketUserR\vsocketUsers\x12,\n" +
-	"\x03tls\x18\f \x01(\v2\x1a.octo.resource.v1.ProxyTlsR\x03tls\"{\n" +
+	"\x03tls\x18\f \x01(\v2\x1a.octo.resource.v1.ProxyTlsR\x03tls\x129\n" +
+	"\ttelemetry\x18\r \x01(\v2\x1b.octo.resource.v1.TelemetryR\ttelemetry\"\xb8\x01\n" +
+	"\tTelemetry\x122\n" +
+	"\x04otlp\x18\x01 \x01(\v2\x1e.octo.resource.v1.OtlpExporterR\x04otlp\x12;\n" +
+	"\bsampling\x18\x02 \x01(\v2\x1f.octo.resource.v1.TraceSamplingR\bsampling\x12:\n" +
+	"\n" +
+	"access_log\x18\x03 \x01(\v2\x1b.octo.resource.v1.AccessLogR\taccessLog\"\xcf\x04\n" +
+	"\fOtlpExporter\x12\x1a\n" +
+	"\bendpoint\x18\x01 \x01(\tR\bendpoint\x12C\n" +
+	"\bprotocol\x18\x02 \x01(\x0e2'.octo.resource.v1.OtlpExporter.ProtocolR\bprotocol\x12)\n" +
+	"\x10authorities_file\x18\x03 \x01(\tR\x0fauthoritiesFile\x12E\n" +
+	"\aheaders\x18\x04 \x03(\v2+.octo.resource.v1.OtlpExporter.HeadersEntryR\aheaders\x123\n" +
+	"\atimeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12(\n" +
+	"\x10max_queued_spans\x18\x06 \x01(\rR\x0emaxQueuedSpans\x12H\n" +
+	"\bresource\x18\a \x03(\v2,.octo.resource.v1.OtlpExporter.ResourceEntryR\bresource\x1a:\n" +
+	"\fHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a;\n" +
+	"\rResourceEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"J\n" +
+	"\bProtocol\x12\x18\n" +
+	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rPROTOCOL_GRPC\x10\x01\x12\x11\n" +
+	"\rPROTOCOL_HTTP\x10\x02\"K\n" +
+	"\rTraceSampling\x12(\n" +
+	"\rroot_permille\x18\x01 \x01(\rH\x00R\frootPermille\x88\x01\x01B\x10\n" +
+	"\x0e_root_permille\"\x82\x02\n" +
+	"\tAccessLog\x12\x12\n" +
+	"\x04file\x18\x01 \x01(\tR\x04file\x12.\n" +
+	"\x10success_permille\x18\x02 \x01(\rH\x00R\x0fsuccessPermille\x88\x01\x01\x12:\n" +
+	"\x17max_failures_per_second\x18\x03 \x01(\rH\x01R\x14maxFailuresPerSecond\x88\x01\x01\x12\x1a\n" +
+	"\bmetadata\x18\x04 \x03(\tR\bmetadata\x12(\n" +
+	"\x10max_queued_lines\x18\x05 \x01(\rR\x0emaxQueuedLinesB\x13\n" +
+	"\x11_success_permilleB\x1a\n" +
+	"\x18_max_failures_per_second\"{\n" +
 	"\bProxyTls\x12)\n" +
 	"\x10certificate_file\x18\x01 \x01(\tR\x0fcertificateFile\x12\x19\n" +
 	"\bkey_file\x18\x02 \x01(\tR\akeyFile\x12)\n" +
@@ -409,24 +797,40 @@ func file_octo_resource_v1_bootstrap_proto_rawDescGZIP() []byte {
 	return file_octo_resource_v1_bootstrap_proto_rawDescData
 }
 
-var file_octo_resource_v1_bootstrap_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_octo_resource_v1_bootstrap_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_octo_resource_v1_bootstrap_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_octo_resource_v1_bootstrap_proto_goTypes = []any{
-	(*Bootstrap)(nil),           // 0: octo.resource.v1.Bootstrap
-	(*ProxyTls)(nil),            // 1: octo.resource.v1.ProxyTls
-	(*ProxyLimits)(nil),         // 2: octo.resource.v1.ProxyLimits
-	(*SocketUser)(nil),          // 3: octo.resource.v1.SocketUser
-	(*durationpb.Duration)(nil), // 4: google.protobuf.Duration
+	(OtlpExporter_Protocol)(0),  // 0: octo.resource.v1.OtlpExporter.Protocol
+	(*Bootstrap)(nil),           // 1: octo.resource.v1.Bootstrap
+	(*Telemetry)(nil),           // 2: octo.resource.v1.Telemetry
+	(*OtlpExporter)(nil),        // 3: octo.resource.v1.OtlpExporter
+	(*TraceSampling)(nil),       // 4: octo.resource.v1.TraceSampling
+	(*AccessLog)(nil),           // 5: octo.resource.v1.AccessLog
+	(*ProxyTls)(nil),            // 6: octo.resource.v1.ProxyTls
+	(*ProxyLimits)(nil),         // 7: octo.resource.v1.ProxyLimits
+	(*SocketUser)(nil),          // 8: octo.resource.v1.SocketUser
+	nil,                         // 9: octo.resource.v1.OtlpExporter.HeadersEntry
+	nil,                         // 10: octo.resource.v1.OtlpExporter.ResourceEntry
+	(*durationpb.Duration)(nil), // 11: google.protobuf.Duration
 }
 var file_octo_resource_v1_bootstrap_proto_depIdxs = []int32{
-	4, // 0: octo.resource.v1.Bootstrap.drain_deadline:type_name -> google.protobuf.Duration
-	2, // 1: octo.resource.v1.Bootstrap.limits:type_name -> octo.resource.v1.ProxyLimits
-	3, // 2: octo.resource.v1.Bootstrap.socket_users:type_name -> octo.resource.v1.SocketUser
-	1, // 3: octo.resource.v1.Bootstrap.tls:type_name -> octo.resource.v1.ProxyTls
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	11, // 0: octo.resource.v1.Bootstrap.drain_deadline:type_name -> google.protobuf.Duration
+	7,  // 1: octo.resource.v1.Bootstrap.limits:type_name -> octo.resource.v1.ProxyLimits
+	8,  // 2: octo.resource.v1.Bootstrap.socket_users:type_name -> octo.resource.v1.SocketUser
+	6,  // 3: octo.resource.v1.Bootstrap.tls:type_name -> octo.resource.v1.ProxyTls
+	2,  // 4: octo.resource.v1.Bootstrap.telemetry:type_name -> octo.resource.v1.Telemetry
+	3,  // 5: octo.resource.v1.Telemetry.otlp:type_name -> octo.resource.v1.OtlpExporter
+	4,  // 6: octo.resource.v1.Telemetry.sampling:type_name -> octo.resource.v1.TraceSampling
+	5,  // 7: octo.resource.v1.Telemetry.access_log:type_name -> octo.resource.v1.AccessLog
+	0,  // 8: octo.resource.v1.OtlpExporter.protocol:type_name -> octo.resource.v1.OtlpExporter.Protocol
+	9,  // 9: octo.resource.v1.OtlpExporter.headers:type_name -> octo.resource.v1.OtlpExporter.HeadersEntry
+	11, // 10: octo.resource.v1.OtlpExporter.timeout:type_name -> google.protobuf.Duration
+	10, // 11: octo.resource.v1.OtlpExporter.resource:type_name -> octo.resource.v1.OtlpExporter.ResourceEntry
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_octo_resource_v1_bootstrap_proto_init() }
@@ -434,18 +838,21 @@ func file_octo_resource_v1_bootstrap_proto_init() {
 	if File_octo_resource_v1_bootstrap_proto != nil {
 		return
 	}
+	file_octo_resource_v1_bootstrap_proto_msgTypes[3].OneofWrappers = []any{}
+	file_octo_resource_v1_bootstrap_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_resource_v1_bootstrap_proto_rawDesc), len(file_octo_resource_v1_bootstrap_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   4,
+			NumEnums:      1,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_octo_resource_v1_bootstrap_proto_goTypes,
 		DependencyIndexes: file_octo_resource_v1_bootstrap_proto_depIdxs,
+		EnumInfos:         file_octo_resource_v1_bootstrap_proto_enumTypes,
 		MessageInfos:      file_octo_resource_v1_bootstrap_proto_msgTypes,
 	}.Build()
 	File_octo_resource_v1_bootstrap_proto = out.File
