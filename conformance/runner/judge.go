@@ -44,6 +44,9 @@ func (a *attempt) judgeStatus() {
 	got, want := a.result.Status, a.c.Response.Status
 	code, reason := want.GetCode(), wirev1.Reason_REASON_UNSPECIFIED
 	origins, disposition := []wirev1.Origin{wirev1.Origin_ORIGIN_APPLICATION}, wirev1.Disposition_DISPOSITION_PROCESSED
+	if a.origin != 0 {
+		origins = []wirev1.Origin{a.origin}
+	}
 	details := want.GetDetails()
 	e := a.c.Expect.Status
 	if e != nil {
@@ -81,6 +84,11 @@ func (a *attempt) judgeStatus() {
 	}
 	if native := reason == wirev1.Reason_REASON_CANCELLED || reason == wirev1.Reason_REASON_DEADLINE; native && !got.Native {
 		a.problem("the error is not the language's own for %v", reason)
+	}
+	for _, text := range a.c.Expect.Shown {
+		if !strings.Contains(got.Message, text) {
+			a.problem("the message does not show %q: %q", text, got.Message)
+		}
 	}
 	for _, text := range a.c.Expect.Hidden {
 		if strings.Contains(got.Message, text) {

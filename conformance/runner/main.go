@@ -136,7 +136,11 @@ func (r *run) all(ctx context.Context, jobs []*job) {
 			order = append(order, []*job{j})
 			continue
 		}
-		shared[worldKey{j.topology, j.client, j.server}] = append(shared[worldKey{j.topology, j.client, j.server}], j)
+		key := worldKey{j.topology, j.client, j.server}
+		if j.testee != nil {
+			key = worldKey{j.topology, j.testee, j.testee}
+		}
+		shared[key] = append(shared[key], j)
 	}
 	for _, js := range shared {
 		order = append(order, js)
@@ -166,7 +170,7 @@ func (r *run) unrun(js []*job, why string) {
 
 // world runs jobs in a world, then holds the counters and the ledger against the sum of what they did.
 func (r *run) world(js []*job) {
-	w, err := r.newWorld(js[0])
+	w, err := r.newWorld(js)
 	if err != nil {
 		r.unrun(js, err.Error())
 		return
@@ -204,6 +208,10 @@ func (r *run) jobs(w *world, js []*job, parallel int) {
 			sem <- struct{}{}
 			defer func() { <-sem }()
 			begin := time.Now()
+			if j.testee != nil {
+				r.add(j, w.runRaw(j.c), time.Since(begin))
+				return
+			}
 			r.add(j, w.runCase(j.c), time.Since(begin))
 		})
 	}

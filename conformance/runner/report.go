@@ -127,9 +127,26 @@ func matrix(rep *conformancev1.RunReport) string {
 			}
 		}
 	}
+	withReference := func(testee string) column {
+		return column{testee + " with", conformancev1.Topology_TOPOLOGY_REFERENCE}
+	}
+	for _, t := range rep.Testees {
+		columns = append(columns, withReference(t.Name))
+		cells[withReference(t.Name)] = make(map[uint32]*cell)
+	}
 	for _, res := range rep.Results {
+		k := column{res.Client + "→" + res.Server, res.Topology}
+		switch {
+		case res.Topology != conformancev1.Topology_TOPOLOGY_REFERENCE:
+		case res.Client != referencePeer.name:
+			k = withReference(res.Client)
+		case res.Server != referencePeer.name:
+			k = withReference(res.Server)
+		default:
+			k = withReference(rep.Testees[0].Name) // its proxy
+		}
 		for _, n := range res.Semantics {
-			of := cells[column{res.Client + "→" + res.Server, res.Topology}]
+			of := cells[k]
 			if of[n] == nil {
 				of[n] = &cell{}
 			}

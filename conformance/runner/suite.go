@@ -78,6 +78,7 @@ type job struct {
 	c              *conformancev1.Case
 	topology       conformancev1.Topology
 	client, server *program
+	testee         *program // beside the reference peer, which is the other end or both
 }
 
 // id names the job in lists of known failures.
@@ -98,6 +99,7 @@ func expand(s *conformancev1.TestSuite) ([]*conformancev1.Case, error) {
 			c := proto.CloneOf(template)
 			c.Variants = nil
 			proto.Merge(c, v)
+			c.Raw = mergedRaw(template.Raw, v.Raw)
 			c.Name = s.Suite + "/" + template.Name
 			if v.Name != "" {
 				c.Name += "/" + v.Name
@@ -108,11 +110,13 @@ func expand(s *conformancev1.TestSuite) ([]*conformancev1.Case, error) {
 			if err := complete(c); err != nil {
 				return nil, fmt.Errorf("%s: %w", c.Name, err)
 			}
-			if seen[c.Name] {
-				return nil, fmt.Errorf("%s: there are two of that name", c.Name)
+			for _, c := range placed(c) {
+				if seen[c.Name] {
+					return nil, fmt.Errorf("%s: there are two of that name", c.Name)
+				}
+				seen[c.Name] = true
+				all = append(all, c)
 			}
-			seen[c.Name] = true
-			all = append(all, c)
 		}
 	}
 	return all, nil
@@ -133,7 +137,10 @@ func complete(c *conformancev1.Case) error {
 	if c.Kind == 0 {
 		c.Kind = kinds[c.Method]
 	}
-	if c.Kind == 0 {
+	if err := rawComplete(c); err != nil {
+		return err
+	}
+	if c.Kind == 0 && (len(c.Raw) == 0 || c.Method != "") {
 		return fmt.Errorf("of what kind is method %q?", c.Method)
 	}
 	if len(c.Requests) == 0 && single(c.Kind, true) {
@@ -196,13 +203,17 @@ func plan(suites []*conformancev1.TestSuite, testees []*program) ([]*job, error)
 			return nil, err
 		}
 		for _, c := range cases {
+			if len(c.Raw) > 0 {
+				jobs = append(jobs, rawJobs(c, testees)...)
+				continue
+			}
 			for _, topology := range topologies {
 				if len(c.Topologies) > 0 && !slices.Contains(c.Topologies, topology) {
 					continue
 				}
 				for _, client := range testees {
 					for _, server := range testees {
-						jobs = append(jobs, &job{c.Name, c, topology, client, server})
+						jobs = append(jobs, &job{name: c.Name, c: c, topology: topology, client: client, server: server})
 					}
 				}
 			}

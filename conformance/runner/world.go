@@ -39,6 +39,8 @@ type world struct {
 	ids      *atomic.Int64
 	patience time.Duration // bounds each wait for what must come; judges nothing
 
+	raw map[*conformancev1.Case]*rawCase // of a world with the reference peer
+
 	mu       sync.Mutex
 	expected map[side]bounds // calls that proxies count
 	executed map[string]bounds
@@ -85,7 +87,8 @@ func (w *world) hops(caller string) []side {
 }
 
 // newWorld starts all processes of a topology.
-func (r *run) newWorld(j *job) (*world, error) {
+func (r *run) newWorld(js []*job) (*world, error) {
+	j := js[0]
 	dir, err := os.MkdirTemp(r.dir, "w")
 	if err != nil {
 		return nil, err
@@ -94,7 +97,11 @@ func (r *run) newWorld(j *job) (*world, error) {
 		topology: j.topology, dir: dir, ledger: r.ledger, ends: make(map[string]*end), ids: &r.ids, patience: r.patience,
 		expected: make(map[side]bounds), executed: make(map[string]bounds),
 	}
-	err = w.start(r.proxy, map[string]*program{clientEnd: j.client, serverEnd: j.server})
+	if j.testee != nil {
+		err = w.startRaw(r.proxy, js)
+	} else {
+		err = w.start(r.proxy, map[string]*program{clientEnd: j.client, serverEnd: j.server})
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("starting %s: %w", topologyName(j.topology), err), w.stop())
 	}
@@ -137,7 +144,9 @@ func (w *world) each(do func(name string, e *end) error) error {
 	var wg sync.WaitGroup
 	var errs [2]error
 	for i, name := range []string{clientEnd, serverEnd} {
-		wg.Go(func() { errs[i] = do(name, w.ends[name]) })
+		if e := w.ends[name]; e != nil {
+			wg.Go(func() { errs[i] = do(name, e) })
+		}
 	}
 	wg.Wait()
 	return errors.Join(errs[:]...)

@@ -232,6 +232,26 @@ func TestProbeFindsAnEndThatCameWithTheLastBytes(t *testing.T) {
 	}
 }
 
+func TestReadFindsAnEndInsideAFrameByItself(t *testing.T) {
+	a, b := pair(t)
+	c := New(a, &queue{})
+	c.Probe() // from now on short reads are trusted
+	if _, err := b.Write([]byte("a part")); err != nil {
+		t.Fatal(err)
+	}
+	_ = b.Close() // both are there before the first read
+	done := make(chan error, 1)
+	go func() { done <- c.Read(func([]byte) (int, error) { return 0, nil }) }()
+	select {
+	case err := <-done:
+		if !errors.Is(err, io.EOF) {
+			t.Fatalf("Read ended with %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("Read waits for the rest of a frame that cannot come")
+	}
+}
+
 // The end of a Close must not be missed where it comes together with bytes: nobody probes a connection that
 // is closed already.
 func TestCloseEndsReadAlsoWhenBytesComeWithIt(t *testing.T) {

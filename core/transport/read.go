@@ -53,7 +53,8 @@ type reader struct {
 // RawConn.Read lasts as long as the connection: its callback asks to wait by returning false. Since
 // nothing else waits on the descriptor, whatever arrives between a read and the wait ends the wait: a
 // read that did not fill its buffer has drained the socket, and a second one, only to be told EAGAIN, is
-// saved. What it can miss is an end of stream that arrived together with the last bytes: see Probe. Of
+// saved, unless a part of a frame waits for more. What it can miss is an end of stream that arrived together
+// with the last bytes of a frame: see Probe. Of
 // our own Close it knows before it waits, since nobody probes after that.
 func (r *reader) readRaw() error {
 	err := r.conn.raw.Read(func(fd uintptr) bool {
@@ -76,7 +77,7 @@ func (r *reader) readRaw() error {
 			if !r.take(n) {
 				return true
 			}
-			if n < len(space) && r.conn.probed.Load() && !r.conn.closed.Load() {
+			if n < len(space) && r.have == 0 && r.conn.probed.Load() && !r.conn.closed.Load() {
 				return r.rest()
 			}
 		}

@@ -260,7 +260,9 @@ func (l *link) response(c *clientCall) {
 		err = refused(bad, "the response was refused by the client: %v", bad)
 		err.Disposition = DispositionUnknown
 		if !end {
-			l.wc.Reset(l.ev.Stream, &wire.ResetHead{Status: wire.Refuse(bad, wire.OriginClientSDK, "")})
+			st := wire.Refuse(bad, wire.OriginClientSDK, "")
+			st.Disposition = wire.DispositionUnknown // the server has begun it
+			l.wc.Reset(l.ev.Stream, &wire.ResetHead{Status: st})
 		}
 		end = true
 	}

@@ -69,7 +69,7 @@ func (x Vary_What) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Vary_What.Descriptor instead.
 func (Vary_What) EnumDescriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{10, 0}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{11, 0}
 }
 
 type Signal_Kind int32
@@ -128,7 +128,7 @@ func (x Signal_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Signal_Kind.Descriptor instead.
 func (Signal_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{14, 0}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{15, 0}
 }
 
 // Command is answered by one Report with the same id.
@@ -566,7 +566,9 @@ type StartServer struct {
 	// Where to listen for direct calls, "127.0.0.1:0" or "unix:" and a path; empty: nowhere.
 	Listen string `protobuf:"bytes,5,opt,name=listen,proto3" json:"listen,omitempty"`
 	// "host:port" of the runner, for LedgerEntry.
-	Ledger        string `protobuf:"bytes,6,opt,name=ledger,proto3" json:"ledger,omitempty"`
+	Ledger string `protobuf:"bytes,6,opt,name=ledger,proto3" json:"ledger,omitempty"`
+	// Where it listens on TCP it takes mutual TLS only. Absent: plain.
+	Tls           *Tls `protobuf:"bytes,7,opt,name=tls,proto3" json:"tls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -643,6 +645,84 @@ func (x *StartServer) GetLedger() string {
 	return ""
 }
 
+func (x *StartServer) GetTls() *Tls {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
+}
+
+// Tls is how a testee shows itself. The files are in PEM.
+type Tls struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Certificate string                 `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	Key         string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// Who signs peers' certificates.
+	Authorities string `protobuf:"bytes,3,opt,name=authorities,proto3" json:"authorities,omitempty"`
+	// The SPIFFE id that a client's peer must have.
+	Peer          string `protobuf:"bytes,4,opt,name=peer,proto3" json:"peer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tls) Reset() {
+	*x = Tls{}
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tls) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tls) ProtoMessage() {}
+
+func (x *Tls) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tls.ProtoReflect.Descriptor instead.
+func (*Tls) Descriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Tls) GetCertificate() string {
+	if x != nil {
+		return x.Certificate
+	}
+	return ""
+}
+
+func (x *Tls) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Tls) GetAuthorities() string {
+	if x != nil {
+		return x.Authorities
+	}
+	return ""
+}
+
+func (x *Tls) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
 type Started struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Where direct calls go, as a Connect takes it; empty if it does not listen.
@@ -653,7 +733,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[4]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -665,7 +745,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[4]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -678,7 +758,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{4}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Started) GetAddress() string {
@@ -699,7 +779,7 @@ type StopServer struct {
 
 func (x *StopServer) Reset() {
 	*x = StopServer{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[5]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -711,7 +791,7 @@ func (x *StopServer) String() string {
 func (*StopServer) ProtoMessage() {}
 
 func (x *StopServer) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[5]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -724,7 +804,7 @@ func (x *StopServer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopServer.ProtoReflect.Descriptor instead.
 func (*StopServer) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{5}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *StopServer) GetName() string {
@@ -752,7 +832,7 @@ type Done struct {
 
 func (x *Done) Reset() {
 	*x = Done{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[6]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -764,7 +844,7 @@ func (x *Done) String() string {
 func (*Done) ProtoMessage() {}
 
 func (x *Done) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[6]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -777,7 +857,7 @@ func (x *Done) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Done.ProtoReflect.Descriptor instead.
 func (*Done) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{6}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Done) GetCut() bool {
@@ -800,14 +880,16 @@ type Connect struct {
 	//
 	//	*Connect_Socket
 	//	*Connect_Direct
-	Path          isConnect_Path `protobuf_oneof:"path"`
+	Path isConnect_Path `protobuf_oneof:"path"`
+	// Direct calls over TCP go by mutual TLS. Absent: plain.
+	Tls           *Tls `protobuf:"bytes,7,opt,name=tls,proto3" json:"tls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Connect) Reset() {
 	*x = Connect{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[7]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -819,7 +901,7 @@ func (x *Connect) String() string {
 func (*Connect) ProtoMessage() {}
 
 func (x *Connect) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[7]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -832,7 +914,7 @@ func (x *Connect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connect.ProtoReflect.Descriptor instead.
 func (*Connect) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{7}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Connect) GetChannel() string {
@@ -888,6 +970,13 @@ func (x *Connect) GetDirect() string {
 	return ""
 }
 
+func (x *Connect) GetTls() *Tls {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
+}
+
 type isConnect_Path interface {
 	isConnect_Path()
 }
@@ -925,7 +1014,7 @@ type RunCall struct {
 
 func (x *RunCall) Reset() {
 	*x = RunCall{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[8]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -937,7 +1026,7 @@ func (x *RunCall) String() string {
 func (*RunCall) ProtoMessage() {}
 
 func (x *RunCall) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[8]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -950,7 +1039,7 @@ func (x *RunCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunCall.ProtoReflect.Descriptor instead.
 func (*RunCall) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{8}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RunCall) GetChannel() string {
@@ -1034,7 +1123,7 @@ type RunBatch struct {
 
 func (x *RunBatch) Reset() {
 	*x = RunBatch{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[9]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1046,7 +1135,7 @@ func (x *RunBatch) String() string {
 func (*RunBatch) ProtoMessage() {}
 
 func (x *RunBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[9]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1059,7 +1148,7 @@ func (x *RunBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunBatch.ProtoReflect.Descriptor instead.
 func (*RunBatch) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RunBatch) GetCall() *RunCall {
@@ -1101,7 +1190,7 @@ type Vary struct {
 
 func (x *Vary) Reset() {
 	*x = Vary{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[10]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1113,7 +1202,7 @@ func (x *Vary) String() string {
 func (*Vary) ProtoMessage() {}
 
 func (x *Vary) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[10]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1126,7 +1215,7 @@ func (x *Vary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Vary.ProtoReflect.Descriptor instead.
 func (*Vary) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Vary) GetWhat() Vary_What {
@@ -1159,7 +1248,7 @@ type BatchResult struct {
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[11]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1171,7 +1260,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[11]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1184,7 +1273,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *BatchResult) GetCalls() uint32 {
@@ -1228,7 +1317,7 @@ type BatchOutcome struct {
 
 func (x *BatchOutcome) Reset() {
 	*x = BatchOutcome{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[12]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1240,7 +1329,7 @@ func (x *BatchOutcome) String() string {
 func (*BatchOutcome) ProtoMessage() {}
 
 func (x *BatchOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[12]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1253,7 +1342,7 @@ func (x *BatchOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchOutcome.ProtoReflect.Descriptor instead.
 func (*BatchOutcome) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *BatchOutcome) GetStatus() *Outcome {
@@ -1310,7 +1399,7 @@ type CallOptions struct {
 
 func (x *CallOptions) Reset() {
 	*x = CallOptions{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[13]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1322,7 +1411,7 @@ func (x *CallOptions) String() string {
 func (*CallOptions) ProtoMessage() {}
 
 func (x *CallOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[13]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1335,7 +1424,7 @@ func (x *CallOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallOptions.ProtoReflect.Descriptor instead.
 func (*CallOptions) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CallOptions) GetMetadata() []*Entry {
@@ -1482,7 +1571,7 @@ type Signal struct {
 
 func (x *Signal) Reset() {
 	*x = Signal{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[14]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1494,7 +1583,7 @@ func (x *Signal) String() string {
 func (*Signal) ProtoMessage() {}
 
 func (x *Signal) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[14]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1507,7 +1596,7 @@ func (x *Signal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Signal.ProtoReflect.Descriptor instead.
 func (*Signal) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Signal) GetCallId() string {
@@ -1541,7 +1630,7 @@ type CallResult struct {
 
 func (x *CallResult) Reset() {
 	*x = CallResult{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[15]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1553,7 +1642,7 @@ func (x *CallResult) String() string {
 func (*CallResult) ProtoMessage() {}
 
 func (x *CallResult) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[15]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1566,7 +1655,7 @@ func (x *CallResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallResult.ProtoReflect.Descriptor instead.
 func (*CallResult) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CallResult) GetHeaders() []*Entry {
@@ -1624,7 +1713,7 @@ type Received struct {
 
 func (x *Received) Reset() {
 	*x = Received{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[16]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1636,7 +1725,7 @@ func (x *Received) String() string {
 func (*Received) ProtoMessage() {}
 
 func (x *Received) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[16]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1649,7 +1738,7 @@ func (x *Received) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Received.ProtoReflect.Descriptor instead.
 func (*Received) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Received) GetData() []byte {
@@ -1700,7 +1789,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[17]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1712,7 +1801,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[17]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1725,7 +1814,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Outcome) GetCode() int32 {
@@ -1792,7 +1881,7 @@ type GetStats struct {
 
 func (x *GetStats) Reset() {
 	*x = GetStats{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[18]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1804,7 +1893,7 @@ func (x *GetStats) String() string {
 func (*GetStats) ProtoMessage() {}
 
 func (x *GetStats) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[18]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1817,7 +1906,7 @@ func (x *GetStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStats.ProtoReflect.Descriptor instead.
 func (*GetStats) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 type Stats struct {
@@ -1832,7 +1921,7 @@ type Stats struct {
 
 func (x *Stats) Reset() {
 	*x = Stats{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[19]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1844,7 +1933,7 @@ func (x *Stats) String() string {
 func (*Stats) ProtoMessage() {}
 
 func (x *Stats) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[19]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1857,7 +1946,7 @@ func (x *Stats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stats.ProtoReflect.Descriptor instead.
 func (*Stats) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Stats) GetHandlers() uint32 {
@@ -1907,14 +1996,20 @@ const file_octo_conformance_v1_control_proto_rawDesc = "" +
 	"\vsdk_version\x18\x03 \x01(\tR\n" +
 	"sdkVersion\x12!\n" +
 	"\fprotocol_min\x18\x04 \x01(\rR\vprotocolMin\x12!\n" +
-	"\fprotocol_max\x18\x05 \x01(\rR\vprotocolMax\"\xa3\x01\n" +
+	"\fprotocol_max\x18\x05 \x01(\rR\vprotocolMax\"\xcf\x01\n" +
 	"\vStartServer\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12 \n" +
 	"\venvironment\x18\x03 \x01(\tR\venvironment\x12\x16\n" +
 	"\x06socket\x18\x04 \x01(\tR\x06socket\x12\x16\n" +
 	"\x06listen\x18\x05 \x01(\tR\x06listen\x12\x16\n" +
-	"\x06ledger\x18\x06 \x01(\tR\x06ledger\"#\n" +
+	"\x06ledger\x18\x06 \x01(\tR\x06ledger\x12*\n" +
+	"\x03tls\x18\a \x01(\v2\x18.octo.conformance.v1.TlsR\x03tls\"o\n" +
+	"\x03Tls\x12 \n" +
+	"\vcertificate\x18\x01 \x01(\tR\vcertificate\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12 \n" +
+	"\vauthorities\x18\x03 \x01(\tR\vauthorities\x12\x12\n" +
+	"\x04peer\x18\x04 \x01(\tR\x04peer\"#\n" +
 	"\aStarted\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\";\n" +
 	"\n" +
@@ -1922,14 +2017,15 @@ const file_octo_conformance_v1_control_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x19\n" +
 	"\bdrain_ms\x18\x02 \x01(\rR\adrainMs\"\x18\n" +
 	"\x04Done\x12\x10\n" +
-	"\x03cut\x18\x01 \x01(\bR\x03cut\"\xbb\x01\n" +
+	"\x03cut\x18\x01 \x01(\bR\x03cut\"\xe7\x01\n" +
 	"\aConnect\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\tR\achannel\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12 \n" +
 	"\venvironment\x18\x03 \x01(\tR\venvironment\x12 \n" +
 	"\vapplication\x18\x04 \x01(\tR\vapplication\x12\x18\n" +
 	"\x06socket\x18\x05 \x01(\tH\x00R\x06socket\x12\x18\n" +
-	"\x06direct\x18\x06 \x01(\tH\x00R\x06directB\x06\n" +
+	"\x06direct\x18\x06 \x01(\tH\x00R\x06direct\x12*\n" +
+	"\x03tls\x18\a \x01(\v2\x18.octo.conformance.v1.TlsR\x03tlsB\x06\n" +
 	"\x04path\"\xfc\x02\n" +
 	"\aRunCall\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\tR\achannel\x12\x18\n" +
@@ -2044,7 +2140,7 @@ func file_octo_conformance_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_octo_conformance_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_octo_conformance_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_octo_conformance_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_octo_conformance_v1_control_proto_goTypes = []any{
 	(Vary_What)(0),             // 0: octo.conformance.v1.Vary.What
 	(Signal_Kind)(0),           // 1: octo.conformance.v1.Signal.Kind
@@ -2052,70 +2148,73 @@ var file_octo_conformance_v1_control_proto_goTypes = []any{
 	(*Report)(nil),             // 3: octo.conformance.v1.Report
 	(*Hello)(nil),              // 4: octo.conformance.v1.Hello
 	(*StartServer)(nil),        // 5: octo.conformance.v1.StartServer
-	(*Started)(nil),            // 6: octo.conformance.v1.Started
-	(*StopServer)(nil),         // 7: octo.conformance.v1.StopServer
-	(*Done)(nil),               // 8: octo.conformance.v1.Done
-	(*Connect)(nil),            // 9: octo.conformance.v1.Connect
-	(*RunCall)(nil),            // 10: octo.conformance.v1.RunCall
-	(*RunBatch)(nil),           // 11: octo.conformance.v1.RunBatch
-	(*Vary)(nil),               // 12: octo.conformance.v1.Vary
-	(*BatchResult)(nil),        // 13: octo.conformance.v1.BatchResult
-	(*BatchOutcome)(nil),       // 14: octo.conformance.v1.BatchOutcome
-	(*CallOptions)(nil),        // 15: octo.conformance.v1.CallOptions
-	(*Signal)(nil),             // 16: octo.conformance.v1.Signal
-	(*CallResult)(nil),         // 17: octo.conformance.v1.CallResult
-	(*Received)(nil),           // 18: octo.conformance.v1.Received
-	(*Outcome)(nil),            // 19: octo.conformance.v1.Outcome
-	(*GetStats)(nil),           // 20: octo.conformance.v1.GetStats
-	(*Stats)(nil),              // 21: octo.conformance.v1.Stats
-	(v1.CallKind)(0),           // 22: octo.wire.v1.CallKind
-	(*Payload)(nil),            // 23: octo.conformance.v1.Payload
-	(*ResponseDefinition)(nil), // 24: octo.conformance.v1.ResponseDefinition
-	(*Entry)(nil),              // 25: octo.conformance.v1.Entry
-	(v1.Reason)(0),             // 26: octo.wire.v1.Reason
-	(v1.Origin)(0),             // 27: octo.wire.v1.Origin
-	(v1.Disposition)(0),        // 28: octo.wire.v1.Disposition
-	(*Detail)(nil),             // 29: octo.conformance.v1.Detail
+	(*Tls)(nil),                // 6: octo.conformance.v1.Tls
+	(*Started)(nil),            // 7: octo.conformance.v1.Started
+	(*StopServer)(nil),         // 8: octo.conformance.v1.StopServer
+	(*Done)(nil),               // 9: octo.conformance.v1.Done
+	(*Connect)(nil),            // 10: octo.conformance.v1.Connect
+	(*RunCall)(nil),            // 11: octo.conformance.v1.RunCall
+	(*RunBatch)(nil),           // 12: octo.conformance.v1.RunBatch
+	(*Vary)(nil),               // 13: octo.conformance.v1.Vary
+	(*BatchResult)(nil),        // 14: octo.conformance.v1.BatchResult
+	(*BatchOutcome)(nil),       // 15: octo.conformance.v1.BatchOutcome
+	(*CallOptions)(nil),        // 16: octo.conformance.v1.CallOptions
+	(*Signal)(nil),             // 17: octo.conformance.v1.Signal
+	(*CallResult)(nil),         // 18: octo.conformance.v1.CallResult
+	(*Received)(nil),           // 19: octo.conformance.v1.Received
+	(*Outcome)(nil),            // 20: octo.conformance.v1.Outcome
+	(*GetStats)(nil),           // 21: octo.conformance.v1.GetStats
+	(*Stats)(nil),              // 22: octo.conformance.v1.Stats
+	(v1.CallKind)(0),           // 23: octo.wire.v1.CallKind
+	(*Payload)(nil),            // 24: octo.conformance.v1.Payload
+	(*ResponseDefinition)(nil), // 25: octo.conformance.v1.ResponseDefinition
+	(*Entry)(nil),              // 26: octo.conformance.v1.Entry
+	(v1.Reason)(0),             // 27: octo.wire.v1.Reason
+	(v1.Origin)(0),             // 28: octo.wire.v1.Origin
+	(v1.Disposition)(0),        // 29: octo.wire.v1.Disposition
+	(*Detail)(nil),             // 30: octo.conformance.v1.Detail
 }
 var file_octo_conformance_v1_control_proto_depIdxs = []int32{
 	5,  // 0: octo.conformance.v1.Command.start_server:type_name -> octo.conformance.v1.StartServer
-	7,  // 1: octo.conformance.v1.Command.stop_server:type_name -> octo.conformance.v1.StopServer
-	9,  // 2: octo.conformance.v1.Command.connect:type_name -> octo.conformance.v1.Connect
-	10, // 3: octo.conformance.v1.Command.run_call:type_name -> octo.conformance.v1.RunCall
-	16, // 4: octo.conformance.v1.Command.signal:type_name -> octo.conformance.v1.Signal
-	20, // 5: octo.conformance.v1.Command.get_stats:type_name -> octo.conformance.v1.GetStats
-	11, // 6: octo.conformance.v1.Command.run_batch:type_name -> octo.conformance.v1.RunBatch
+	8,  // 1: octo.conformance.v1.Command.stop_server:type_name -> octo.conformance.v1.StopServer
+	10, // 2: octo.conformance.v1.Command.connect:type_name -> octo.conformance.v1.Connect
+	11, // 3: octo.conformance.v1.Command.run_call:type_name -> octo.conformance.v1.RunCall
+	17, // 4: octo.conformance.v1.Command.signal:type_name -> octo.conformance.v1.Signal
+	21, // 5: octo.conformance.v1.Command.get_stats:type_name -> octo.conformance.v1.GetStats
+	12, // 6: octo.conformance.v1.Command.run_batch:type_name -> octo.conformance.v1.RunBatch
 	4,  // 7: octo.conformance.v1.Report.hello:type_name -> octo.conformance.v1.Hello
-	6,  // 8: octo.conformance.v1.Report.started:type_name -> octo.conformance.v1.Started
-	8,  // 9: octo.conformance.v1.Report.done:type_name -> octo.conformance.v1.Done
-	17, // 10: octo.conformance.v1.Report.call_result:type_name -> octo.conformance.v1.CallResult
-	21, // 11: octo.conformance.v1.Report.stats:type_name -> octo.conformance.v1.Stats
-	13, // 12: octo.conformance.v1.Report.batch_result:type_name -> octo.conformance.v1.BatchResult
-	22, // 13: octo.conformance.v1.RunCall.kind:type_name -> octo.wire.v1.CallKind
-	23, // 14: octo.conformance.v1.RunCall.requests:type_name -> octo.conformance.v1.Payload
-	15, // 15: octo.conformance.v1.RunCall.options:type_name -> octo.conformance.v1.CallOptions
-	24, // 16: octo.conformance.v1.RunCall.response:type_name -> octo.conformance.v1.ResponseDefinition
-	10, // 17: octo.conformance.v1.RunBatch.call:type_name -> octo.conformance.v1.RunCall
-	12, // 18: octo.conformance.v1.RunBatch.vary:type_name -> octo.conformance.v1.Vary
-	0,  // 19: octo.conformance.v1.Vary.what:type_name -> octo.conformance.v1.Vary.What
-	14, // 20: octo.conformance.v1.BatchResult.failed:type_name -> octo.conformance.v1.BatchOutcome
-	19, // 21: octo.conformance.v1.BatchOutcome.status:type_name -> octo.conformance.v1.Outcome
-	25, // 22: octo.conformance.v1.CallOptions.metadata:type_name -> octo.conformance.v1.Entry
-	25, // 23: octo.conformance.v1.CallOptions.baggage:type_name -> octo.conformance.v1.Entry
-	1,  // 24: octo.conformance.v1.Signal.kind:type_name -> octo.conformance.v1.Signal.Kind
-	25, // 25: octo.conformance.v1.CallResult.headers:type_name -> octo.conformance.v1.Entry
-	18, // 26: octo.conformance.v1.CallResult.responses:type_name -> octo.conformance.v1.Received
-	19, // 27: octo.conformance.v1.CallResult.status:type_name -> octo.conformance.v1.Outcome
-	25, // 28: octo.conformance.v1.CallResult.trailers:type_name -> octo.conformance.v1.Entry
-	26, // 29: octo.conformance.v1.Outcome.reason:type_name -> octo.wire.v1.Reason
-	27, // 30: octo.conformance.v1.Outcome.origin:type_name -> octo.wire.v1.Origin
-	28, // 31: octo.conformance.v1.Outcome.disposition:type_name -> octo.wire.v1.Disposition
-	29, // 32: octo.conformance.v1.Outcome.details:type_name -> octo.conformance.v1.Detail
-	33, // [33:33] is the sub-list for method output_type
-	33, // [33:33] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	7,  // 8: octo.conformance.v1.Report.started:type_name -> octo.conformance.v1.Started
+	9,  // 9: octo.conformance.v1.Report.done:type_name -> octo.conformance.v1.Done
+	18, // 10: octo.conformance.v1.Report.call_result:type_name -> octo.conformance.v1.CallResult
+	22, // 11: octo.conformance.v1.Report.stats:type_name -> octo.conformance.v1.Stats
+	14, // 12: octo.conformance.v1.Report.batch_result:type_name -> octo.conformance.v1.BatchResult
+	6,  // 13: octo.conformance.v1.StartServer.tls:type_name -> octo.conformance.v1.Tls
+	6,  // 14: octo.conformance.v1.Connect.tls:type_name -> octo.conformance.v1.Tls
+	23, // 15: octo.conformance.v1.RunCall.kind:type_name -> octo.wire.v1.CallKind
+	24, // 16: octo.conformance.v1.RunCall.requests:type_name -> octo.conformance.v1.Payload
+	16, // 17: octo.conformance.v1.RunCall.options:type_name -> octo.conformance.v1.CallOptions
+	25, // 18: octo.conformance.v1.RunCall.response:type_name -> octo.conformance.v1.ResponseDefinition
+	11, // 19: octo.conformance.v1.RunBatch.call:type_name -> octo.conformance.v1.RunCall
+	13, // 20: octo.conformance.v1.RunBatch.vary:type_name -> octo.conformance.v1.Vary
+	0,  // 21: octo.conformance.v1.Vary.what:type_name -> octo.conformance.v1.Vary.What
+	15, // 22: octo.conformance.v1.BatchResult.failed:type_name -> octo.conformance.v1.BatchOutcome
+	20, // 23: octo.conformance.v1.BatchOutcome.status:type_name -> octo.conformance.v1.Outcome
+	26, // 24: octo.conformance.v1.CallOptions.metadata:type_name -> octo.conformance.v1.Entry
+	26, // 25: octo.conformance.v1.CallOptions.baggage:type_name -> octo.conformance.v1.Entry
+	1,  // 26: octo.conformance.v1.Signal.kind:type_name -> octo.conformance.v1.Signal.Kind
+	26, // 27: octo.conformance.v1.CallResult.headers:type_name -> octo.conformance.v1.Entry
+	19, // 28: octo.conformance.v1.CallResult.responses:type_name -> octo.conformance.v1.Received
+	20, // 29: octo.conformance.v1.CallResult.status:type_name -> octo.conformance.v1.Outcome
+	26, // 30: octo.conformance.v1.CallResult.trailers:type_name -> octo.conformance.v1.Entry
+	27, // 31: octo.conformance.v1.Outcome.reason:type_name -> octo.wire.v1.Reason
+	28, // 32: octo.conformance.v1.Outcome.origin:type_name -> octo.wire.v1.Origin
+	29, // 33: octo.conformance.v1.Outcome.disposition:type_name -> octo.wire.v1.Disposition
+	30, // 34: octo.conformance.v1.Outcome.details:type_name -> octo.conformance.v1.Detail
+	35, // [35:35] is the sub-list for method output_type
+	35, // [35:35] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_octo_conformance_v1_control_proto_init() }
@@ -2142,18 +2241,18 @@ func file_octo_conformance_v1_control_proto_init() {
 		(*Report_BatchResult)(nil),
 		(*Report_Failure)(nil),
 	}
-	file_octo_conformance_v1_control_proto_msgTypes[7].OneofWrappers = []any{
+	file_octo_conformance_v1_control_proto_msgTypes[8].OneofWrappers = []any{
 		(*Connect_Socket)(nil),
 		(*Connect_Direct)(nil),
 	}
-	file_octo_conformance_v1_control_proto_msgTypes[13].OneofWrappers = []any{}
+	file_octo_conformance_v1_control_proto_msgTypes[14].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_conformance_v1_control_proto_rawDesc), len(file_octo_conformance_v1_control_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -434,7 +434,7 @@ type ResponseDefinition struct {
 	Hops   []*Hop                   `protobuf:"bytes,12,rep,name=hops,proto3" json:"hops,omitempty"`
 	// Send the last response of a stream so many times more.
 	Repeat uint32 `protobuf:"varint,13,opt,name=repeat,proto3" json:"repeat,omitempty"`
-	// Of a server that one of these names, that definition instead, hops and what is below them excepted.
+	// Of a server that one of these names, that definition instead of this one.
 	At            []*ResponseAt `protobuf:"bytes,14,rep,name=at,proto3" json:"at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

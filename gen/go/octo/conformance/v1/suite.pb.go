@@ -39,18 +39,30 @@ const (
 	Topology_TOPOLOGY_MIXED_S Topology = 5
 	// What a scenario lays out for itself.
 	Topology_TOPOLOGY_SCENARIO Topology = 6
+	// As those without TLS; all TCP between proxies and SDKs is mutual TLS.
+	Topology_TOPOLOGY_DIRECT_TLS  Topology = 7
+	Topology_TOPOLOGY_MESH_TLS    Topology = 8
+	Topology_TOPOLOGY_MIXED_C_TLS Topology = 9
+	Topology_TOPOLOGY_MIXED_S_TLS Topology = 10
+	// The reference peer is one end, or both; the case's name says in which place it stands.
+	Topology_TOPOLOGY_REFERENCE Topology = 20
 )
 
 // Enum value maps for Topology.
 var (
 	Topology_name = map[int32]string{
-		0: "TOPOLOGY_UNSPECIFIED",
-		1: "TOPOLOGY_DIRECT",
-		2: "TOPOLOGY_DIRECT_UDS",
-		3: "TOPOLOGY_MESH",
-		4: "TOPOLOGY_MIXED_C",
-		5: "TOPOLOGY_MIXED_S",
-		6: "TOPOLOGY_SCENARIO",
+		0:  "TOPOLOGY_UNSPECIFIED",
+		1:  "TOPOLOGY_DIRECT",
+		2:  "TOPOLOGY_DIRECT_UDS",
+		3:  "TOPOLOGY_MESH",
+		4:  "TOPOLOGY_MIXED_C",
+		5:  "TOPOLOGY_MIXED_S",
+		6:  "TOPOLOGY_SCENARIO",
+		7:  "TOPOLOGY_DIRECT_TLS",
+		8:  "TOPOLOGY_MESH_TLS",
+		9:  "TOPOLOGY_MIXED_C_TLS",
+		10: "TOPOLOGY_MIXED_S_TLS",
+		20: "TOPOLOGY_REFERENCE",
 	}
 	Topology_value = map[string]int32{
 		"TOPOLOGY_UNSPECIFIED": 0,
@@ -60,6 +72,11 @@ var (
 		"TOPOLOGY_MIXED_C":     4,
 		"TOPOLOGY_MIXED_S":     5,
 		"TOPOLOGY_SCENARIO":    6,
+		"TOPOLOGY_DIRECT_TLS":  7,
+		"TOPOLOGY_MESH_TLS":    8,
+		"TOPOLOGY_MIXED_C_TLS": 9,
+		"TOPOLOGY_MIXED_S_TLS": 10,
+		"TOPOLOGY_REFERENCE":   20,
 	}
 )
 
@@ -240,7 +257,14 @@ type Case struct {
 	Steps  []*Step `protobuf:"bytes,15,rep,name=steps,proto3" json:"steps,omitempty"`
 	Expect *Expect `protobuf:"bytes,16,opt,name=expect,proto3" json:"expect,omitempty"`
 	// Each makes a case of its own: this one, with what the variant says over it.
-	Variants      []*Case `protobuf:"bytes,17,rep,name=variants,proto3" json:"variants,omitempty"`
+	Variants []*Case `protobuf:"bytes,17,rep,name=variants,proto3" json:"variants,omitempty"`
+	// The reference peer, at one end or both. Where it is the client the case has no method. Else the
+	// testee calls the first of them, and expect is about that call.
+	Raw []*RawPeer `protobuf:"bytes,18,rep,name=raw,proto3" json:"raw,omitempty"`
+	// How many MiB of memory the testee, and its proxy, may need more than before it; 0: any number.
+	MemoryMib uint32 `protobuf:"varint,19,opt,name=memory_mib,json=memoryMib,proto3" json:"memory_mib,omitempty"`
+	// Features that a testee must have declared (conformance/profiles), or it is not run with the case.
+	Requires      []string `protobuf:"bytes,20,rep,name=requires,proto3" json:"requires,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -390,6 +414,27 @@ func (x *Case) GetExpect() *Expect {
 func (x *Case) GetVariants() []*Case {
 	if x != nil {
 		return x.Variants
+	}
+	return nil
+}
+
+func (x *Case) GetRaw() []*RawPeer {
+	if x != nil {
+		return x.Raw
+	}
+	return nil
+}
+
+func (x *Case) GetMemoryMib() uint32 {
+	if x != nil {
+		return x.MemoryMib
+	}
+	return 0
+}
+
+func (x *Case) GetRequires() []string {
+	if x != nil {
+		return x.Requires
 	}
 	return nil
 }
@@ -627,8 +672,10 @@ type Expect struct {
 	MaybeExecuted bool `protobuf:"varint,14,opt,name=maybe_executed,json=maybeExecuted,proto3" json:"maybe_executed,omitempty"`
 	// A hop sets the deadline, not the caller.
 	DeadlineOfAHop bool `protobuf:"varint,15,opt,name=deadline_of_a_hop,json=deadlineOfAHop,proto3" json:"deadline_of_a_hop,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Texts that are to be seen in the status' message.
+	Shown         []string `protobuf:"bytes,16,rep,name=shown,proto3" json:"shown,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Expect) Reset() {
@@ -766,6 +813,13 @@ func (x *Expect) GetDeadlineOfAHop() bool {
 	return false
 }
 
+func (x *Expect) GetShown() []string {
+	if x != nil {
+		return x.Shown
+	}
+	return nil
+}
+
 // ExpectStatus narrows what is expected; what is absent follows from the response definition.
 type ExpectStatus struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -856,14 +910,14 @@ var File_octo_conformance_v1_suite_proto protoreflect.FileDescriptor
 
 const file_octo_conformance_v1_suite_proto_rawDesc = "" +
 	"\n" +
-	"\x1focto/conformance/v1/suite.proto\x12\x13octo.conformance.v1\x1a!octo/conformance/v1/control.proto\x1a\"octo/conformance/v1/scenario.proto\x1a!octo/conformance/v1/service.proto\x1a\x17octo/wire/v1/head.proto\x1a\x19octo/wire/v1/status.proto\"\xce\x01\n" +
+	"\x1focto/conformance/v1/suite.proto\x12\x13octo.conformance.v1\x1a!octo/conformance/v1/control.proto\x1a\x1docto/conformance/v1/raw.proto\x1a\"octo/conformance/v1/scenario.proto\x1a!octo/conformance/v1/service.proto\x1a\x17octo/wire/v1/head.proto\x1a\x19octo/wire/v1/status.proto\"\xce\x01\n" +
 	"\tTestSuite\x12\x14\n" +
 	"\x05suite\x18\x01 \x01(\tR\x05suite\x12=\n" +
 	"\n" +
 	"topologies\x18\x02 \x03(\x0e2\x1d.octo.conformance.v1.TopologyR\n" +
 	"topologies\x12/\n" +
 	"\x05cases\x18\x03 \x03(\v2\x19.octo.conformance.v1.CaseR\x05cases\x12;\n" +
-	"\tscenarios\x18\x04 \x03(\v2\x1d.octo.conformance.v1.ScenarioR\tscenarios\"\xda\x05\n" +
+	"\tscenarios\x18\x04 \x03(\v2\x1d.octo.conformance.v1.ScenarioR\tscenarios\"\xc5\x06\n" +
 	"\x04Case\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tsemantics\x18\x02 \x03(\rR\tsemantics\x12=\n" +
@@ -884,7 +938,11 @@ const file_octo_conformance_v1_suite_proto_rawDesc = "" +
 	"\bisolated\x18\x0e \x01(\bR\bisolated\x12/\n" +
 	"\x05steps\x18\x0f \x03(\v2\x19.octo.conformance.v1.StepR\x05steps\x123\n" +
 	"\x06expect\x18\x10 \x01(\v2\x1b.octo.conformance.v1.ExpectR\x06expect\x125\n" +
-	"\bvariants\x18\x11 \x03(\v2\x19.octo.conformance.v1.CaseR\bvariants\"\x80\x03\n" +
+	"\bvariants\x18\x11 \x03(\v2\x19.octo.conformance.v1.CaseR\bvariants\x12.\n" +
+	"\x03raw\x18\x12 \x03(\v2\x1c.octo.conformance.v1.RawPeerR\x03raw\x12\x1d\n" +
+	"\n" +
+	"memory_mib\x18\x13 \x01(\rR\tmemoryMib\x12\x1a\n" +
+	"\brequires\x18\x14 \x03(\tR\brequires\"\x80\x03\n" +
 	"\x04Step\x12>\n" +
 	"\x05await\x18\x01 \x01(\x0e2&.octo.conformance.v1.LedgerEntry.EventH\x00R\x05await\x12:\n" +
 	"\x06signal\x18\x02 \x01(\x0e2 .octo.conformance.v1.Signal.KindH\x00R\x06signal\x12\x16\n" +
@@ -898,7 +956,7 @@ const file_octo_conformance_v1_suite_proto_rawDesc = "" +
 	"\rawait_stopped\x18\b \x01(\bH\x00R\fawaitStopped\x12\"\n" +
 	"\fsent_at_most\x18\t \x01(\rH\x00R\n" +
 	"sentAtMostB\x06\n" +
-	"\x04step\"\xab\x04\n" +
+	"\x04step\"\xc1\x04\n" +
 	"\x06Expect\x129\n" +
 	"\x06status\x18\x01 \x01(\v2!.octo.conformance.v1.ExpectStatusR\x06status\x12#\n" +
 	"\n" +
@@ -919,7 +977,8 @@ const file_octo_conformance_v1_suite_proto_rawDesc = "" +
 	"\n" +
 	"maybe_sent\x18\r \x01(\bR\tmaybeSent\x12%\n" +
 	"\x0emaybe_executed\x18\x0e \x01(\bR\rmaybeExecuted\x12)\n" +
-	"\x11deadline_of_a_hop\x18\x0f \x01(\bR\x0edeadlineOfAHopB\r\n" +
+	"\x11deadline_of_a_hop\x18\x0f \x01(\bR\x0edeadlineOfAHop\x12\x14\n" +
+	"\x05shown\x18\x10 \x03(\tR\x05shownB\r\n" +
 	"\v_executionsB\f\n" +
 	"\n" +
 	"_responsesB\f\n" +
@@ -932,7 +991,7 @@ const file_octo_conformance_v1_suite_proto_rawDesc = "" +
 	"\vdisposition\x18\x04 \x01(\x0e2\x19.octo.wire.v1.DispositionH\x00R\vdisposition\x88\x01\x01\x12-\n" +
 	"\x12accepted_encodings\x18\x05 \x03(\tR\x11acceptedEncodings\x125\n" +
 	"\adetails\x18\x06 \x03(\v2\x1b.octo.conformance.v1.DetailR\adetailsB\x0e\n" +
-	"\f_disposition*\xa8\x01\n" +
+	"\f_disposition*\xa4\x02\n" +
 	"\bTopology\x12\x18\n" +
 	"\x14TOPOLOGY_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fTOPOLOGY_DIRECT\x10\x01\x12\x17\n" +
@@ -940,7 +999,13 @@ const file_octo_conformance_v1_suite_proto_rawDesc = "" +
 	"\rTOPOLOGY_MESH\x10\x03\x12\x14\n" +
 	"\x10TOPOLOGY_MIXED_C\x10\x04\x12\x14\n" +
 	"\x10TOPOLOGY_MIXED_S\x10\x05\x12\x15\n" +
-	"\x11TOPOLOGY_SCENARIO\x10\x06*>\n" +
+	"\x11TOPOLOGY_SCENARIO\x10\x06\x12\x17\n" +
+	"\x13TOPOLOGY_DIRECT_TLS\x10\a\x12\x15\n" +
+	"\x11TOPOLOGY_MESH_TLS\x10\b\x12\x18\n" +
+	"\x14TOPOLOGY_MIXED_C_TLS\x10\t\x12\x18\n" +
+	"\x14TOPOLOGY_MIXED_S_TLS\x10\n" +
+	"\x12\x16\n" +
+	"\x12TOPOLOGY_REFERENCE\x10\x14*>\n" +
 	"\x04Side\x12\x14\n" +
 	"\x10SIDE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vSIDE_CLIENT\x10\x01\x12\x0f\n" +
@@ -975,13 +1040,14 @@ var file_octo_conformance_v1_suite_proto_goTypes = []any{
 	(*Payload)(nil),            // 9: octo.conformance.v1.Payload
 	(*CallOptions)(nil),        // 10: octo.conformance.v1.CallOptions
 	(*ResponseDefinition)(nil), // 11: octo.conformance.v1.ResponseDefinition
-	(LedgerEntry_Event)(0),     // 12: octo.conformance.v1.LedgerEntry.Event
-	(Signal_Kind)(0),           // 13: octo.conformance.v1.Signal.Kind
-	(v1.Code)(0),               // 14: octo.wire.v1.Code
-	(v1.Reason)(0),             // 15: octo.wire.v1.Reason
-	(v1.Origin)(0),             // 16: octo.wire.v1.Origin
-	(v1.Disposition)(0),        // 17: octo.wire.v1.Disposition
-	(*Detail)(nil),             // 18: octo.conformance.v1.Detail
+	(*RawPeer)(nil),            // 12: octo.conformance.v1.RawPeer
+	(LedgerEntry_Event)(0),     // 13: octo.conformance.v1.LedgerEntry.Event
+	(Signal_Kind)(0),           // 14: octo.conformance.v1.Signal.Kind
+	(v1.Code)(0),               // 15: octo.wire.v1.Code
+	(v1.Reason)(0),             // 16: octo.wire.v1.Reason
+	(v1.Origin)(0),             // 17: octo.wire.v1.Origin
+	(v1.Disposition)(0),        // 18: octo.wire.v1.Disposition
+	(*Detail)(nil),             // 19: octo.conformance.v1.Detail
 }
 var file_octo_conformance_v1_suite_proto_depIdxs = []int32{
 	0,  // 0: octo.conformance.v1.TestSuite.topologies:type_name -> octo.conformance.v1.Topology
@@ -996,19 +1062,20 @@ var file_octo_conformance_v1_suite_proto_depIdxs = []int32{
 	4,  // 9: octo.conformance.v1.Case.steps:type_name -> octo.conformance.v1.Step
 	5,  // 10: octo.conformance.v1.Case.expect:type_name -> octo.conformance.v1.Expect
 	3,  // 11: octo.conformance.v1.Case.variants:type_name -> octo.conformance.v1.Case
-	12, // 12: octo.conformance.v1.Step.await:type_name -> octo.conformance.v1.LedgerEntry.Event
-	13, // 13: octo.conformance.v1.Step.signal:type_name -> octo.conformance.v1.Signal.Kind
-	6,  // 14: octo.conformance.v1.Expect.status:type_name -> octo.conformance.v1.ExpectStatus
-	14, // 15: octo.conformance.v1.ExpectStatus.code:type_name -> octo.wire.v1.Code
-	15, // 16: octo.conformance.v1.ExpectStatus.reason:type_name -> octo.wire.v1.Reason
-	16, // 17: octo.conformance.v1.ExpectStatus.origins:type_name -> octo.wire.v1.Origin
-	17, // 18: octo.conformance.v1.ExpectStatus.disposition:type_name -> octo.wire.v1.Disposition
-	18, // 19: octo.conformance.v1.ExpectStatus.details:type_name -> octo.conformance.v1.Detail
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	12, // 12: octo.conformance.v1.Case.raw:type_name -> octo.conformance.v1.RawPeer
+	13, // 13: octo.conformance.v1.Step.await:type_name -> octo.conformance.v1.LedgerEntry.Event
+	14, // 14: octo.conformance.v1.Step.signal:type_name -> octo.conformance.v1.Signal.Kind
+	6,  // 15: octo.conformance.v1.Expect.status:type_name -> octo.conformance.v1.ExpectStatus
+	15, // 16: octo.conformance.v1.ExpectStatus.code:type_name -> octo.wire.v1.Code
+	16, // 17: octo.conformance.v1.ExpectStatus.reason:type_name -> octo.wire.v1.Reason
+	17, // 18: octo.conformance.v1.ExpectStatus.origins:type_name -> octo.wire.v1.Origin
+	18, // 19: octo.conformance.v1.ExpectStatus.disposition:type_name -> octo.wire.v1.Disposition
+	19, // 20: octo.conformance.v1.ExpectStatus.details:type_name -> octo.conformance.v1.Detail
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_octo_conformance_v1_suite_proto_init() }
@@ -1017,6 +1084,7 @@ func file_octo_conformance_v1_suite_proto_init() {
 		return
 	}
 	file_octo_conformance_v1_control_proto_init()
+	file_octo_conformance_v1_raw_proto_init()
 	file_octo_conformance_v1_scenario_proto_init()
 	file_octo_conformance_v1_service_proto_init()
 	file_octo_conformance_v1_suite_proto_msgTypes[2].OneofWrappers = []any{
