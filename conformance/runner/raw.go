@@ -268,7 +268,7 @@ func (w *world) placeOf(c *conformancev1.Case, place conformancev1.RawPeer_Place
 		Network: "tcp", Name: rc.target, Environment: environment, Application: "app-reference", Kind: wirev1.PeerKind_PEER_KIND_SDK,
 		Calls: rc.target, Patience: w.patience,
 		Await: func(call string, event conformancev1.LedgerEntry_Event) error {
-			return w.ledger.await(call, event, 1, w.patience)
+			return w.ledger.Await(call, event, 1, w.patience)
 		},
 		Release: func(call string) error { return w.release(call) },
 	}
@@ -307,7 +307,7 @@ func (w *world) ran(c *conformancev1.Case, call *reference.Call) error {
 	w.mu.Lock()
 	w.executed[call.ID] = bounds{n, n}
 	w.mu.Unlock()
-	return w.ledger.await(call.ID, conformancev1.LedgerEntry_EVENT_BEGAN, n, w.patience)
+	return w.ledger.Await(call.ID, conformancev1.LedgerEntry_EVENT_BEGAN, n, w.patience)
 }
 
 // neighbour is a call of the testee to itself that is open while a raw peer does its worst.
@@ -323,7 +323,7 @@ func (w *world) openNeighbours() ([]*neighbour, error) {
 	for _, via := range []string{"self", "self-proxied"} {
 		n := w.neighbour(via, conformancev1.ResponseDefinition_HOLD_BEFORE_RESPONSES)
 		all = append(all, n)
-		if err := w.ledger.await(n.id, conformancev1.LedgerEntry_EVENT_HELD, 1, w.patience); err != nil {
+		if err := w.ledger.Await(n.id, conformancev1.LedgerEntry_EVENT_HELD, 1, w.patience); err != nil {
 			return nil, err
 		}
 	}
