@@ -231,6 +231,7 @@ endpoints:
 policies:
 - target: echo
   balancing: {balancer: BALANCER_WEIGHTED_ROUND_ROBIN, slow_start: {window: 100ms}}
+  retries: {max_attempts: 1} # else the calls go again, and no one sees the failures
   outlier_ejection: {consecutive_failures: 3, ejection_time: 4s} # longer than 200 calls take on a busy machine
 `)
 	failed := 0

@@ -64,6 +64,7 @@ type Proxy struct {
 	group    *lifecycle.Group
 	store    *store.Store
 	pool     *upstream.Pool
+	kept     *session.Memory
 	attached attached
 	inbound  sync.Map // target name -> *route.Target, for attached targets that no resource names
 
@@ -101,7 +102,7 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 	}
 	p := &Proxy{
 		cfg: cfg, log: cfg.Log, clock: session.NewClock(), group: lifecycle.New(ctx), started: time.Now(),
-		sessions: make(map[*session.Session]kind), peers: make(map[string]*upstream.Peer),
+		kept: session.NewMemory(maxKept), sessions: make(map[*session.Session]kind), peers: make(map[string]*upstream.Peer),
 	}
 	p.store = store.New(store.Config{
 		Environment: cfg.Environment, Zone: cfg.Zone, NewPeer: p.newPeer, Released: p.releasePeers,
@@ -127,7 +128,7 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 
 func (p *Proxy) options(d route.Direction, origin wire.Origin) session.Options {
 	return session.Options{
-		Clock: p.clock, Direction: d, Instance: p.cfg.Instance, Local: p.cfg.Limits, Origin: origin, MaxQueue: p.cfg.MaxQueue,
+		Clock: p.clock, Direction: d, Instance: p.cfg.Instance, Local: p.cfg.Limits, Origin: origin, MaxQueue: p.cfg.MaxQueue, Kept: p.kept,
 	}
 }
 

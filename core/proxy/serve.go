@@ -3,7 +3,6 @@ package proxy
 import (
 	"time"
 
-	"github.com/octomesh/octomesh/core/proxy/cluster"
 	"github.com/octomesh/octomesh/core/proxy/policy"
 	"github.com/octomesh/octomesh/core/proxy/route"
 	"github.com/octomesh/octomesh/core/proxy/session"
@@ -51,6 +50,7 @@ func (p *Proxy) match(c *session.Call, head *wire.RequestHead, d route.Direction
 		return false
 	}
 	c.Observer = p
+	c.Idempotent = head.Idempotent || c.Decision.Route.Idempotent
 	c.Decision.Route.Calls.Begin()
 	if budget := c.Decision.Budget(time.Duration(c.Left())); budget > 0 {
 		c.Limit(int64(budget))
@@ -84,9 +84,13 @@ const maxPicks = 3
 
 // forwardOutbound hands the call to the proxy of an endpoint.
 func (p *Proxy) forwardOutbound(c *session.Call, head *wire.RequestHead) {
-	var avoid *cluster.Endpoint
+	keep(c, head)
+	avoid := c.Avoid
 	for range maxPicks {
 		e := c.Decision.Pick(head, c.Request.Now, avoid)
+		if e == nil && avoid != nil && avoid == c.Avoid && !c.Decision.Route.Retries.ElsewhereOnly {
+			e = avoid // there is no other one
+		}
 		if e == nil {
 			break
 		}
@@ -139,11 +143,10 @@ func (p *Proxy) CallEnded(c *session.Call, st wire.Status, took time.Duration) {
 	if st.Reason != 0 && st.Origin == d.Target.Direction.Origin() {
 		d.Route.Calls.Refuse(uint32(st.Reason))
 	}
-	if e := c.Endpoint; e != nil {
-		e.Calls.Add(1)
-		if st.Code != wire.OK && st.Origin != wire.OriginApplication {
-			e.Failures.Add(1)
-		}
-		d.Ended(e, &st, now)
+	if c.Endpoint != nil {
+		p.attemptEnded(c, &st, now)
+	}
+	if c.Try > 0 && st.Code == wire.OK {
+		d.Route.Retries.Succeeded()
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"io"
 	"net"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -262,8 +263,17 @@ func TestForeignEnvironmentIsRefused(t *testing.T) {
 // TestUnaryCallAllocatesLittle counts what a call through two proxies and two raw ends allocates, all in
 // this process: the ceiling is for all four together.
 func TestUnaryCallAllocatesLittle(t *testing.T) {
+	for name, endpoints := range map[string]int{"one endpoint": 1, "two, so that requests are kept": 2} {
+		t.Run(name, func(t *testing.T) { allocatesLittle(t, endpoints) })
+	}
+}
+
+func allocatesLittle(t *testing.T, endpoints int) {
 	client, server := mesh(t)
 	server.serve(t, "echo", meshtest.Echo)
+	if endpoints > 1 {
+		client.configure(t, map[string][]string{"echo": slices.Repeat([]string{server.address}, endpoints)})
+	}
 	done := make(chan struct{}, 1)
 	r, err := meshtest.Dial("unix", client.socket, wire.Hello{Role: wire.RoleCall, Environment: "test", Application: "a"}, wire.Limits{},
 		func(_ *meshtest.Raw, ev *wire.Event) {

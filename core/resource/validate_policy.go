@@ -30,6 +30,8 @@ func (v *validator) checkPolicies(policies []*resourcev1.ServicePolicy) {
 		v.balancing(at+".balancing", p.GetBalancing())
 		v.outlierEjection(at+".outlier_ejection", p.GetOutlierEjection())
 		v.protection(at, p)
+		v.retries(at+".retries", p.GetRetries())
+		v.retryBudget(at+".retry_budget", p.GetRetryBudget())
 		v.routes(at+".routes", p)
 	}
 }
@@ -76,6 +78,7 @@ func (v *validator) routes(at string, p *resourcev1.ServicePolicy) {
 		v.match(at+".match", r.GetMatch())
 		v.duration(at+".timeout", r.GetTimeout(), maxTimeout)
 		v.exceeds(at+".timeout", r.GetTimeout(), p.GetMaxTimeout())
+		v.retries(at+".retries", r.GetRetries())
 		v.destinations(at+".destinations", p.GetTarget(), r.GetDestinations())
 	}
 }

@@ -38,7 +38,9 @@ var (
 	breakerState = desc("octo_circuit_breaker_state", "0: closed, 1: open, 2: half open.", "target")
 	ejections    = desc("octo_endpoint_ejections_total", "How often an endpoint of the target was ejected.", "target")
 	ejected      = desc("octo_endpoints_ejected", "Endpoints of the target that are ejected now.", "target")
-	snapshots    = desc("octo_snapshots_total", "Snapshots that came, by result: applied or refused.", "result")
+	retries      = desc("octo_retries_total", "Attempts beyond a call's first: sent, succeeded (calls that one of them saved), or not made: over_budget, not_kept (the request was too large, or too much is kept), too_late.",
+		"target", "outcome")
+	snapshots = desc("octo_snapshots_total", "Snapshots that came, by result: applied or refused.", "result")
 )
 
 // Collector reads the counters of the current generation when a scrape asks for them.
@@ -64,7 +66,7 @@ func (c *Collector) Clock(now func() int64) *Collector {
 func (c *Collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		callsOpen, callsTotal, callsRefused, callSeconds, callsParked, endpoints, endpointOpen, endpointCalls,
-		endpointFails, generation, loadedAt, snapshots, policyCalls, breakerState, ejections, ejected,
+		endpointFails, generation, loadedAt, snapshots, policyCalls, breakerState, ejections, ejected, retries,
 	} {
 		out <- d
 	}
@@ -109,8 +111,10 @@ func counter(out chan<- prometheus.Metric, d *prometheus.Desc, v uint64, labels 
 // each has an inbound side that it does not serve.
 func collectTarget(out chan<- prometheus.Metric, t *route.Target) {
 	direction, used := t.Direction.String(), false
-	for _, r := range t.Routes {
-		used = collectRoute(out, direction, t.Name, r.Name, r.Calls) || used
+	for _, routes := range [][]*route.Route{t.Routes, t.Former} {
+		for _, r := range routes {
+			used = collectRoute(out, direction, t.Name, r.Name, r.Calls) || used
+		}
 	}
 	if used {
 		gauge(out, callsParked, float64(t.Lot.Len()), direction, t.Name)

@@ -22,6 +22,11 @@ func (c *Collector) collectPolicies(out chan<- prometheus.Metric, t *route.Targe
 			gauge(out, breakerState, float64(b.State()), t.Name)
 		}
 	}
+	t.Retried(func(outcome string, n uint64) {
+		if n > 0 {
+			counter(out, retries, n, t.Name, outcome)
+		}
+	})
 	if t.Outlier == nil {
 		return
 	}

@@ -10,6 +10,7 @@ import (
 type Health struct {
 	since   atomic.Int64 // when it began or returned; 0: no call has come since
 	ejected atomic.Int64 // until when; 0: never was
+	absent  atomic.Int64 // until when; 0: never was
 
 	mu       sync.Mutex
 	inARow   uint32
@@ -24,6 +25,12 @@ func (h *Health) Return() { h.since.Store(0) }
 
 // Ejected tells whether the endpoint is ejected.
 func (h *Health) Ejected(now int64) bool { return h.ejected.Load() > now }
+
+// Leave notes that the endpoint's proxy said that it cannot reach the instance: until then calls go to others.
+func (h *Health) Leave(until int64) { h.absent.Store(until) }
+
+// Absent tells whether the endpoint's proxy said a while ago that it cannot reach the instance.
+func (h *Health) Absent(now int64) bool { return h.absent.Load() > now }
 
 // share is the part of the weight that an endpoint has, in permille.
 func (h *Health) share(now, window, initial int64) int64 {

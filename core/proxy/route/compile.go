@@ -2,6 +2,7 @@ package route
 
 import (
 	"maps"
+	"slices"
 	"time"
 
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
@@ -157,7 +158,24 @@ func (c *compiler) target(d Direction, p *resourcev1.ServicePolicy) *Target {
 	t.Routes = append(t.Routes, c.route(t, p, &resourcev1.Route{
 		Name: DefaultRoute, Destinations: []*resourcev1.Destination{{}},
 	}, old))
+	t.Former = former(t, old)
 	return t
+}
+
+// maxFormer bounds the former routes of a target; the first that went are forgotten first.
+const maxFormer = 100
+
+// former returns the routes that the target had and has no more.
+func former(t, old *Target) (gone []*Route) {
+	if old == nil {
+		return nil
+	}
+	for _, r := range slices.Concat(old.Former, old.Routes) {
+		if !slices.ContainsFunc(t.Routes, func(now *Route) bool { return now.Name == r.Name }) {
+			gone = append(gone, &Route{Name: r.Name, Target: r.Target, Calls: r.Calls}) // what it led to may go
+		}
+	}
+	return gone[max(0, len(gone)-maxFormer):]
 }
 
 // state returns what goes on of a target, or begins it.
@@ -184,6 +202,7 @@ func (c *compiler) route(t *Target, p *resourcev1.ServicePolicy, r *resourcev1.R
 	if t.Direction == Inbound {
 		return out
 	}
+	out.Retries, out.Idempotent = retries(t, p, r), r.GetIdempotent()
 	for _, d := range r.GetDestinations() {
 		weight := uint32(DefaultDestinationWeight)
 		if d.Weight != nil {
@@ -213,7 +232,7 @@ func (c *compiler) cluster(target string, subset map[string]string) *cluster.Clu
 // calls returns the counters of the route's namesake before, or new ones.
 func calls(old *Target, name string) *meter.Calls {
 	if old != nil {
-		for _, r := range old.Routes {
+		for _, r := range slices.Concat(old.Former, old.Routes) {
 			if r.Name == name {
 				return r.Calls
 			}

@@ -130,3 +130,41 @@ func TestPeersAreAskedForWhatIsInRotation(t *testing.T) {
 		t.Errorf("peer %v, weight %d", e.Peer, e.Weight)
 	}
 }
+
+func TestCountersOfRemovedRoutesGoOn(t *testing.T) {
+	with := compile(t, nil, `
+policies:
+- target: cart
+  routes: [{name: a, match: {method: A}, destinations: [{}]}, {name: b, match: {method: B}, destinations: [{}]}]
+`)
+	count := func(table *route.Table) (n uint64) {
+		target := table.Target(route.Outbound, "cart")
+		for _, routes := range [][]*route.Route{target.Routes, target.Former} {
+			for _, r := range routes {
+				n += r.Calls.Ended(0)
+			}
+		}
+		return n
+	}
+	for _, r := range with.Target(route.Outbound, "cart").Routes {
+		r.Calls.Begin()
+		r.Calls.End(0, 0)
+	}
+	without := compile(t, with, `
+policies: [{target: cart, routes: [{name: b, match: {method: B}, destinations: [{}]}]}]
+`)
+	if n := count(without); n != 3 {
+		t.Errorf("%d calls are known after a route went, want 3", n)
+	}
+	without = compile(t, without, `policies: [{target: cart}]`)
+	if n := count(without); n != 3 {
+		t.Errorf("%d calls are known after all routes went, want 3", n)
+	}
+	back := compile(t, without, `
+policies: [{target: cart, routes: [{name: a, match: {method: A}, destinations: [{}]}]}]
+`)
+	target := back.Target(route.Outbound, "cart")
+	if n := count(back); n != 3 || target.Routes[0].Calls.Ended(0) != 1 || len(target.Former) != 1 {
+		t.Errorf("%d calls are known after a route came back, %d of its own", n, target.Routes[0].Calls.Ended(0))
+	}
+}

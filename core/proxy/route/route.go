@@ -59,6 +59,8 @@ type Target struct {
 	Direction Direction
 	// Routes in the order in which they are asked. The last one, the default, matches every call.
 	Routes []*Route
+	// Former is routes of earlier generations, so that what a target counted never grows less: the latest of them.
+	Former []*Route
 	// Policies is what each call to the target passes.
 	Policies policy.Chain
 	// Lot is where calls to the target wait for an instance, a connection or a stream.
@@ -75,8 +77,23 @@ type state struct {
 	ejections policy.Ejections
 	circuit   policy.Circuit
 	access    policy.AccessCounts
+	tokens    policy.Tokens
+	retries   policy.RetryCounts
 	buckets   map[string]*policy.Buckets     // by the limit's name
 	faults    map[string]*policy.FaultCounts // by the fault's name
+}
+
+// Retried yields what retries of calls to the target came to.
+func (t *Target) Retried(yield func(outcome string, n uint64)) { t.state.retries.Counts(yield) }
+
+// succeeded counts the calls to the target that ended well.
+func (t *Target) succeeded() (n uint64) {
+	for _, routes := range [][]*Route{t.Routes, t.Former} {
+		for _, r := range routes {
+			n += r.Calls.Ended(int32(wire.OK))
+		}
+	}
+	return n
 }
 
 // Open returns the calls to the target that are open.
@@ -92,6 +109,10 @@ type Route struct {
 	MaxTimeout time.Duration
 	// Destinations with a weight above 0. None on inbound routes: there calls go to attached instances.
 	Destinations []Destination
+	// Retries says which calls go again; nil inbound.
+	Retries *policy.Retries
+	// Idempotent: calls may run twice whatever their heads say.
+	Idempotent bool
 	// Calls outlives generations, as long as the target has a route of this name.
 	Calls *meter.Calls
 

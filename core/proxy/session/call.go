@@ -16,6 +16,10 @@ import (
 type Observer interface {
 	// CallEnded gets the status with which a call ended, with no text, and how long the proxy had it.
 	CallEnded(c *Call, st wire.Status, took time.Duration)
+	// Again is asked when an attempt of a call failed of which nothing has been passed on and for which
+	// Keep was called: whether the call goes again, and after how long, in nanoseconds; 0: at once. If it does,
+	// CallEnded speaks of its later attempts only. Now is the proxy's clock.
+	Again(c *Call, st *wire.Status, now int64) (wait int64, again bool)
 }
 
 // Call is one call on its way through the proxy. The downstream session is where it came from, the
@@ -29,10 +33,14 @@ type Call struct {
 	Decision route.Decision    // pinned: one call sees one generation
 	Request  policy.Request    // what policies see, and how many have let the call pass
 	Endpoint *cluster.Endpoint // that it was handed to
-	Attempts int               // how many sessions it was offered to
-	Full     bool              // a session refused it because too much waits for its peer
-	Note     record.Note       // what telemetry keeps of it
-	Hop      []byte            // hop fields that it gets beside those of its session
+	Avoid    *cluster.Endpoint // that failed the attempt before
+	// Idempotent: the call may run twice.
+	Idempotent bool
+	Try        int         // how many attempts were made before this one
+	Attempts   int         // how many sessions it was offered to, in this attempt
+	Full       bool        // a session refused it because too much waits for its peer
+	Note       record.Note // what telemetry keeps of it
+	Hop        []byte      // hop fields that it gets beside those of its session
 
 	down *Session
 	up   *Session
@@ -46,8 +54,17 @@ type Call struct {
 	upOpen  bool        // a stream was opened upstream
 	unary   bool
 	parked  bool
+	paused  bool            // parked until a time at which it goes again
 	lot     *policy.Bounded // where it is parked, if in a target's lot
 	late    wire.Reason     // why it is refused if it is parked for too long
+
+	usID    uint32 // us.ID, also when us is closed
+	replied bool   // something of an answer was passed on
+	unsent  int    // frames that had not left when the attempt before ended
+	kept    kept
+	past    *attempt // nil: none
+	last    wire.Status
+	tryFor  int64 // how long an attempt may take; 0: as long as the call
 
 	before [16]byte // scratch for what is put before the head
 	behind []byte   // likewise behind it
@@ -61,6 +78,7 @@ type Call struct {
 	timings  bool         // the caller wants to know where the time went
 	deadline atomic.Int64 // likewise; 0: none
 	parkEnd  atomic.Int64 // when parking ends; 0: not parked
+	tryEnd   atomic.Int64 // when the attempt's time is over; 0: it has none of its own
 	refs     atomic.Int32
 	gone     bool // the downstream side has ended
 }
@@ -83,6 +101,12 @@ func (c *Call) reset() {
 	c.upQueue.clear()
 	c.doQueue.clear()
 	c.Observer, c.Decision, c.Request, c.Endpoint, c.Attempts = nil, route.Decision{}, policy.Request{}, nil, 0
+	c.Avoid, c.Try, c.Idempotent = nil, 0, false
+	c.forget()
+	c.kept.missing = false
+	c.replied, c.paused, c.past, c.tryFor, c.unsent, c.usID = false, false, nil, 0, 0, 0
+	c.tryEnd.Store(0)
+	c.last = wire.Status{}
 	c.down, c.up, c.ds, c.us, c.frame, c.batch = nil, nil, nil, nil, nil, nil
 	c.upOpen, c.unary, c.parked, c.gone, c.lot, c.Full = false, false, false, false, nil, false
 	c.arrived, c.sent, c.timings = 0, 0, false
@@ -218,7 +242,7 @@ func (c *Call) Forward(up *Session, head *wire.RequestHead) bool {
 		up.tc.Unlock()
 		return false
 	}
-	c.up, c.us, c.upOpen = up, us, true
+	c.up, c.us, c.usID, c.upOpen = up, us, us.ID, true
 	c.hold() // the upstream stream's
 	cost := c.sendRequest(head, at)
 	up.touch(c.batch)
@@ -240,9 +264,13 @@ func (s *Session) opened(c *Call) {
 // sendRequest queues the REQUEST on the stream that was just opened, then whatever waited behind it, and
 // returns what of the sender's credit is free again. Call and upstream session are locked.
 func (c *Call) sendRequest(head *wire.RequestHead, at int64) (cost int64) {
+	c.keepRequest()
 	out := wire.Out{Type: wire.TypeRequest, Post: c.down.hop}
-	if len(c.Hop) > 0 {
+	if len(c.Hop) > 0 || c.Try > 0 {
 		c.behind = append(append(c.behind[:0], out.Post...), c.Hop...)
+		if c.Try > 0 {
+			c.behind = wire.AppendHopNumber(c.behind, wire.HopAttempt, uint64(head.Attempt)+uint64(c.Try))
+		}
 		out.Post = c.behind
 	}
 	c.sent = c.enqueueTime(at)
@@ -252,7 +280,7 @@ func (c *Call) sendRequest(head *wire.RequestHead, at int64) (cost int64) {
 		first := &c.upQueue.frames[0].out
 		out.Flags, out.Head, out.Body = first.Flags, first.Head, first.Body
 	}
-	if d := c.deadline.Load(); d != 0 {
+	if d := c.limit(at); d != 0 {
 		if us := wire.TimeoutUS(d - at); us != head.TimeoutUS {
 			out.Pre, out.Post = head.PatchTimeout(out.Head, us, c.before[:0], c.keepBehind(out.Post))
 		}
@@ -275,11 +303,22 @@ func (c *Call) sendRequest(head *wire.RequestHead, at int64) (cost int64) {
 
 // keepBehind makes what is put behind the head one that more can be appended to.
 func (c *Call) keepBehind(post []byte) []byte {
-	if len(c.Hop) > 0 { // it is already
+	if len(c.Hop) > 0 || c.Try > 0 { // it is already
 		return post
 	}
 	c.behind = append(c.behind[:0], post...)
 	return c.behind
+}
+
+// limit returns until when the attempt that begins may take; 0: no limit.
+func (c *Call) limit(at int64) int64 {
+	d := c.deadline.Load()
+	if c.tryFor > 0 && (d == 0 || at+c.tryFor < d) {
+		d = at + c.tryFor
+		c.tryEnd.Store(d)
+		c.down.opts.Clock.wakeSweep()
+	}
+	return d
 }
 
 // end ends the call at the downstream side by a RESET with st, if it has not ended yet, and resets what
@@ -298,12 +337,20 @@ func (c *Call) endDown(st *wire.Status, raw []byte, b *Batch) bool {
 		d.tc.Unlock()
 		return false
 	}
-	if raw != nil {
+	st, before := c.concludes(st, raw == nil)
+	switch {
+	case before != nil && before.head != nil && before.typ == wire.TypeResponse:
+		d.wc.Send(c.ds, &wire.Out{Type: wire.TypeResponse, Flags: wire.FlagEnd, Head: before.head})
+	case before != nil && before.head != nil:
+		d.wc.ForwardReset(c.ds, before.head)
+		d.wc.Release()
+	case before == nil && raw != nil:
 		d.wc.ForwardReset(c.ds, raw)
-	} else {
+		d.wc.Release()
+	default:
 		d.wc.Reset(c.ds, &wire.ResetHead{Status: *st})
+		d.wc.Release()
 	}
-	d.wc.Release()
 	d.touch(b)
 	d.tc.Unlock()
 	c.finished(st, b)
@@ -313,8 +360,8 @@ func (c *Call) endDown(st *wire.Status, raw []byte, b *Batch) bool {
 
 // endUp resets what is open upstream.
 func (c *Call) endUp(st *wire.Status, b *Batch) {
-	c.upQueue.clear()
 	if !c.upOpen {
+		c.upQueue.clear()
 		return
 	}
 	u := c.up
@@ -338,6 +385,7 @@ func (c *Call) finished(st *wire.Status, b *Batch) {
 	if c.lot != nil && c.lot.Remove(c) {
 		c.drop() // nobody will resume it
 	}
+	c.unpause()
 	if c.Observer != nil {
 		c.Observer.CallEnded(c, *st, time.Duration(max(b.Now-c.arrived, 0)))
 	}
@@ -347,6 +395,7 @@ func (c *Call) finished(st *wire.Status, b *Batch) {
 // locked.
 func (c *Call) closedUp(b *Batch) {
 	c.upOpen = false
+	c.unsent = c.upQueue.len()
 	c.upQueue.clear()
 	c.up.open.Add(-1)
 	if c.Endpoint != nil {

@@ -3,3 +3,6 @@ package session
 // Refs is how many references to the call there are: none once it has ended, unless its memory serves
 // another call.
 func Refs(c *Call) int32 { return c.refs.Load() }
+
+// Fill uses all of the memory up.
+func Fill(m *Memory) { m.used.Store(m.max) }

@@ -76,7 +76,7 @@ func (s *Session) handle(i *item) {
 		s.onRequest(c, &i.frame)
 	case s == c.down:
 		c.fromDown(i.kind, &i.frame, &s.batch)
-	default:
+	case s == c.up && i.frame.Stream == c.usID: // else it is of an attempt that was given up
 		c.fromUp(i.kind, &i.frame, &s.batch)
 	}
 	c.mu.Unlock()

@@ -24,6 +24,8 @@ type hub struct {
 	clock *session.Clock
 	at    string
 	serve func(c *session.Call, head *wire.RequestHead)
+	again func(c *session.Call, st *wire.Status, now int64) (int64, bool)
+	kept  *session.Memory
 
 	mu       sync.Mutex
 	serving  []*session.Session // that were opened by servers, in their order
@@ -34,7 +36,7 @@ type hub struct {
 // newHub accepts raw ends. Unless serve says otherwise, calls go to the first server that takes them.
 func newHub(t testing.TB, limits wire.Limits) *hub {
 	t.Helper()
-	h := &hub{t: t, clock: session.NewClock(), at: filepath.Join(t.TempDir(), "h")}
+	h := &hub{t: t, clock: session.NewClock(), kept: session.NewMemory(1 << 20), at: filepath.Join(t.TempDir(), "h")}
 	l, err := transport.ListenUnix(h.at, 0o600)
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +58,7 @@ func (h *hub) accept(l net.Listener, limits wire.Limits, wg *sync.WaitGroup) {
 			return
 		}
 		s := session.New(nc, wire.Acceptor, session.Options{
-			Handler: h, Clock: h.clock, Direction: route.Outbound, Origin: wire.OriginClientProxy, Local: limits,
+			Handler: h, Clock: h.clock, Direction: route.Outbound, Origin: wire.OriginClientProxy, Local: limits, Kept: h.kept,
 		})
 		wg.Go(func() { _ = s.Run() })
 	}
@@ -112,6 +114,13 @@ func (h *hub) CallEnded(_ *session.Call, st wire.Status, _ time.Duration) {
 	h.mu.Lock()
 	h.observed = append(h.observed, st.Clone())
 	h.mu.Unlock()
+}
+
+func (h *hub) Again(c *session.Call, st *wire.Status, now int64) (int64, bool) {
+	if h.again == nil {
+		return 0, false
+	}
+	return h.again(c, st, now)
 }
 
 func (h *hub) GoAway(*session.Session, *wire.GoAway) {}

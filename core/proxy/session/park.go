@@ -1,6 +1,7 @@
 package session
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/octomesh/octomesh/core/proxy/policy"
@@ -67,10 +68,7 @@ func (c *Call) resume(b *Batch) {
 	c.mu.Lock()
 	c.lot = nil
 	if !c.gone && c.parked && c.upQueue.len() > 0 {
-		var head wire.RequestHead
-		if head.Parse(c.upQueue.frames[0].out.Head) == nil { // it parsed before
-			c.serve(nil, &head, b)
-		}
+		c.reserve(b)
 	}
 	c.mu.Unlock()
 	c.drop()
@@ -87,12 +85,11 @@ func (s *Session) Sweep(b *Batch) (limited int) {
 		if !ok || c.down != s {
 			return
 		}
-		d, p := c.deadline.Load(), c.parkEnd.Load()
 		switch {
-		case d != 0 && d <= now, p != 0 && p <= now:
+		case passed(&c.deadline, now), passed(&c.parkEnd, now), passed(&c.tryEnd, now):
 			c.hold()
 			expired = append(expired, c)
-		case d != 0 || p != 0:
+		case c.deadline.Load() != 0 || c.parkEnd.Load() != 0 || c.tryEnd.Load() != 0:
 			limited++
 		}
 	})
@@ -113,18 +110,32 @@ func (c *Call) expire(b *Batch) {
 		c.drop()
 		return
 	}
-	if !c.gone {
-		origin := c.down.opts.Origin
-		st := wire.Refuse(wire.ReasonDeadline, origin, "the time ran out in the proxy")
-		if d := c.deadline.Load(); d == 0 || d > b.Now {
-			st = wire.Refuse(c.late, origin, "the call was parked for too long")
-		} else if c.parked {
+	// What was found may have changed before the call was locked.
+	switch now := b.Now; {
+	case c.gone:
+	case !c.inTime(now):
+		st := wire.Refuse(wire.ReasonDeadline, c.down.opts.Origin, "the time ran out in the proxy")
+		if c.parked {
 			st.Disposition = wire.DispositionNotProcessed
 		}
 		c.end(&st, b)
+	case c.paused && passed(&c.parkEnd, now):
+		c.unpause()
+		c.reserve(b)
+	case passed(&c.parkEnd, now):
+		st := wire.Refuse(c.late, c.down.opts.Origin, "the call was parked for too long")
+		c.end(&st, b)
+	case passed(&c.tryEnd, now) && !c.parked:
+		c.attemptExpired(b)
 	}
 	c.mu.Unlock()
 	c.drop()
+}
+
+// passed tells whether a time that is set has come.
+func passed(at *atomic.Int64, now int64) bool {
+	end := at.Load()
+	return end != 0 && end <= now
 }
 
 // inTime tells whether the call goes on and has time left.

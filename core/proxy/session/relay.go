@@ -33,10 +33,12 @@ func (c *Call) streamEnded(s *Session, ev *wire.Event) {
 		return
 	}
 	c.closedUp(b)
+	var raw []byte // the peer's word, or ours of a broken rule
 	if ev.Kind == wire.EventReset {
-		c.endDown(&ev.Status, ev.Frame.Head, b)
-	} else {
-		c.endDown(&ev.Status, nil, b)
+		raw = ev.Frame.Head
+	}
+	if !c.again(&ev.Status, wire.TypeReset, raw, b) {
+		c.endDown(&ev.Status, raw, b)
 	}
 }
 
@@ -52,6 +54,9 @@ func (c *Call) sendUp(f *wire.Frame, b *Batch) {
 		return
 	}
 	out := wire.Out{Type: f.Type, Flags: f.Flags, Head: f.Head, Body: f.Body}
+	if c.kept.limit > 0 && len(c.kept.frames) > 0 {
+		c.kept.add(c.down.opts.Kept, &out, f.Cost())
+	}
 	if !c.upOpen {
 		if c.parked {
 			c.upQueue.push(&out, f.Cost())
@@ -88,6 +93,15 @@ func (c *Call) sendDown(f *wire.Frame, b *Batch) {
 	if c.gone {
 		return
 	}
+	var st wire.Status
+	if end {
+		if st = wire.ScanStatus(f.Head); st.Code != wire.OK && (c.kept.limit > 0 || c.kept.missing || c.past != nil) && c.failed(st, f, b) {
+			return
+		}
+	}
+	if c.replied = true; !end {
+		c.forget()
+	}
 	out := wire.Out{Type: f.Type, Flags: f.Flags, Head: f.Head, Body: f.Body}
 	if end && c.timings {
 		c.answered = b.Now
@@ -108,12 +122,26 @@ func (c *Call) sendDown(f *wire.Frame, b *Batch) {
 	d.tc.Unlock()
 	switch {
 	case sent && end:
-		st := wire.ScanStatus(f.Head)
 		c.finished(&st, b)
 		c.drop() // the stream's
 	case sent:
 		c.credit(c.up, c.us, f.Cost(), b)
 	}
+}
+
+// failed sends a call again that an error answered, or answers it with an earlier attempt's that was worse.
+func (c *Call) failed(st wire.Status, f *wire.Frame, b *Batch) bool {
+	if c.replied {
+		return false
+	}
+	c.last = st // in the call, since what an observer gets would else be allocated
+	if c.again(&c.last, wire.TypeResponse, f.Head, b) {
+		return true
+	}
+	if _, before := c.concludes(&c.last, false); before == nil {
+		return false
+	}
+	return c.endDown(&c.last, f.Head, b)
 }
 
 // pumpUp goes on sending to the server's side: credit has come.
@@ -188,7 +216,9 @@ func (c *Call) linkLost(s *Session, st *wire.Status, b *Batch) {
 		c.finished(&cancelled, b)
 	} else {
 		c.closedUp(b)
-		c.endDown(st, nil, b)
+		if !c.again(st, wire.TypeReset, nil, b) {
+			c.endDown(st, nil, b)
+		}
 	}
 	c.mu.Unlock()
 	c.drop() // the stream's

@@ -43,6 +43,8 @@ type Options struct {
 	MaxQueue int
 	// MaxWaiting bounds the calls that wait for a stream of the peer. 0: 1024.
 	MaxWaiting int
+	// Kept bounds what calls keep of their requests. nil: nothing is kept, and no call goes again.
+	Kept *Memory
 	// FromSDK: heads must hold no hop field, as on a Unix socket, where every dialer counts as an SDK.
 	FromSDK bool
 }

@@ -280,7 +280,12 @@ type ServicePolicy struct {
 	// Absent: none. It is the caller's proxy's.
 	CircuitBreaker *CircuitBreaker `protobuf:"bytes,9,opt,name=circuit_breaker,json=circuitBreaker,proto3" json:"circuit_breaker,omitempty"`
 	// The first that a call matches decides what is done to it. They are the caller's proxy's.
-	Faults        []*Fault `protobuf:"bytes,10,rep,name=faults,proto3" json:"faults,omitempty"`
+	Faults []*Fault `protobuf:"bytes,10,rep,name=faults,proto3" json:"faults,omitempty"`
+	// When calls go again. Absent: an empty one, but that calls go again to another endpoint only. It is the
+	// caller's proxy's.
+	Retries *RetryPolicy `protobuf:"bytes,11,opt,name=retries,proto3" json:"retries,omitempty"`
+	// Bounds what goes again to the target. Absent: an empty one.
+	RetryBudget   *RetryBudget `protobuf:"bytes,12,opt,name=retry_budget,json=retryBudget,proto3" json:"retry_budget,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -385,6 +390,185 @@ func (x *ServicePolicy) GetFaults() []*Fault {
 	return nil
 }
 
+func (x *ServicePolicy) GetRetries() *RetryPolicy {
+	if x != nil {
+		return x.Retries
+	}
+	return nil
+}
+
+func (x *ServicePolicy) GetRetryBudget() *RetryBudget {
+	if x != nil {
+		return x.RetryBudget
+	}
+	return nil
+}
+
+// RetryPolicy says when the caller's proxy sends a call again by itself.
+//
+// What surely was not processed because the path failed and not the service (NOT_PROCESSED with a path reason)
+// goes again at once, to another endpoint if there is one. Anything else goes again only if the call is
+// idempotent and ended with one of codes. Refusals by policy or for overload are final, and so is an end of
+// which anything has been passed on. Deadlines hold over all attempts, and retry_after_ms is waited for.
+type RetryPolicy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How often a call is sent at most, the first time included; at most 10. 0: 2; 1: it never goes again.
+	MaxAttempts uint32 `protobuf:"varint,1,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
+	// Codes of google.rpc.Code, such as 14, with which idempotent calls go again, whoever says them: those
+	// whose heads say that they are (an option of the method), and those of routes that say so.
+	Codes []uint32 `protobuf:"varint,2,rep,packed,name=codes,proto3" json:"codes,omitempty"`
+	// How long one attempt of an idempotent unary call may take. Then it is cancelled, and the call goes again
+	// or ends DEADLINE_EXCEEDED. 0: as long as the call; at most 24 h.
+	AttemptTimeout *durationpb.Duration `protobuf:"bytes,3,opt,name=attempt_timeout,json=attemptTimeout,proto3" json:"attempt_timeout,omitempty"`
+	// The wait before the second attempt, ±50 %, to within 20 ms; it doubles with each that follows. 0: 25 ms; at
+	// most 1 min. What surely was not processed and has another endpoint does not wait.
+	Backoff *durationpb.Duration `protobuf:"bytes,4,opt,name=backoff,proto3" json:"backoff,omitempty"`
+	// Where doubling ends. 0: 1 s, or backoff if that is more; at most 1 min.
+	MaxBackoff *durationpb.Duration `protobuf:"bytes,5,opt,name=max_backoff,json=maxBackoff,proto3" json:"max_backoff,omitempty"`
+	// How much of a call's requests is kept for another attempt, in bytes with 64 for each frame. What sends
+	// more goes once. 0: 65536, which is also the most.
+	MaxKeptBytes  uint32 `protobuf:"varint,6,opt,name=max_kept_bytes,json=maxKeptBytes,proto3" json:"max_kept_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryPolicy) Reset() {
+	*x = RetryPolicy{}
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryPolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryPolicy) ProtoMessage() {}
+
+func (x *RetryPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryPolicy.ProtoReflect.Descriptor instead.
+func (*RetryPolicy) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RetryPolicy) GetMaxAttempts() uint32 {
+	if x != nil {
+		return x.MaxAttempts
+	}
+	return 0
+}
+
+func (x *RetryPolicy) GetCodes() []uint32 {
+	if x != nil {
+		return x.Codes
+	}
+	return nil
+}
+
+func (x *RetryPolicy) GetAttemptTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.AttemptTimeout
+	}
+	return nil
+}
+
+func (x *RetryPolicy) GetBackoff() *durationpb.Duration {
+	if x != nil {
+		return x.Backoff
+	}
+	return nil
+}
+
+func (x *RetryPolicy) GetMaxBackoff() *durationpb.Duration {
+	if x != nil {
+		return x.MaxBackoff
+	}
+	return nil
+}
+
+func (x *RetryPolicy) GetMaxKeptBytes() uint32 {
+	if x != nil {
+		return x.MaxKeptBytes
+	}
+	return 0
+}
+
+// RetryBudget bounds what one proxy sends again to one target: a bucket of tokens, of which each further
+// attempt takes one.
+type RetryBudget struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Tokens for 1000 calls that succeed, at most 1000. Absent: 100.
+	SuccessPermille *uint32 `protobuf:"varint,1,opt,name=success_permille,json=successPermille,proto3,oneof" json:"success_permille,omitempty"`
+	// Tokens that come in each second where fewer come from calls, at most 10000. Absent: 10.
+	MinPerSecond *uint32 `protobuf:"varint,2,opt,name=min_per_second,json=minPerSecond,proto3,oneof" json:"min_per_second,omitempty"`
+	// Tokens that the bucket holds, at most 10000. 0: 100.
+	Burst         uint32 `protobuf:"varint,3,opt,name=burst,proto3" json:"burst,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryBudget) Reset() {
+	*x = RetryBudget{}
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryBudget) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryBudget) ProtoMessage() {}
+
+func (x *RetryBudget) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryBudget.ProtoReflect.Descriptor instead.
+func (*RetryBudget) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RetryBudget) GetSuccessPermille() uint32 {
+	if x != nil && x.SuccessPermille != nil {
+		return *x.SuccessPermille
+	}
+	return 0
+}
+
+func (x *RetryBudget) GetMinPerSecond() uint32 {
+	if x != nil && x.MinPerSecond != nil {
+		return *x.MinPerSecond
+	}
+	return 0
+}
+
+func (x *RetryBudget) GetBurst() uint32 {
+	if x != nil {
+		return x.Burst
+	}
+	return 0
+}
+
 // RateLimit bounds the calls that one proxy lets begin in a time, by a bucket of tokens. What is over it is
 // refused RESOURCE_EXHAUSTED, RATE_LIMITED, with retry_after_ms.
 type RateLimit struct {
@@ -413,7 +597,7 @@ type RateLimit struct {
 
 func (x *RateLimit) Reset() {
 	*x = RateLimit{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[2]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -425,7 +609,7 @@ func (x *RateLimit) String() string {
 func (*RateLimit) ProtoMessage() {}
 
 func (x *RateLimit) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[2]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -438,7 +622,7 @@ func (x *RateLimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RateLimit.ProtoReflect.Descriptor instead.
 func (*RateLimit) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{2}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RateLimit) GetName() string {
@@ -531,7 +715,7 @@ type CircuitBreaker struct {
 
 func (x *CircuitBreaker) Reset() {
 	*x = CircuitBreaker{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[3]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -543,7 +727,7 @@ func (x *CircuitBreaker) String() string {
 func (*CircuitBreaker) ProtoMessage() {}
 
 func (x *CircuitBreaker) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[3]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -556,7 +740,7 @@ func (x *CircuitBreaker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CircuitBreaker.ProtoReflect.Descriptor instead.
 func (*CircuitBreaker) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{3}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CircuitBreaker) GetWindow() *durationpb.Duration {
@@ -636,7 +820,7 @@ type Fault struct {
 
 func (x *Fault) Reset() {
 	*x = Fault{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[4]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -648,7 +832,7 @@ func (x *Fault) String() string {
 func (*Fault) ProtoMessage() {}
 
 func (x *Fault) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[4]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -661,7 +845,7 @@ func (x *Fault) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fault.ProtoReflect.Descriptor instead.
 func (*Fault) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{4}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Fault) GetName() string {
@@ -726,7 +910,7 @@ type AuthPolicy struct {
 
 func (x *AuthPolicy) Reset() {
 	*x = AuthPolicy{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[5]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -738,7 +922,7 @@ func (x *AuthPolicy) String() string {
 func (*AuthPolicy) ProtoMessage() {}
 
 func (x *AuthPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[5]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -751,7 +935,7 @@ func (x *AuthPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthPolicy.ProtoReflect.Descriptor instead.
 func (*AuthPolicy) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{5}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *AuthPolicy) GetTarget() string {
@@ -801,7 +985,7 @@ type AccessRule struct {
 
 func (x *AccessRule) Reset() {
 	*x = AccessRule{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[6]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -813,7 +997,7 @@ func (x *AccessRule) String() string {
 func (*AccessRule) ProtoMessage() {}
 
 func (x *AccessRule) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[6]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -826,7 +1010,7 @@ func (x *AccessRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRule.ProtoReflect.Descriptor instead.
 func (*AccessRule) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{6}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AccessRule) GetName() string {
@@ -884,7 +1068,7 @@ type Balancing struct {
 
 func (x *Balancing) Reset() {
 	*x = Balancing{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[7]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -896,7 +1080,7 @@ func (x *Balancing) String() string {
 func (*Balancing) ProtoMessage() {}
 
 func (x *Balancing) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[7]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -909,7 +1093,7 @@ func (x *Balancing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Balancing.ProtoReflect.Descriptor instead.
 func (*Balancing) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{7}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Balancing) GetBalancer() Balancer {
@@ -953,7 +1137,7 @@ type SlowStart struct {
 
 func (x *SlowStart) Reset() {
 	*x = SlowStart{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[8]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -965,7 +1149,7 @@ func (x *SlowStart) String() string {
 func (*SlowStart) ProtoMessage() {}
 
 func (x *SlowStart) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[8]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -978,7 +1162,7 @@ func (x *SlowStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlowStart.ProtoReflect.Descriptor instead.
 func (*SlowStart) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{8}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SlowStart) GetWindow() *durationpb.Duration {
@@ -1024,7 +1208,7 @@ type OutlierEjection struct {
 
 func (x *OutlierEjection) Reset() {
 	*x = OutlierEjection{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[9]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1036,7 +1220,7 @@ func (x *OutlierEjection) String() string {
 func (*OutlierEjection) ProtoMessage() {}
 
 func (x *OutlierEjection) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[9]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1049,7 +1233,7 @@ func (x *OutlierEjection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutlierEjection.ProtoReflect.Descriptor instead.
 func (*OutlierEjection) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{9}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *OutlierEjection) GetConsecutiveFailures() uint32 {
@@ -1123,7 +1307,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[10]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1135,7 +1319,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[10]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1148,7 +1332,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{10}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Limits) GetMaxOpenCalls() uint32 {
@@ -1181,14 +1365,18 @@ type Route struct {
 	// At least one, with weights that are not all 0.
 	Destinations []*Destination `protobuf:"bytes,3,rep,name=destinations,proto3" json:"destinations,omitempty"`
 	// Overrides the policy's default_timeout.
-	Timeout       *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Timeout *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// In place of the policy's retries.
+	Retries *RetryPolicy `protobuf:"bytes,5,opt,name=retries,proto3" json:"retries,omitempty"`
+	// The calls may run twice although their heads do not say so.
+	Idempotent    bool `protobuf:"varint,6,opt,name=idempotent,proto3" json:"idempotent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[11]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1200,7 +1388,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[11]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1213,7 +1401,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{11}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Route) GetName() string {
@@ -1244,6 +1432,20 @@ func (x *Route) GetTimeout() *durationpb.Duration {
 	return nil
 }
 
+func (x *Route) GetRetries() *RetryPolicy {
+	if x != nil {
+		return x.Retries
+	}
+	return nil
+}
+
+func (x *Route) GetIdempotent() bool {
+	if x != nil {
+		return x.Idempotent
+	}
+	return false
+}
+
 // Match holds when every part that is set holds.
 type Match struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1261,7 +1463,7 @@ type Match struct {
 
 func (x *Match) Reset() {
 	*x = Match{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[12]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1273,7 +1475,7 @@ func (x *Match) String() string {
 func (*Match) ProtoMessage() {}
 
 func (x *Match) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[12]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1286,7 +1488,7 @@ func (x *Match) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Match.ProtoReflect.Descriptor instead.
 func (*Match) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{12}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Match) GetService() string {
@@ -1340,7 +1542,7 @@ type EntryMatch struct {
 
 func (x *EntryMatch) Reset() {
 	*x = EntryMatch{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[13]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1352,7 +1554,7 @@ func (x *EntryMatch) String() string {
 func (*EntryMatch) ProtoMessage() {}
 
 func (x *EntryMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[13]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1365,7 +1567,7 @@ func (x *EntryMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EntryMatch.ProtoReflect.Descriptor instead.
 func (*EntryMatch) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{13}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *EntryMatch) GetKey() string {
@@ -1451,7 +1653,7 @@ type Destination struct {
 
 func (x *Destination) Reset() {
 	*x = Destination{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[14]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1463,7 +1665,7 @@ func (x *Destination) String() string {
 func (*Destination) ProtoMessage() {}
 
 func (x *Destination) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[14]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1476,7 +1678,7 @@ func (x *Destination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Destination.ProtoReflect.Descriptor instead.
 func (*Destination) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{14}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Destination) GetTarget() string {
@@ -1515,7 +1717,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[15]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1527,7 +1729,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[15]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1540,7 +1742,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{15}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Snapshot) GetEnvironment() string {
@@ -1591,7 +1793,7 @@ const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
-	"\a_weight\"\xcd\x04\n" +
+	"\a_weight\"\xc8\x05\n" +
 	"\rServicePolicy\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12/\n" +
 	"\x06routes\x18\x02 \x03(\v2\x17.octo.resource.v1.RouteR\x06routes\x12B\n" +
@@ -1605,7 +1807,23 @@ const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"rateLimits\x12I\n" +
 	"\x0fcircuit_breaker\x18\t \x01(\v2 .octo.resource.v1.CircuitBreakerR\x0ecircuitBreaker\x12/\n" +
 	"\x06faults\x18\n" +
-	" \x03(\v2\x17.octo.resource.v1.FaultR\x06faults\"\xa9\x02\n" +
+	" \x03(\v2\x17.octo.resource.v1.FaultR\x06faults\x127\n" +
+	"\aretries\x18\v \x01(\v2\x1d.octo.resource.v1.RetryPolicyR\aretries\x12@\n" +
+	"\fretry_budget\x18\f \x01(\v2\x1d.octo.resource.v1.RetryBudgetR\vretryBudget\"\xa1\x02\n" +
+	"\vRetryPolicy\x12!\n" +
+	"\fmax_attempts\x18\x01 \x01(\rR\vmaxAttempts\x12\x14\n" +
+	"\x05codes\x18\x02 \x03(\rR\x05codes\x12B\n" +
+	"\x0fattempt_timeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x0eattemptTimeout\x123\n" +
+	"\abackoff\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\abackoff\x12:\n" +
+	"\vmax_backoff\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"maxBackoff\x12$\n" +
+	"\x0emax_kept_bytes\x18\x06 \x01(\rR\fmaxKeptBytes\"\xa6\x01\n" +
+	"\vRetryBudget\x12.\n" +
+	"\x10success_permille\x18\x01 \x01(\rH\x00R\x0fsuccessPermille\x88\x01\x01\x12)\n" +
+	"\x0emin_per_second\x18\x02 \x01(\rH\x01R\fminPerSecond\x88\x01\x01\x12\x14\n" +
+	"\x05burst\x18\x03 \x01(\rR\x05burstB\x13\n" +
+	"\x11_success_permilleB\x11\n" +
+	"\x0f_min_per_second\"\xa9\x02\n" +
 	"\tRateLimit\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
 	"\x05match\x18\x02 \x01(\v2\x17.octo.resource.v1.MatchR\x05match\x12\x14\n" +
@@ -1674,12 +1892,16 @@ const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\x06Limits\x12$\n" +
 	"\x0emax_open_calls\x18\x01 \x01(\rR\fmaxOpenCalls\x12(\n" +
 	"\x10max_parked_calls\x18\x02 \x01(\rR\x0emaxParkedCalls\x124\n" +
-	"\bmax_park\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\amaxPark\"\xc2\x01\n" +
+	"\bmax_park\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\amaxPark\"\x9b\x02\n" +
 	"\x05Route\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
 	"\x05match\x18\x02 \x01(\v2\x17.octo.resource.v1.MatchR\x05match\x12A\n" +
 	"\fdestinations\x18\x03 \x03(\v2\x1d.octo.resource.v1.DestinationR\fdestinations\x123\n" +
-	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"\xc3\x01\n" +
+	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x127\n" +
+	"\aretries\x18\x05 \x01(\v2\x1d.octo.resource.v1.RetryPolicyR\aretries\x12\x1e\n" +
+	"\n" +
+	"idempotent\x18\x06 \x01(\bR\n" +
+	"idempotent\"\xc3\x01\n" +
 	"\x05Match\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
 	"\x06method\x18\x02 \x01(\tR\x06method\x128\n" +
@@ -1730,72 +1952,80 @@ func file_octo_resource_v1_resource_proto_rawDescGZIP() []byte {
 }
 
 var file_octo_resource_v1_resource_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_octo_resource_v1_resource_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_octo_resource_v1_resource_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_octo_resource_v1_resource_proto_goTypes = []any{
 	(Side)(0),                   // 0: octo.resource.v1.Side
 	(Balancer)(0),               // 1: octo.resource.v1.Balancer
 	(*Endpoint)(nil),            // 2: octo.resource.v1.Endpoint
 	(*ServicePolicy)(nil),       // 3: octo.resource.v1.ServicePolicy
-	(*RateLimit)(nil),           // 4: octo.resource.v1.RateLimit
-	(*CircuitBreaker)(nil),      // 5: octo.resource.v1.CircuitBreaker
-	(*Fault)(nil),               // 6: octo.resource.v1.Fault
-	(*AuthPolicy)(nil),          // 7: octo.resource.v1.AuthPolicy
-	(*AccessRule)(nil),          // 8: octo.resource.v1.AccessRule
-	(*Balancing)(nil),           // 9: octo.resource.v1.Balancing
-	(*SlowStart)(nil),           // 10: octo.resource.v1.SlowStart
-	(*OutlierEjection)(nil),     // 11: octo.resource.v1.OutlierEjection
-	(*Limits)(nil),              // 12: octo.resource.v1.Limits
-	(*Route)(nil),               // 13: octo.resource.v1.Route
-	(*Match)(nil),               // 14: octo.resource.v1.Match
-	(*EntryMatch)(nil),          // 15: octo.resource.v1.EntryMatch
-	(*Destination)(nil),         // 16: octo.resource.v1.Destination
-	(*Snapshot)(nil),            // 17: octo.resource.v1.Snapshot
-	nil,                         // 18: octo.resource.v1.Endpoint.TagsEntry
-	nil,                         // 19: octo.resource.v1.Destination.SubsetEntry
-	(*durationpb.Duration)(nil), // 20: google.protobuf.Duration
+	(*RetryPolicy)(nil),         // 4: octo.resource.v1.RetryPolicy
+	(*RetryBudget)(nil),         // 5: octo.resource.v1.RetryBudget
+	(*RateLimit)(nil),           // 6: octo.resource.v1.RateLimit
+	(*CircuitBreaker)(nil),      // 7: octo.resource.v1.CircuitBreaker
+	(*Fault)(nil),               // 8: octo.resource.v1.Fault
+	(*AuthPolicy)(nil),          // 9: octo.resource.v1.AuthPolicy
+	(*AccessRule)(nil),          // 10: octo.resource.v1.AccessRule
+	(*Balancing)(nil),           // 11: octo.resource.v1.Balancing
+	(*SlowStart)(nil),           // 12: octo.resource.v1.SlowStart
+	(*OutlierEjection)(nil),     // 13: octo.resource.v1.OutlierEjection
+	(*Limits)(nil),              // 14: octo.resource.v1.Limits
+	(*Route)(nil),               // 15: octo.resource.v1.Route
+	(*Match)(nil),               // 16: octo.resource.v1.Match
+	(*EntryMatch)(nil),          // 17: octo.resource.v1.EntryMatch
+	(*Destination)(nil),         // 18: octo.resource.v1.Destination
+	(*Snapshot)(nil),            // 19: octo.resource.v1.Snapshot
+	nil,                         // 20: octo.resource.v1.Endpoint.TagsEntry
+	nil,                         // 21: octo.resource.v1.Destination.SubsetEntry
+	(*durationpb.Duration)(nil), // 22: google.protobuf.Duration
 }
 var file_octo_resource_v1_resource_proto_depIdxs = []int32{
-	18, // 0: octo.resource.v1.Endpoint.tags:type_name -> octo.resource.v1.Endpoint.TagsEntry
-	13, // 1: octo.resource.v1.ServicePolicy.routes:type_name -> octo.resource.v1.Route
-	20, // 2: octo.resource.v1.ServicePolicy.default_timeout:type_name -> google.protobuf.Duration
-	20, // 3: octo.resource.v1.ServicePolicy.max_timeout:type_name -> google.protobuf.Duration
-	12, // 4: octo.resource.v1.ServicePolicy.limits:type_name -> octo.resource.v1.Limits
-	9,  // 5: octo.resource.v1.ServicePolicy.balancing:type_name -> octo.resource.v1.Balancing
-	11, // 6: octo.resource.v1.ServicePolicy.outlier_ejection:type_name -> octo.resource.v1.OutlierEjection
-	4,  // 7: octo.resource.v1.ServicePolicy.rate_limits:type_name -> octo.resource.v1.RateLimit
-	5,  // 8: octo.resource.v1.ServicePolicy.circuit_breaker:type_name -> octo.resource.v1.CircuitBreaker
-	6,  // 9: octo.resource.v1.ServicePolicy.faults:type_name -> octo.resource.v1.Fault
-	14, // 10: octo.resource.v1.RateLimit.match:type_name -> octo.resource.v1.Match
-	0,  // 11: octo.resource.v1.RateLimit.side:type_name -> octo.resource.v1.Side
-	20, // 12: octo.resource.v1.RateLimit.per:type_name -> google.protobuf.Duration
-	20, // 13: octo.resource.v1.CircuitBreaker.window:type_name -> google.protobuf.Duration
-	20, // 14: octo.resource.v1.CircuitBreaker.slow_call:type_name -> google.protobuf.Duration
-	20, // 15: octo.resource.v1.CircuitBreaker.open_time:type_name -> google.protobuf.Duration
-	14, // 16: octo.resource.v1.Fault.match:type_name -> octo.resource.v1.Match
-	20, // 17: octo.resource.v1.Fault.delay:type_name -> google.protobuf.Duration
-	8,  // 18: octo.resource.v1.AuthPolicy.deny:type_name -> octo.resource.v1.AccessRule
-	8,  // 19: octo.resource.v1.AuthPolicy.allow:type_name -> octo.resource.v1.AccessRule
-	1,  // 20: octo.resource.v1.Balancing.balancer:type_name -> octo.resource.v1.Balancer
-	10, // 21: octo.resource.v1.Balancing.slow_start:type_name -> octo.resource.v1.SlowStart
-	20, // 22: octo.resource.v1.SlowStart.window:type_name -> google.protobuf.Duration
-	20, // 23: octo.resource.v1.OutlierEjection.window:type_name -> google.protobuf.Duration
-	20, // 24: octo.resource.v1.OutlierEjection.ejection_time:type_name -> google.protobuf.Duration
-	20, // 25: octo.resource.v1.OutlierEjection.max_ejection_time:type_name -> google.protobuf.Duration
-	20, // 26: octo.resource.v1.Limits.max_park:type_name -> google.protobuf.Duration
-	14, // 27: octo.resource.v1.Route.match:type_name -> octo.resource.v1.Match
-	16, // 28: octo.resource.v1.Route.destinations:type_name -> octo.resource.v1.Destination
-	20, // 29: octo.resource.v1.Route.timeout:type_name -> google.protobuf.Duration
-	15, // 30: octo.resource.v1.Match.metadata:type_name -> octo.resource.v1.EntryMatch
-	15, // 31: octo.resource.v1.Match.baggage:type_name -> octo.resource.v1.EntryMatch
-	19, // 32: octo.resource.v1.Destination.subset:type_name -> octo.resource.v1.Destination.SubsetEntry
-	2,  // 33: octo.resource.v1.Snapshot.endpoints:type_name -> octo.resource.v1.Endpoint
-	3,  // 34: octo.resource.v1.Snapshot.policies:type_name -> octo.resource.v1.ServicePolicy
-	7,  // 35: octo.resource.v1.Snapshot.auth_policies:type_name -> octo.resource.v1.AuthPolicy
-	36, // [36:36] is the sub-list for method output_type
-	36, // [36:36] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	20, // 0: octo.resource.v1.Endpoint.tags:type_name -> octo.resource.v1.Endpoint.TagsEntry
+	15, // 1: octo.resource.v1.ServicePolicy.routes:type_name -> octo.resource.v1.Route
+	22, // 2: octo.resource.v1.ServicePolicy.default_timeout:type_name -> google.protobuf.Duration
+	22, // 3: octo.resource.v1.ServicePolicy.max_timeout:type_name -> google.protobuf.Duration
+	14, // 4: octo.resource.v1.ServicePolicy.limits:type_name -> octo.resource.v1.Limits
+	11, // 5: octo.resource.v1.ServicePolicy.balancing:type_name -> octo.resource.v1.Balancing
+	13, // 6: octo.resource.v1.ServicePolicy.outlier_ejection:type_name -> octo.resource.v1.OutlierEjection
+	6,  // 7: octo.resource.v1.ServicePolicy.rate_limits:type_name -> octo.resource.v1.RateLimit
+	7,  // 8: octo.resource.v1.ServicePolicy.circuit_breaker:type_name -> octo.resource.v1.CircuitBreaker
+	8,  // 9: octo.resource.v1.ServicePolicy.faults:type_name -> octo.resource.v1.Fault
+	4,  // 10: octo.resource.v1.ServicePolicy.retries:type_name -> octo.resource.v1.RetryPolicy
+	5,  // 11: octo.resource.v1.ServicePolicy.retry_budget:type_name -> octo.resource.v1.RetryBudget
+	22, // 12: octo.resource.v1.RetryPolicy.attempt_timeout:type_name -> google.protobuf.Duration
+	22, // 13: octo.resource.v1.RetryPolicy.backoff:type_name -> google.protobuf.Duration
+	22, // 14: octo.resource.v1.RetryPolicy.max_backoff:type_name -> google.protobuf.Duration
+	16, // 15: octo.resource.v1.RateLimit.match:type_name -> octo.resource.v1.Match
+	0,  // 16: octo.resource.v1.RateLimit.side:type_name -> octo.resource.v1.Side
+	22, // 17: octo.resource.v1.RateLimit.per:type_name -> google.protobuf.Duration
+	22, // 18: octo.resource.v1.CircuitBreaker.window:type_name -> google.protobuf.Duration
+	22, // 19: octo.resource.v1.CircuitBreaker.slow_call:type_name -> google.protobuf.Duration
+	22, // 20: octo.resource.v1.CircuitBreaker.open_time:type_name -> google.protobuf.Duration
+	16, // 21: octo.resource.v1.Fault.match:type_name -> octo.resource.v1.Match
+	22, // 22: octo.resource.v1.Fault.delay:type_name -> google.protobuf.Duration
+	10, // 23: octo.resource.v1.AuthPolicy.deny:type_name -> octo.resource.v1.AccessRule
+	10, // 24: octo.resource.v1.AuthPolicy.allow:type_name -> octo.resource.v1.AccessRule
+	1,  // 25: octo.resource.v1.Balancing.balancer:type_name -> octo.resource.v1.Balancer
+	12, // 26: octo.resource.v1.Balancing.slow_start:type_name -> octo.resource.v1.SlowStart
+	22, // 27: octo.resource.v1.SlowStart.window:type_name -> google.protobuf.Duration
+	22, // 28: octo.resource.v1.OutlierEjection.window:type_name -> google.protobuf.Duration
+	22, // 29: octo.resource.v1.OutlierEjection.ejection_time:type_name -> google.protobuf.Duration
+	22, // 30: octo.resource.v1.OutlierEjection.max_ejection_time:type_name -> google.protobuf.Duration
+	22, // 31: octo.resource.v1.Limits.max_park:type_name -> google.protobuf.Duration
+	16, // 32: octo.resource.v1.Route.match:type_name -> octo.resource.v1.Match
+	18, // 33: octo.resource.v1.Route.destinations:type_name -> octo.resource.v1.Destination
+	22, // 34: octo.resource.v1.Route.timeout:type_name -> google.protobuf.Duration
+	4,  // 35: octo.resource.v1.Route.retries:type_name -> octo.resource.v1.RetryPolicy
+	17, // 36: octo.resource.v1.Match.metadata:type_name -> octo.resource.v1.EntryMatch
+	17, // 37: octo.resource.v1.Match.baggage:type_name -> octo.resource.v1.EntryMatch
+	21, // 38: octo.resource.v1.Destination.subset:type_name -> octo.resource.v1.Destination.SubsetEntry
+	2,  // 39: octo.resource.v1.Snapshot.endpoints:type_name -> octo.resource.v1.Endpoint
+	3,  // 40: octo.resource.v1.Snapshot.policies:type_name -> octo.resource.v1.ServicePolicy
+	9,  // 41: octo.resource.v1.Snapshot.auth_policies:type_name -> octo.resource.v1.AuthPolicy
+	42, // [42:42] is the sub-list for method output_type
+	42, // [42:42] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_octo_resource_v1_resource_proto_init() }
@@ -1805,20 +2035,21 @@ func file_octo_resource_v1_resource_proto_init() {
 	}
 	file_octo_resource_v1_resource_proto_msgTypes[0].OneofWrappers = []any{}
 	file_octo_resource_v1_resource_proto_msgTypes[3].OneofWrappers = []any{}
-	file_octo_resource_v1_resource_proto_msgTypes[9].OneofWrappers = []any{}
-	file_octo_resource_v1_resource_proto_msgTypes[13].OneofWrappers = []any{
+	file_octo_resource_v1_resource_proto_msgTypes[5].OneofWrappers = []any{}
+	file_octo_resource_v1_resource_proto_msgTypes[11].OneofWrappers = []any{}
+	file_octo_resource_v1_resource_proto_msgTypes[15].OneofWrappers = []any{
 		(*EntryMatch_Exact)(nil),
 		(*EntryMatch_Prefix)(nil),
 		(*EntryMatch_Present)(nil),
 	}
-	file_octo_resource_v1_resource_proto_msgTypes[14].OneofWrappers = []any{}
+	file_octo_resource_v1_resource_proto_msgTypes[16].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_resource_v1_resource_proto_rawDesc), len(file_octo_resource_v1_resource_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
