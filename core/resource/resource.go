@@ -9,21 +9,27 @@ import (
 
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // Hash returns the content hash of a snapshot: 32 hexadecimal digits, equal for equal resources in
-// whatever order they stand.
+// whatever order they stand. It goes over all fields that the message has, so that a new kind of resource cannot
+// be forgotten here: a change that no hash shows would never be published.
 func Hash(s *resourcev1.Snapshot) string {
-	parts := make([]string, 0, len(s.GetEndpoints())+len(s.GetPolicies())+1)
-	for _, e := range s.GetEndpoints() {
-		parts = append(parts, "endpoint "+digest(e))
-	}
-	for _, p := range s.GetPolicies() {
-		parts = append(parts, "policy "+digest(p))
-	}
+	var parts []string
+	s.ProtoReflect().Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		if !f.IsList() {
+			parts = append(parts, string(f.Name())+" "+v.String())
+			return true
+		}
+		for i, list := 0, v.List(); i < list.Len(); i++ {
+			parts = append(parts, string(f.Name())+" "+digest(list.Get(i).Message().Interface()))
+		}
+		return true
+	})
 	slices.Sort(parts)
 	h := sha256.New()
-	for _, p := range append(parts, "environment "+s.GetEnvironment()) {
+	for _, p := range parts {
 		h.Write([]byte(p))
 		h.Write([]byte{'\n'})
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/octomesh/octomesh/core/resource"
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
@@ -127,6 +128,23 @@ policies:
 	}
 	if r.Match.Caller != "c" || r.Destinations[0].GetWeight() != 1<<32-1 || r.Destinations[0].Subset["a"] != "b" || r.Timeout.AsDuration() != 3*time.Second {
 		t.Errorf("route %v", r)
+	}
+}
+
+func TestHashIsOfEveryField(t *testing.T) {
+	empty := resource.Hash(&resourcev1.Snapshot{})
+	fields := (&resourcev1.Snapshot{}).ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() {
+		s := (&resourcev1.Snapshot{}).ProtoReflect()
+		if f := fields.Get(i); f.IsList() {
+			list := s.Mutable(f).List()
+			list.Append(list.NewElement())
+		} else {
+			s.Set(f, protoreflect.ValueOfString("x"))
+		}
+		if resource.Hash(s.Interface().(*resourcev1.Snapshot)) == empty {
+			t.Errorf("the hash does not show %s", fields.Get(i).Name())
+		}
 	}
 }
 
