@@ -170,6 +170,10 @@ func (r *run) unrun(js []*job, why string) {
 
 // world runs jobs in a world, then holds the counters and the ledger against the sum of what they did.
 func (r *run) world(js []*job) {
+	if js[0].scenario != nil {
+		r.scenario(js[0])
+		return
+	}
 	w, err := r.newWorld(js)
 	if err != nil {
 		r.unrun(js, err.Error())

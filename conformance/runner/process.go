@@ -36,12 +36,15 @@ type process struct {
 	gone chan struct{}
 	err  error // how it ended; after gone
 	log  string
+
+	killed      bool   // by a scenario
+	descriptors uint64 // its limit before a scenario took it away
 }
 
 // start starts a child. Its standard error goes to a file.
 func start(dir, name string, command []string, attach func(*exec.Cmd) error) (*process, error) {
 	p := &process{name: name, gone: make(chan struct{}), log: filepath.Join(dir, name+".log")}
-	log, err := os.Create(p.log)
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -26,6 +26,9 @@ const (
 // proxy is an octo-proxy beside one testee.
 type proxy struct {
 	*process
+	dir       string
+	binary    string
+	options   proxyOptions
 	socket    string
 	admin     string
 	resources string
@@ -33,25 +36,51 @@ type proxy struct {
 	http      *http.Client
 }
 
-func startProxy(dir, name, binary string) (*proxy, error) {
+// proxyOptions are what a proxy may have beyond its defaults.
+type proxyOptions struct {
+	zone        string
+	bootstrap   string // further lines of its file
+	descriptors int    // that it may have open, if not 0
+}
+
+func startProxy(dir, name, binary string, o proxyOptions) (*proxy, error) {
 	base := filepath.Join(dir, name)
-	p := &proxy{socket: base + ".sock", admin: base + ".adm", resources: base + ".yaml"}
+	p := &proxy{dir: dir, binary: binary, options: o, socket: base + ".sock", admin: base + ".adm", resources: base + ".yaml"}
+	p.process = &process{name: name}
 	p.http = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", p.admin)
 		},
 	}}
-	bootstrap := fmt.Sprintf("environment: %s\ninstance: %s\noutbound_socket: %s\ninbound_address: 127.0.0.1:0\n"+
-		"admin_socket: %s\nresources_file: %s\ndrain_deadline: 3s\n", environment, name, p.socket, p.admin, p.resources)
 	if err := os.WriteFile(p.resources, []byte("{}\n"), 0o600); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(base+".boot.yaml", []byte(bootstrap), 0o600); err != nil {
-		return nil, err
+	return p, p.run()
+}
+
+// run starts the proxy's process, and waits until it is ready. One that was killed comes back where it was.
+func (p *proxy) run() error {
+	inbound := p.inbound
+	if inbound == "" {
+		inbound = "127.0.0.1:0"
 	}
+	file := filepath.Join(p.dir, p.name+".boot.yaml")
+	bootstrap := fmt.Sprintf("environment: %s\ninstance: %s\noutbound_socket: %s\ninbound_address: %s\n"+
+		"admin_socket: %s\nresources_file: %s\ndrain_deadline: 3s\n", environment, p.name, p.socket, inbound, p.admin, p.resources)
+	if p.options.zone != "" {
+		bootstrap += "zone: " + p.options.zone + "\n"
+	}
+	if err := os.WriteFile(file, []byte(bootstrap+p.options.bootstrap), 0o600); err != nil {
+		return err
+	}
+	command := []string{p.binary, "--config", file}
+	if n := p.options.descriptors; n > 0 {
+		command = append([]string{"/bin/sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, n)}, command...)
+	}
+	p.inbound = ""
 	var err error
-	if p.process, err = start(dir, name, []string{binary, "--config", base + ".boot.yaml"}, nil); err != nil {
-		return nil, err
+	if p.process, err = start(p.dir, p.name, command, nil); err != nil {
+		return err
 	}
 	go p.process.wait()
 	err = p.until(func() (bool, error) {
@@ -62,9 +91,9 @@ func startProxy(dir, name, binary string) (*proxy, error) {
 		return n > 0, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%s does not get ready: %w; see %s", name, err, p.log)
+		return fmt.Errorf("%s does not get ready: %w; see %s", p.name, err, p.log)
 	}
-	return p, nil
+	return nil
 }
 
 // said is the inbound address that the proxy has logged.
@@ -151,22 +180,35 @@ func (p *proxy) count(into map[side]int) error {
 	if err != nil {
 		return err
 	}
+	return samples(body, func(name string, labels map[string]string, value float64) {
+		if name == "octo_calls_total" || name == "octo_calls_open" {
+			into[side{p.name, labels["direction"], labels["target"]}] += int(value)
+		}
+	})
+}
+
+// samples reads metrics in Prometheus' text format. No label's value may have a comma or a quote.
+func samples(body []byte, sample func(name string, labels map[string]string, value float64)) error {
 	for line := range strings.Lines(string(body)) {
-		name, rest, ok := strings.Cut(strings.TrimSpace(line), "{")
-		if !ok || name != "octo_calls_total" && name != "octo_calls_open" {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
 			continue
 		}
-		list, number, _ := strings.Cut(rest, "} ")
+		cut := strings.LastIndexByte(line, ' ')
+		if cut < 0 {
+			return fmt.Errorf("metric %q has no value", line)
+		}
+		value, err := strconv.ParseFloat(line[cut+1:], 64)
+		if err != nil {
+			return fmt.Errorf("metric %q: %w", line, err)
+		}
+		name, list, _ := strings.Cut(line[:cut], "{")
 		labels := make(map[string]string)
-		for pair := range strings.SplitSeq(list, ",") { // no label's value has a comma here
+		for pair := range strings.SplitSeq(strings.TrimSuffix(list, "}"), ",") {
 			key, quoted, _ := strings.Cut(pair, "=")
 			labels[key] = strings.Trim(quoted, `"`)
 		}
-		n, err := strconv.ParseFloat(number, 64)
-		if err != nil {
-			return fmt.Errorf("%s: metric %q: %w", p.name, line, err)
-		}
-		into[side{p.name, labels["direction"], labels["target"]}] += int(n)
+		sample(name, labels, value)
 	}
 	return nil
 }

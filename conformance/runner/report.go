@@ -125,6 +125,11 @@ func matrix(rep *conformancev1.RunReport) string {
 				columns = append(columns, k)
 				cells[k] = make(map[uint32]*cell)
 			}
+			if a.Name == b.Name {
+				k := column{a.Name + "→" + b.Name, conformancev1.Topology_TOPOLOGY_SCENARIO}
+				columns = append(columns, k)
+				cells[k] = make(map[uint32]*cell)
+			}
 		}
 	}
 	withReference := func(testee string) column {

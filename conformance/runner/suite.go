@@ -76,6 +76,7 @@ func parse(b []byte, into proto.Message) error {
 type job struct {
 	name           string // suite/case
 	c              *conformancev1.Case
+	scenario       *conformancev1.Scenario // instead of a case
 	topology       conformancev1.Topology
 	client, server *program
 	testee         *program // beside the reference peer, which is the other end or both
@@ -194,7 +195,7 @@ func single(k wirev1.CallKind, request bool) bool {
 	return false
 }
 
-// plan is all jobs: each case in each of its topologies, between all pairs of testees.
+// plan is all jobs: each case in each of its topologies, between all pairs of testees, and each scenario.
 func plan(suites []*conformancev1.TestSuite, testees []*program) ([]*job, error) {
 	var jobs []*job
 	for _, s := range suites {
@@ -216,6 +217,18 @@ func plan(suites []*conformancev1.TestSuite, testees []*program) ([]*job, error)
 						jobs = append(jobs, &job{name: c.Name, c: c, topology: topology, client: client, server: server})
 					}
 				}
+			}
+		}
+		scenarios, err := expandScenarios(s)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range scenarios {
+			for _, t := range testees { // each with itself
+				jobs = append(jobs, &job{
+					name: c.Name, c: &conformancev1.Case{Name: c.Name, Semantics: c.Semantics, Isolated: true}, scenario: c,
+					topology: conformancev1.Topology_TOPOLOGY_SCENARIO, client: t, server: t,
+				})
 			}
 		}
 	}

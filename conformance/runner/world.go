@@ -114,7 +114,7 @@ func (w *world) start(binary string, programs map[string]*program) error {
 	}
 	err := w.each(func(name string, e *end) (err error) {
 		if meshed(w.topology, name) {
-			if e.proxy, err = startProxy(w.dir, name+"-proxy", binary); err != nil {
+			if e.proxy, err = startProxy(w.dir, name+"-proxy", binary, proxyOptions{}); err != nil {
 				return err
 			}
 		}

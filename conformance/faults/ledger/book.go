@@ -24,6 +24,7 @@ type Book struct {
 	began   int
 	ended   int
 	sent    int
+	owed    int            // calls that ended OK and have no handler yet
 	servers map[string]int // handlers that ran, by server
 	strange []string       // what fits no call, the first few
 }
@@ -85,6 +86,9 @@ func (b *Book) add(number string, e *Entry) {
 	}
 	switch e.Event {
 	case conformancev1.LedgerEntry_EVENT_BEGAN:
+		if c.began == 0 && c.answer == answerOK {
+			b.owed--
+		}
 		c.began++
 		b.began++
 		b.servers[e.Server]++
@@ -120,18 +124,25 @@ func (b *Book) Answered(r *conformancev1.BatchResult) {
 		}
 		if c.answers == 0 {
 			c.answers, c.answer = 1, answerOK
+			if c.began == 0 {
+				b.owed++
+			}
 		}
 	}
 }
 
-// Settle waits until each handler that began has ended.
+// Settle waits until each handler that began has ended, and each call that ended OK has had one. What it does not
+// see within the time, Audit tells.
 func (b *Book) Settle(within time.Duration) error {
-	if err := b.ledger.until(within, func() bool { return b.ended >= b.began }); err != nil {
-		b.ledger.mu.Lock()
-		defer b.ledger.mu.Unlock()
-		return fmt.Errorf("batch %s: of %d handlers that began %d have ended after %v", b.name, b.began, b.ended, within)
+	err := b.ledger.until(within, func() bool {
+		return b.ended >= b.began && b.owed == 0
+	})
+	if err == nil {
+		return nil
 	}
-	return nil
+	b.ledger.mu.Lock()
+	defer b.ledger.mu.Unlock()
+	return fmt.Errorf("batch %s: of %d handlers that began %d have ended after %v; %d calls were sent", b.name, b.began, b.ended, within, b.sent)
 }
 
 // Await waits until so many handlers have begun.

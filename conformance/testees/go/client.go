@@ -129,10 +129,18 @@ func (c *call) options() ([]octomesh.CallOption, error) {
 	if o.Idempotent {
 		opts = append(opts, octomesh.Idempotent())
 	}
+	if o.HashKey != "" {
+		opts = append(opts, octomesh.HashKey(o.HashKey))
+	}
 	if o.WaitForReady {
 		opts = append(opts, octomesh.WaitForReady())
 	}
 	return opts, nil
+}
+
+// single tells whether a kind of call has exactly one response.
+func single(k wirev1.CallKind) bool {
+	return k == wirev1.CallKind_CALL_KIND_UNARY || k == wirev1.CallKind_CALL_KIND_CLIENT_STREAM
 }
 
 type (

@@ -12,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,7 +36,7 @@ func main() {
 	t := &testee{
 		out: out, log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		servers: make(map[string]*server), channels: make(map[string]*octomesh.Channel),
-		calls: make(map[string]*call), gates: make(map[string]chan struct{}), ledgers: make(map[string]*frames),
+		calls: make(map[string]*call), batches: make(map[string]*batch), gates: make(map[string]chan struct{}), ledgers: make(map[string]*frames),
 	}
 	if err := t.run(os.Stdin); err != nil {
 		fmt.Fprintln(os.Stderr, "testee:", err)
@@ -51,7 +52,8 @@ type testee struct {
 
 	servers  map[string]*server
 	channels map[string]*octomesh.Channel
-	calls    map[string]*call         // that run, by id
+	calls    map[string]*call // that run, by id
+	batches  map[string]*batch
 	gates    map[string]chan struct{} // closed once the handler of the call may go on
 	ledgers  map[string]*frames
 	handlers int
@@ -134,6 +136,11 @@ func (t *testee) do(c *conformancev1.Command) *conformancev1.Report {
 		if res, err = t.call(v.RunCall); err == nil {
 			return &conformancev1.Report{Report: &conformancev1.Report_CallResult{CallResult: res}}
 		}
+	case *conformancev1.Command_RunBatch:
+		var res *conformancev1.BatchResult
+		if res, err = t.batch(v.RunBatch); err == nil {
+			return &conformancev1.Report{Report: &conformancev1.Report_BatchResult{BatchResult: res}}
+		}
 	case *conformancev1.Command_Signal:
 		if err = t.signal(v.Signal); err == nil {
 			return done(false)
@@ -167,8 +174,15 @@ func (t *testee) signal(s *conformancev1.Signal) error {
 		return nil
 	}
 	t.mu.Lock()
-	c := t.calls[s.CallId]
+	c, b := t.calls[s.CallId], t.batches[s.CallId]
 	t.mu.Unlock()
+	if b != nil {
+		b.finish()
+		if s.Kind == conformancev1.Signal_KIND_CANCEL {
+			t.cancelAll(s.CallId + "-")
+		}
+		return nil
+	}
 	if c == nil {
 		return fmt.Errorf("no call %s runs here", s.CallId)
 	}
@@ -178,6 +192,17 @@ func (t *testee) signal(s *conformancev1.Signal) error {
 	}
 	c.resume()
 	return nil
+}
+
+// cancelAll cancels the calls that run whose ids begin so.
+func (t *testee) cancelAll(prefix string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, c := range t.calls {
+		if strings.HasPrefix(id, prefix) {
+			c.cancel()
+		}
+	}
 }
 
 // gate is where the handler of a call waits to be released.

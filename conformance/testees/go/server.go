@@ -127,6 +127,12 @@ func (s *server) begin(ctx context.Context, method string, req *conformancev1.Ca
 	for key, value := range octomesh.Baggage(ctx).All() {
 		info.Baggage = append(info.Baggage, &conformancev1.Entry{Key: key, Value: []byte(value)})
 	}
+	for _, at := range h.def.At {
+		if at.Server == s.name && at.Response != nil {
+			h.def = at.Response
+			break
+		}
+	}
 	if deadline, ok := ctx.Deadline(); ok {
 		info.RemainingUs = proto.Int64(time.Until(deadline).Microseconds())
 	}

@@ -1239,9 +1239,10 @@ type BatchResult struct {
 	Calls uint32 `protobuf:"varint,1,opt,name=calls,proto3" json:"calls,omitempty"`
 	// Without those that ended OK with the response that the handler was told to give.
 	Failed []*BatchOutcome `protobuf:"bytes,2,rep,name=failed,proto3" json:"failed,omitempty"`
-	// Of the calls that ended OK, in microseconds; 0 if there is none.
-	P50Us         uint64 `protobuf:"varint,3,opt,name=p50_us,json=p50Us,proto3" json:"p50_us,omitempty"`
-	P99Us         uint64 `protobuf:"varint,4,opt,name=p99_us,json=p99Us,proto3" json:"p99_us,omitempty"`
+	// Times of the calls that ended OK, in microseconds: the shortest and two quantiles. 0 if there is none.
+	MinUs         uint64 `protobuf:"varint,3,opt,name=min_us,json=minUs,proto3" json:"min_us,omitempty"`
+	P50Us         uint64 `protobuf:"varint,4,opt,name=p50_us,json=p50Us,proto3" json:"p50_us,omitempty"`
+	P99Us         uint64 `protobuf:"varint,5,opt,name=p99_us,json=p99Us,proto3" json:"p99_us,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1288,6 +1289,13 @@ func (x *BatchResult) GetFailed() []*BatchOutcome {
 		return x.Failed
 	}
 	return nil
+}
+
+func (x *BatchResult) GetMinUs() uint64 {
+	if x != nil {
+		return x.MinUs
+	}
+	return 0
 }
 
 func (x *BatchResult) GetP50Us() uint64 {
@@ -2048,12 +2056,13 @@ const file_octo_conformance_v1_control_proto_rawDesc = "" +
 	"\x04What\x12\x14\n" +
 	"\x10WHAT_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rWHAT_HASH_KEY\x10\x01\x12\x11\n" +
-	"\rWHAT_METADATA\x10\x02\"\x8c\x01\n" +
+	"\rWHAT_METADATA\x10\x02\"\xa3\x01\n" +
 	"\vBatchResult\x12\x14\n" +
 	"\x05calls\x18\x01 \x01(\rR\x05calls\x129\n" +
 	"\x06failed\x18\x02 \x03(\v2!.octo.conformance.v1.BatchOutcomeR\x06failed\x12\x15\n" +
-	"\x06p50_us\x18\x03 \x01(\x04R\x05p50Us\x12\x15\n" +
-	"\x06p99_us\x18\x04 \x01(\x04R\x05p99Us\"Z\n" +
+	"\x06min_us\x18\x03 \x01(\x04R\x05minUs\x12\x15\n" +
+	"\x06p50_us\x18\x04 \x01(\x04R\x05p50Us\x12\x15\n" +
+	"\x06p99_us\x18\x05 \x01(\x04R\x05p99Us\"Z\n" +
 	"\fBatchOutcome\x124\n" +
 	"\x06status\x18\x01 \x01(\v2\x1c.octo.conformance.v1.OutcomeR\x06status\x12\x14\n" +
 	"\x05calls\x18\x02 \x03(\rR\x05calls\"\xc4\x06\n" +

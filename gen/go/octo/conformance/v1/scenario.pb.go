@@ -373,6 +373,7 @@ type ScenarioStep struct {
 	//	*ScenarioStep_Progress
 	//	*ScenarioStep_Strangers
 	//	*ScenarioStep_Quiet
+	//	*ScenarioStep_PauseMs
 	Step          isScenarioStep_Step `protobuf_oneof:"step"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -505,6 +506,15 @@ func (x *ScenarioStep) GetQuiet() *Quiet {
 	return nil
 }
 
+func (x *ScenarioStep) GetPauseMs() uint32 {
+	if x != nil {
+		if x, ok := x.Step.(*ScenarioStep_PauseMs); ok {
+			return x.PauseMs
+		}
+	}
+	return 0
+}
+
 type isScenarioStep_Step interface {
 	isScenarioStep_Step()
 }
@@ -554,6 +564,11 @@ type ScenarioStep_Quiet struct {
 	Quiet *Quiet `protobuf:"bytes,10,opt,name=quiet,proto3,oneof"`
 }
 
+type ScenarioStep_PauseMs struct {
+	// Let so much time pass, where a policy goes by time. Never to wait for an event.
+	PauseMs uint32 `protobuf:"varint,11,opt,name=pause_ms,json=pauseMs,proto3,oneof"`
+}
+
 func (*ScenarioStep_Batch) isScenarioStep_Step() {}
 
 func (*ScenarioStep_Begin) isScenarioStep_Step() {}
@@ -573,6 +588,8 @@ func (*ScenarioStep_Progress) isScenarioStep_Step() {}
 func (*ScenarioStep_Strangers) isScenarioStep_Step() {}
 
 func (*ScenarioStep_Quiet) isScenarioStep_Step() {}
+
+func (*ScenarioStep_PauseMs) isScenarioStep_Step() {}
 
 // Batch is calls that are alike.
 type Batch struct {
@@ -600,8 +617,12 @@ type Batch struct {
 	Executions uint32 `protobuf:"varint,13,opt,name=executions,proto3" json:"executions,omitempty"`
 	// Executions of all calls together, in thousandths of their number. Absent: any.
 	ExecutionsPermille *Range `protobuf:"bytes,14,opt,name=executions_permille,json=executionsPermille,proto3" json:"executions_permille,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// All handlers ran at one server, whichever it is.
+	OneServer bool `protobuf:"varint,15,opt,name=one_server,json=oneServer,proto3" json:"one_server,omitempty"`
+	// Each call that ended OK took that long.
+	MinMs         uint32 `protobuf:"varint,16,opt,name=min_ms,json=minMs,proto3" json:"min_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Batch) Reset() {
@@ -730,6 +751,20 @@ func (x *Batch) GetExecutionsPermille() *Range {
 		return x.ExecutionsPermille
 	}
 	return nil
+}
+
+func (x *Batch) GetOneServer() bool {
+	if x != nil {
+		return x.OneServer
+	}
+	return false
+}
+
+func (x *Batch) GetMinMs() uint32 {
+	if x != nil {
+		return x.MinMs
+	}
+	return 0
 }
 
 type Range struct {
@@ -1463,7 +1498,7 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\x04Link\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\x12\x16\n" +
-	"\x06socket\x18\x03 \x01(\bR\x06socket\"\x90\x04\n" +
+	"\x06socket\x18\x03 \x01(\bR\x06socket\"\xad\x04\n" +
 	"\fScenarioStep\x122\n" +
 	"\x05batch\x18\x01 \x01(\v2\x1a.octo.conformance.v1.BatchH\x00R\x05batch\x122\n" +
 	"\x05begin\x18\x02 \x01(\v2\x1a.octo.conformance.v1.BatchH\x00R\x05begin\x12\x12\n" +
@@ -1475,8 +1510,9 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\bprogress\x18\b \x01(\v2\x1d.octo.conformance.v1.ProgressH\x00R\bprogress\x12>\n" +
 	"\tstrangers\x18\t \x01(\v2\x1e.octo.conformance.v1.StrangersH\x00R\tstrangers\x122\n" +
 	"\x05quiet\x18\n" +
-	" \x01(\v2\x1a.octo.conformance.v1.QuietH\x00R\x05quietB\x06\n" +
-	"\x04step\"\xeb\x04\n" +
+	" \x01(\v2\x1a.octo.conformance.v1.QuietH\x00R\x05quiet\x12\x1b\n" +
+	"\bpause_ms\x18\v \x01(\rH\x00R\apauseMsB\x06\n" +
+	"\x04step\"\xa1\x05\n" +
 	"\x05Batch\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06client\x18\x02 \x01(\tR\x06client\x12\x16\n" +
@@ -1494,7 +1530,10 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\n" +
 	"executions\x18\r \x01(\rR\n" +
 	"executions\x12K\n" +
-	"\x13executions_permille\x18\x0e \x01(\v2\x1a.octo.conformance.v1.RangeR\x12executionsPermille\"8\n" +
+	"\x13executions_permille\x18\x0e \x01(\v2\x1a.octo.conformance.v1.RangeR\x12executionsPermille\x12\x1d\n" +
+	"\n" +
+	"one_server\x18\x0f \x01(\bR\toneServer\x12\x15\n" +
+	"\x06min_ms\x18\x10 \x01(\rR\x05minMs\"8\n" +
 	"\x05Range\x12\x10\n" +
 	"\x03min\x18\x01 \x01(\rR\x03min\x12\x15\n" +
 	"\x03max\x18\x02 \x01(\rH\x00R\x03max\x88\x01\x01B\x06\n" +
@@ -1657,6 +1696,7 @@ func file_octo_conformance_v1_scenario_proto_init() {
 		(*ScenarioStep_Progress)(nil),
 		(*ScenarioStep_Strangers)(nil),
 		(*ScenarioStep_Quiet)(nil),
+		(*ScenarioStep_PauseMs)(nil),
 	}
 	file_octo_conformance_v1_scenario_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}

@@ -1,0 +1,35 @@
+//go:build !linux
+
+package process
+
+import (
+	"errors"
+	"time"
+)
+
+// Kill is for Linux only.
+func Kill(int) error { return errors.ErrUnsupported }
+
+// Stop is for Linux only.
+func Stop(int) error { return errors.ErrUnsupported }
+
+// Continue is for Linux only.
+func Continue(int) error { return errors.ErrUnsupported }
+
+// LimitDescriptors is for Linux only.
+func LimitDescriptors(int, uint64) (uint64, error) { return 0, errors.ErrUnsupported }
+
+// Descriptors is for Linux only.
+func Descriptors(int) (int, uint64, error) { return 0, 0, errors.ErrUnsupported }
+
+// CPU is for Linux only.
+func CPU(int) (time.Duration, error) { return 0, errors.ErrUnsupported }
+
+// SmallDisk is for Linux only.
+func SmallDisk(string, int) (func() error, error) { return nil, errors.ErrUnsupported }
+
+// ReadOnly is for Linux only.
+func ReadOnly(string, bool) error { return errors.ErrUnsupported }
+
+// FillDisk is for Linux only.
+func FillDisk(string) error { return errors.ErrUnsupported }

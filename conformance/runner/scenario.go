@@ -1,0 +1,370 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/octomesh/octomesh/conformance/faults/ledger"
+	"github.com/octomesh/octomesh/conformance/faults/link"
+	conformancev1 "github.com/octomesh/octomesh/gen/go/octo/conformance/v1"
+)
+
+// stage is a scenario that runs: its processes, its links and its batches.
+type stage struct {
+	s        *conformancev1.Scenario
+	dir      string
+	binary   string // of proxies
+	program  *program
+	ledger   *ledger.Ledger
+	ids      *atomic.Int64
+	patience time.Duration
+
+	ends     map[string]*actor
+	links    map[string]*link.Link
+	batches  map[string]*batch // that run
+	over     []*batch
+	channels map[string]bool   // "end/target" that are connected
+	cleanup  []func()
+	problems []string
+}
+
+// actor is an end of a scenario.
+type actor struct {
+	end
+	*conformancev1.End
+	started bool
+}
+
+func (s *stage) problem(format string, args ...any) {
+	s.problems = append(s.problems, fmt.Sprintf(format, args...))
+}
+
+// expandScenarios makes the scenarios of a suite, one for each number of calls in flight.
+func expandScenarios(s *conformancev1.TestSuite) ([]*conformancev1.Scenario, error) {
+	var all []*conformancev1.Scenario
+	for _, template := range s.Scenarios {
+		for _, n := range template.InFlight {
+			c := proto.CloneOf(template)
+			c.Name, c.InFlight = fmt.Sprintf("%s/%d-in-flight", template.Name, n), []uint32{n}
+			all = append(all, c)
+		}
+		if len(template.InFlight) == 0 {
+			c := proto.CloneOf(template)
+			c.InFlight = []uint32{16}
+			all = append(all, c)
+		}
+	}
+	seen := make(map[string]bool)
+	for _, c := range all {
+		c.Name = s.Suite + "/" + c.Name
+		if seen[c.Name] {
+			return nil, fmt.Errorf("%s: there are two of that name", c.Name)
+		}
+		seen[c.Name] = true
+		if err := completeScenario(c); err != nil {
+			return nil, fmt.Errorf("%s: %w", c.Name, err)
+		}
+	}
+	return all, nil
+}
+
+// completeScenario fills in what follows from the rest, and refuses what makes no sense.
+func completeScenario(c *conformancev1.Scenario) error {
+	ends := make(map[string]*conformancev1.End)
+	for _, e := range c.Ends {
+		if e.Name == "" || ends[e.Name] != nil {
+			return fmt.Errorf("end %q: no name of its own", e.Name)
+		}
+		ends[e.Name] = e
+	}
+	for _, l := range c.Links {
+		if to := ends[l.To]; to == nil || l.Socket && !to.Proxy || ends[l.Name] != nil {
+			return fmt.Errorf("link %q leads nowhere, or has an end's name", l.Name)
+		}
+	}
+	running := make(map[string]bool)
+	for i, step := range c.Steps {
+		if err := completeStep(c, step, ends, running); err != nil {
+			return fmt.Errorf("step %d: %w", i+1, err)
+		}
+	}
+	if len(running) > 0 {
+		return fmt.Errorf("batches that do not end: %v", slices.Collect(maps.Keys(running)))
+	}
+	return nil
+}
+
+func completeStep(c *conformancev1.Scenario, step *conformancev1.ScenarioStep, ends map[string]*conformancev1.End, running map[string]bool) error {
+	b := step.GetBatch()
+	switch v := step.Step.(type) {
+	case nil:
+		return errors.New("nothing to do")
+	case *conformancev1.ScenarioStep_Begin:
+		b = v.Begin
+		running[b.Name] = true
+	case *conformancev1.ScenarioStep_End:
+		if !running[v.End] {
+			return fmt.Errorf("batch %q does not run", v.End)
+		}
+		delete(running, v.End)
+	case *conformancev1.ScenarioStep_Batch:
+		if b.Calls == 0 {
+			return errors.New("how many calls?")
+		}
+	}
+	if b == nil {
+		return nil
+	}
+	if b.Name == "" || b.Target == "" || ends[b.Client] == nil {
+		return errors.New("a batch has a name, a target, and an end as its client")
+	}
+	if b.Method == "" {
+		b.Method = "Unary"
+	}
+	if b.InFlight == 0 {
+		b.InFlight = c.InFlight[0]
+	}
+	// The rules for a case's call hold here, too.
+	call := &conformancev1.Case{Semantics: []uint32{1}, Method: b.Method, Requests: b.Requests, Options: b.Options, Response: b.Response}
+	err := complete(call)
+	b.Requests, b.Options, b.Response = call.Requests, call.Options, call.Response
+	for _, at := range b.Response.At {
+		if err == nil && ends[at.Server] == nil {
+			err = fmt.Errorf("response at %q, which is no end", at.Server)
+		}
+	}
+	return err
+}
+
+// scenario runs one with processes of its own.
+func (r *run) scenario(j *job) {
+	begin := time.Now()
+	dir, err := os.MkdirTemp(r.dir, "s")
+	if err != nil {
+		r.add(j, []string{err.Error()}, 0)
+		return
+	}
+	s := &stage{
+		s: j.scenario, dir: dir, binary: r.proxy, program: j.client, ledger: r.ledger, ids: &r.ids, patience: r.patience,
+		ends: make(map[string]*actor), links: make(map[string]*link.Link), batches: make(map[string]*batch),
+		channels: make(map[string]bool),
+	}
+	if err := s.start(); err != nil {
+		s.problem("starting: %v", err)
+	} else {
+		s.play()
+	}
+	s.stop()
+	r.add(j, s.problems, time.Since(begin))
+}
+
+// play takes the steps, up to the first that fails.
+func (s *stage) play() {
+	for i, step := range s.s.Steps {
+		before := len(s.problems)
+		if err := s.step(step); err != nil {
+			s.problem("%v", err)
+		}
+		for n := before; n < len(s.problems); n++ {
+			s.problems[n] = fmt.Sprintf("step %d: %s", i+1, s.problems[n])
+		}
+		if len(s.problems) > before {
+			return
+		}
+	}
+}
+
+// start starts proxies, then links, then testees, and tells proxies where all is.
+func (s *stage) start() error {
+	for _, e := range s.s.Ends {
+		s.ends[e.Name] = &actor{End: e}
+	}
+	err := s.each(func(a *actor) (err error) {
+		if a.Proxy {
+			a.proxy, err = startProxy(s.dir, a.Name+"-proxy", s.binary, proxyOptions{
+				zone: a.Zone, bootstrap: a.Bootstrap, descriptors: int(a.ProxyDescriptors),
+			})
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, l := range s.s.Links { // those to sockets, through which servers attach
+		if err := s.lay(l, true); err != nil {
+			return err
+		}
+	}
+	if err := s.each(s.serve); err != nil {
+		return err
+	}
+	for _, l := range s.s.Links {
+		if err := s.lay(l, false); err != nil {
+			return err
+		}
+	}
+	return s.configure(s.s.Resources)
+}
+
+// each does something with all ends at once.
+func (s *stage) each(do func(a *actor) error) error {
+	errs := make(chan error, len(s.ends))
+	for _, a := range s.ends {
+		go func() { errs <- do(a) }()
+	}
+	var err error
+	for range s.ends {
+		err = errors.Join(err, <-errs)
+	}
+	return err
+}
+
+// lay makes a link whose end is known by now.
+func (s *stage) lay(l *conformancev1.Link, socket bool) error {
+	if l.Socket != socket {
+		return nil
+	}
+	var made *link.Link
+	var err error
+	if to := s.ends[l.To]; socket {
+		made, err = link.To("unix", filepath.Join(s.dir, l.Name+".lnk"), to.proxy.socket)
+	} else {
+		made, err = link.To("tcp", "127.0.0.1:0", to.at())
+	}
+	if err == nil {
+		s.links[l.Name] = made
+		s.cleanup = append(s.cleanup, func() { _ = made.Close() })
+	}
+	return err
+}
+
+// at is where an end is called.
+func (a *actor) at() string {
+	if a.proxy != nil {
+		return a.proxy.inbound
+	}
+	return a.address
+}
+
+// socket is where an end finds its proxy.
+func (s *stage) socket(a *actor) string {
+	if l := s.links[a.Link]; l != nil {
+		return l.Address()
+	}
+	return a.proxy.socket
+}
+
+// serve starts an end's testee, and its server.
+func (s *stage) serve(a *actor) (err error) {
+	if a.testee, err = startTestee(s.dir, a.Name, s.program); err != nil {
+		return err
+	}
+	a.started = true
+	if a.Target == "" {
+		return nil
+	}
+	c := &conformancev1.StartServer{Name: a.Name, Target: a.Target, Environment: environment, Ledger: s.ledger.Address()}
+	if a.proxy != nil {
+		c.Socket = s.socket(a)
+	} else {
+		c.Listen = "127.0.0.1:0"
+	}
+	r, err := a.do(&conformancev1.Command{Command: &conformancev1.Command_StartServer{StartServer: c}})
+	a.address = r.GetStarted().GetAddress()
+	return err
+}
+
+// configure gives all proxies resources.
+func (s *stage) configure(text string) error {
+	var missing string
+	text = os.Expand(text, func(name string) string {
+		if l := s.links[name]; l != nil {
+			return l.Address()
+		}
+		if a := s.ends[name]; a != nil {
+			return a.at()
+		}
+		missing = name
+		return ""
+	})
+	if missing != "" {
+		return fmt.Errorf("resources: ${%s} is neither an end nor a link", missing)
+	}
+	return s.each(func(a *actor) error {
+		if a.proxy == nil {
+			return nil
+		}
+		return a.proxy.configure("environment: " + environment + "\n" + strings.TrimLeft(text, "\n"))
+	})
+}
+
+// stop ends what runs. Whoever is still there must end well.
+func (s *stage) stop() {
+	for _, b := range s.batches {
+		_ = b.finish()
+	}
+	err := s.each(func(a *actor) error {
+		if !a.started || over(a.testee.process) {
+			return nil
+		}
+		return a.testee.stop()
+	})
+	for _, clean := range s.cleanup { // strangers and links, or a proxy would wait for what they hold
+		clean()
+	}
+	err = errors.Join(err, s.each(func(a *actor) error {
+		if a.proxy == nil || over(a.proxy.process) {
+			return nil
+		}
+		return a.proxy.stop()
+	}))
+	if err != nil {
+		s.problem("at the end: %v", err)
+	}
+	if len(s.problems) == 0 { // handlers that began late: nobody is left who could
+		for _, b := range s.over {
+			for _, p := range b.audit() {
+				s.problem("batch %s: at the end: %s", b.Name, p)
+			}
+		}
+	}
+	for _, a := range s.ends {
+		for _, p := range []*process{a.processOf(), a.proxyProcess()} {
+			if p != nil && over(p) && p.err != nil && !p.killed {
+				s.problem("%s ended with %v, see %s", p.name, p.err, p.log)
+			}
+		}
+	}
+}
+
+func (a *actor) processOf() *process {
+	if !a.started {
+		return nil
+	}
+	return a.testee.process
+}
+
+func (a *actor) proxyProcess() *process {
+	if a.proxy == nil {
+		return nil
+	}
+	return a.proxy.process
+}
+
+func over(p *process) bool {
+	select {
+	case <-p.gone:
+		return true
+	default:
+		return false
+	}
+}

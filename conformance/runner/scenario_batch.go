@@ -1,0 +1,201 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/octomesh/octomesh/conformance/faults/ledger"
+	conformancev1 "github.com/octomesh/octomesh/gen/go/octo/conformance/v1"
+)
+
+// callTimeout is the deadline of a batch's calls that name none: a call that nobody answers is seen as such.
+const callTimeout = 30 * time.Second
+
+// batch is one that runs.
+type batch struct {
+	*conformancev1.Batch
+	id     string
+	caller *actor
+	book   *ledger.Book
+	report <-chan *conformancev1.Report
+	marked int // handlers at the last step that asked
+}
+
+// begin has an end make the calls of a batch.
+func (s *stage) begin(c *conformancev1.Batch) (*batch, error) {
+	a := s.ends[c.Client]
+	if err := s.connect(a, c.Target); err != nil {
+		return nil, err
+	}
+	b := &batch{Batch: c, caller: a, id: fmt.Sprintf("b%d", s.ids.Add(1))}
+	b.book = s.ledger.Open(b.id)
+	options := proto.CloneOf(c.Options)
+	if options.TimeoutUs == nil {
+		options.TimeoutUs = proto.Int64(callTimeout.Microseconds())
+	}
+	do := &conformancev1.RunBatch{Calls: c.Calls, InFlight: c.InFlight, Vary: c.Vary, Call: &conformancev1.RunCall{
+		Channel: c.Target, Service: serviceName, Method: c.Method, Kind: kinds[c.Method], Requests: c.Requests,
+		Options: options, CallId: b.id, Response: c.Response,
+	}}
+	b.report = a.send(&conformancev1.Command{Command: &conformancev1.Command_RunBatch{RunBatch: do}})
+	s.batches[c.Name] = b
+	return b, nil
+}
+
+// connect makes the channel of an end to a target.
+func (s *stage) connect(a *actor, target string) error {
+	key := a.Name + "/" + target
+	if s.channels[key] {
+		return nil
+	}
+	c := &conformancev1.Connect{Channel: target, Target: target, Environment: environment, Application: a.Application}
+	if c.Application == "" {
+		c.Application = "app-" + a.Name
+	}
+	if a.proxy != nil {
+		c.Path = &conformancev1.Connect_Socket{Socket: s.socket(a)}
+	} else if at := s.direct(target); at != "" {
+		c.Path = &conformancev1.Connect_Direct{Direct: at}
+	} else {
+		return fmt.Errorf("%s has no proxy, and no end without one serves %q", a.Name, target)
+	}
+	_, err := a.do(&conformancev1.Command{Command: &conformancev1.Command_Connect{Connect: c}})
+	s.channels[key] = err == nil
+	return err
+}
+
+// direct is the address of a server for direct calls: of a link to it, if there is one.
+func (s *stage) direct(target string) string {
+	for _, e := range s.s.Ends {
+		if e.Target != target || e.Proxy {
+			continue
+		}
+		for _, l := range s.s.Links {
+			if l.To == e.Name {
+				return s.links[l.Name].Address()
+			}
+		}
+		return s.ends[e.Name].address
+	}
+	return ""
+}
+
+// finish has a batch begin no more calls. It may have ended, or not have begun.
+func (b *batch) finish() error {
+	signal := &conformancev1.Signal{CallId: b.id, Kind: conformancev1.Signal_KIND_FINISH}
+	_, err := b.caller.do(&conformancev1.Command{Command: &conformancev1.Command_Signal{Signal: signal}})
+	return err
+}
+
+// end waits for the end of a batch and judges it.
+func (s *stage) end(b *batch) error {
+	delete(s.batches, b.Name)
+	r, err := await(b.report, s.patience+callTimeout)
+	if err != nil {
+		return fmt.Errorf("batch %s: %w", b.Name, err)
+	}
+	result := r.GetBatchResult()
+	if result == nil {
+		return fmt.Errorf("batch %s: the testee answers %v", b.Name, r)
+	}
+	b.book.Answered(result)
+	if err := b.book.Settle(s.patience); err != nil {
+		s.problem("%v", err)
+	}
+	s.over = append(s.over, b)
+	for _, p := range slices.Concat(b.judgeOutcomes(result), b.judgeHandlers(result), b.audit()) {
+		s.problem("batch %s of %d calls: %s", b.Name, result.Calls, p)
+	}
+	return nil
+}
+
+func (b *batch) audit() []string { return b.book.Audit(max(1, int(b.Executions))) }
+
+// judgeOutcomes holds the ends of calls against what is expected: each end fits the first entry that has it.
+func (b *batch) judgeOutcomes(r *conformancev1.BatchResult) []string {
+	expected := b.Outcomes
+	if len(expected) == 0 {
+		expected = []*conformancev1.OutcomeCount{{}}
+	}
+	counts := make([]int, len(expected))
+	var problems []string
+	count := func(status *conformancev1.Outcome, n int) {
+		i := slices.IndexFunc(expected, func(o *conformancev1.OutcomeCount) bool { return fits(o, status) })
+		if i < 0 {
+			problems = append(problems, fmt.Sprintf("%d ended %v", n, status))
+			return
+		}
+		counts[i] += n
+	}
+	ok := int(r.Calls)
+	for _, group := range r.Failed {
+		ok -= len(group.Calls)
+		if group.Status.Code == 0 {
+			problems = append(problems, fmt.Sprintf("%d ended OK with other responses than the handler gave", len(group.Calls)))
+			continue
+		}
+		count(group.Status, len(group.Calls))
+	}
+	if ok > 0 {
+		count(&conformancev1.Outcome{}, ok)
+	}
+	for i, o := range expected {
+		if text := outside(counts[i], int(r.Calls), o.Calls, o.Permille); text != "" {
+			problems = append(problems, fmt.Sprintf("%d ended %v %v, expected %s", counts[i], o.Code, o.Reason, text))
+		}
+	}
+	return problems
+}
+
+// judgeHandlers holds what the ledger has by server against what is expected.
+func (b *batch) judgeHandlers(r *conformancev1.BatchResult) []string {
+	var problems []string
+	ran := b.book.Servers()
+	for _, h := range b.Handlers {
+		if text := outside(ran[h.Server], int(r.Calls), h.Calls, h.Permille); text != "" {
+			problems = append(problems, fmt.Sprintf("%d handlers ran at %s, expected %s; in all %v", ran[h.Server], h.Server, text, ran))
+		}
+	}
+	if b.OneServer && len(ran) != 1 {
+		problems = append(problems, fmt.Sprintf("handlers ran at %v, expected at one of them", ran))
+	}
+	if ms := r.MinUs / 1000; ms < uint64(b.MinMs) {
+		problems = append(problems, fmt.Sprintf("a call took %d ms, expected at least %d", ms, b.MinMs))
+	}
+	if text := outside(b.book.Began(), int(r.Calls), b.ExecutionsPermille, true); text != "" {
+		problems = append(problems, fmt.Sprintf("%d handlers ran, expected %s", b.book.Began(), text))
+	}
+	return problems
+}
+
+// outside says what range a number misses, "" if it is inside. Absent: any is inside.
+func outside(n, of int, r *conformancev1.Range, permille bool) string {
+	if r == nil {
+		return ""
+	}
+	unit := 1
+	if permille {
+		n, unit = n*1000, of
+	}
+	low, high := int(r.Min)*unit, int(r.GetMax())*unit
+	if n >= low && (r.Max == nil || n <= high) {
+		return ""
+	}
+	text := fmt.Sprintf("at least %d", r.Min)
+	if r.Max != nil {
+		text = fmt.Sprintf("%d to %d", r.Min, *r.Max)
+	}
+	if permille {
+		text += " ‰"
+	}
+	return text
+}
+
+// fits tells whether a call that ended so counts for an entry.
+func fits(o *conformancev1.OutcomeCount, s *conformancev1.Outcome) bool {
+	return s.Code == int32(o.Code) && s.Reason == o.Reason &&
+		(len(o.Origins) == 0 || s.Code == 0 || slices.Contains(o.Origins, s.Origin))
+}
