@@ -130,6 +130,10 @@ type methodHead struct {
 
 var acceptedEncodings = []string{encodingIdentity, encodingGzip}
 
+// maxHeads bounds how many methods' heads a channel keeps. Whoever calls by descriptions that he makes for each call
+// has them built for each call, and not kept for ever.
+const maxHeads = 1024
+
 // head returns the method's static part, which is built once.
 func (ch *Channel) head(m *Method) *methodHead {
 	if h := (*ch.heads.Load())[m]; h != nil {
@@ -144,6 +148,9 @@ func (ch *Channel) head(m *Method) *methodHead {
 	h := &methodHead{prefix: wire.AppendMethod(nil, ch.target, m.Service, m.Name, wire.CallKind(m.Kind))}
 	h.plain = wire.AppendCall(append([]byte(nil), h.prefix...), "", 0, "", m.Idempotent)
 	h.plain = wire.AppendEncodings(h.plain, "", acceptedEncodings[1:])
+	if len(old) >= maxHeads {
+		return h
+	}
 	next := maps.Clone(old)
 	if next == nil {
 		next = make(map[*Method]*methodHead)

@@ -1,6 +1,7 @@
 package octomesh
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"testing"
@@ -233,5 +234,26 @@ func TestDetailsThatDoNotParseAreNone(t *testing.T) {
 	}
 	if d := parseDetails(appendDetails(nil, NotFound, "m", nil)); d != nil {
 		t.Error(d)
+	}
+}
+
+func TestHeadsOfPassingMethodsAreNotKept(t *testing.T) {
+	ch, err := Dial("shop.cart", WithMode("off"), WithDirect("127.0.0.1:1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ch.Close() }()
+	kept := &Method{Service: "shop.v1.Cart", Name: "Add"}
+	first := ch.head(kept)
+	for range 3 * maxHeads {
+		if h := ch.head(&Method{Service: "shop.v1.Cart", Name: "Add"}); !bytes.Equal(h.plain, first.plain) {
+			t.Fatalf("%q, %q", h.plain, first.plain)
+		}
+	}
+	if n := len(*ch.heads.Load()); n > maxHeads {
+		t.Fatalf("%d heads are kept", n)
+	}
+	if ch.head(kept) != first {
+		t.Fatal("a method that stays has been forgotten")
 	}
 }
