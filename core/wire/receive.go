@@ -5,7 +5,8 @@ import (
 	"fmt"
 )
 
-// maxResets is how many RESETs a tick of half a second may bring before the peer is told to calm down.
+// maxResets is how many RESETs a tick of half a second may bring from who opens streams before he is told to calm
+// down. Those of a callee answer REQUESTs of this side.
 func (c *Conn) maxResets() int { return max(1000, 4*int(c.local.MaxStreams)) }
 
 // receiveStream handles a frame of a call: first the order of ids, which the whole connection rests on,
@@ -25,7 +26,7 @@ func (c *Conn) receiveStream(ev *Event) error {
 	if f.Stream > c.highest {
 		return c.fail(fmt.Sprintf("%v on stream %d, which is not open yet", f.Type, f.Stream))
 	}
-	if f.Type == TypeReset {
+	if f.Type == TypeReset && !c.opens {
 		if c.resets++; c.resets > c.maxResets() {
 			return c.end(GoAwayEnhanceYourCalm, "too many RESETs")
 		}

@@ -189,6 +189,10 @@ func streamLimits() []script {
 			recv("REQUEST 1", one(unary(1)), getsUnary(1)), answers(1), floods("RESET 1, 4096 times", raw.Frame{Type: raw.Reset, Stream: 1}, 4096),
 			recv("one more", one(cancelFrame(1)), writeGoAway(enhanceCalm, nil), closes()),
 		}},
+		{"opener/refusals-are-no-flood", "however many RESETs of the callee answer REQUESTs", rules("W-FLOW-13"), callOpener(), []step{
+			opens(1), recv("RESPONSE 1", one(response(1, msg|end, 1)), gets("response", 1, msg|end, 1)),
+			floods("RESET 1, 5000 times", raw.Frame{Type: raw.Reset, Stream: 1}, 5000), opens(3),
+		}},
 		{"opener/queues", "an opener at the limit does not send", rules("W-FLOW-9"), callOpener().peer(limits{MaxStreams: 2}), []step{
 			opens(1), opens(3), open(msg|end, 5, refused("stream_limit")), recv("RESPONSE 1", one(response(1, msg|end, 1)), gets("response", 1, msg|end, 1)), opens(5),
 		}},
