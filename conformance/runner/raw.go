@@ -120,7 +120,7 @@ func (w *world) startRaw(binary string, js []*job) error {
 	e := &end{}
 	w.ends[clientEnd] = e
 	var err error
-	if e.proxy, err = startProxy(w.dir, clientEnd+"-proxy", binary); err != nil {
+	if e.proxy, err = startProxy(w.dir, clientEnd+"-proxy", binary, proxyOptions{}); err != nil {
 		return err
 	}
 	if e.testee, err = startTestee(w.dir, clientEnd, js[0].testee); err != nil {

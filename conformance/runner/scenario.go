@@ -32,7 +32,7 @@ type stage struct {
 	links    map[string]*link.Link
 	batches  map[string]*batch // that run
 	over     []*batch
-	channels map[string]bool   // "end/target" that are connected
+	channels map[string]bool // "end/target" that are connected
 	cleanup  []func()
 	problems []string
 }
