@@ -22,6 +22,7 @@ include mk/bootstrap.mk
 include mk/generate.mk
 include mk/check.mk
 include mk/run.mk
+include mk/bench.mk
 include mk/conformance.mk
 
 .PHONY: help

@@ -1,4 +1,4 @@
-# Running it: the demo and the benchmark.
+# Running it: the demo.
 define build-main
 	@[ -d $(1) ] || { echo "$(1) does not exist yet"; exit 1; }
 	mkdir -p $(BIN)
@@ -14,9 +14,3 @@ demo: ## run the shop through the mesh and directly, and say which way each call
 up: ## start the shop and keep it running
 	$(call build-main,examples/shop/cmd/demo,octo-demo)
 	$(BIN)/octo-demo --keep
-
-.PHONY: bench
-bench: ## measure calls through the mesh (tools/octobench); BENCHFLAGS are passed on
-	$(call build-main,tools/octobench,octobench)
-	mkdir -p $(BUILD)
-	$(BIN)/octobench -json $(BUILD)/bench.json $(BENCHFLAGS)

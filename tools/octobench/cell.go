@@ -1,18 +1,21 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/octomesh/octomesh/tools/octobench/end"
+	"github.com/octomesh/octomesh/tools/octobench/side"
 )
 
 // cell is one round of one row under one load: its processes live for it alone.
 type cell struct {
 	bench     *bench
+	load      side.Load
 	dir       string // with a short path, for sockets
 	name      string // for files of profiles
 	processes []*process
@@ -23,12 +26,15 @@ type cell struct {
 // socket is a Unix socket of the cell.
 func (c *cell) socket(name string) string { return "unix:" + filepath.Join(c.dir, name+".sock") }
 
-// side starts one and returns its address.
-func (c *cell) side(role string, spec end.Spec) string {
+// side starts one and returns its address. All are told the load.
+func (c *cell) side(role string, spec side.Spec) string {
 	if c.err != nil {
 		return ""
 	}
-	p, address, err := startEnd(role, spec, c.profileOf(role))
+	timeout := spec.Load.Timeout
+	spec.Load = c.load
+	spec.Load.Timeout = timeout
+	p, address, err := startEnd(role, c.bench.sideProgram(spec.Kind), spec, c.profileOf(role))
 	if err != nil {
 		c.err = err
 		return ""
@@ -38,11 +44,25 @@ func (c *cell) side(role string, spec end.Spec) string {
 }
 
 func (c *cell) server(kind, listen string) string {
-	return c.side("server", end.Spec{Kind: kind, Listen: listen})
+	return c.side("server", side.Spec{Kind: kind, Listen: listen})
 }
 
 func (c *cell) byteCopy(dial string) string {
-	return c.side("copy", end.Spec{Kind: "copy", Listen: c.socket("copy"), Dial: dial})
+	return c.side("copy", side.Spec{Kind: "copy", Listen: c.socket("copy"), Dial: dial})
+}
+
+// peer starts a relay by somebody else's program and returns where its clients come in.
+func (c *cell) peer(name, template, dial string) string {
+	if c.err != nil {
+		return ""
+	}
+	p, address, err := startPeer(name, c.bench.peers[name], template, c.dir, dial)
+	if err != nil {
+		c.err = err
+		return ""
+	}
+	c.processes = append(c.processes, p)
+	return address
 }
 
 // proxy starts one whose target is at an address of TCP.
@@ -62,7 +82,7 @@ func (c *cell) proxy(role, mesh string) *proxyProcess {
 // twoProxies starts a server behind two proxies and returns where its clients come in.
 func (c *cell) twoProxies(server string) string {
 	inner := c.proxy("server-proxy", unused)
-	c.side("server", end.Spec{Kind: server, Dial: inner.socket})
+	c.side("server", side.Spec{Kind: server, Dial: inner.socket})
 	return c.proxy("client-proxy", inner.inbound).socket
 }
 
@@ -77,10 +97,11 @@ func (c *cell) end() {
 	for i := len(c.processes) - 1; i >= 0; i-- { // clients first, so that nobody misses his peer
 		c.processes[i].end()
 	}
+	_ = os.RemoveAll(c.dir)
 }
 
-// measure runs the client and watches all processes for the bench's duration.
-func (c *cell) measure(r row, load end.Load) (*round, error) {
+// start runs the row's processes, the client last, and lets them warm up.
+func (c *cell) start(r row) (client *process, err error) {
 	spec, err := r.start(c)
 	if err == nil {
 		err = c.err
@@ -88,20 +109,25 @@ func (c *cell) measure(r row, load end.Load) (*round, error) {
 	if err != nil {
 		return nil, err
 	}
-	load.Timeout = spec.Load.Timeout
-	spec.Load = load
 	if c.side("client", spec); c.err != nil {
 		return nil, c.err
 	}
-	client := c.processes[len(c.processes)-1]
 	time.Sleep(c.bench.warmUp)
+	return c.processes[len(c.processes)-1], nil
+}
+
+// measure watches all processes for the bench's duration.
+func (c *cell) measure(r row) (*round, error) {
+	client, err := c.start(r)
+	if err != nil {
+		return nil, err
+	}
 	profiled := c.profileProxies()
 	before, err := c.look(client)
 	if err != nil {
 		return nil, err
 	}
-	time.Sleep(c.bench.duration)
-	after, err := c.look(client)
+	after, err := c.lookAfter(client, before)
 	if err != nil {
 		return nil, err
 	}
@@ -109,6 +135,57 @@ func (c *cell) measure(r row, load end.Load) (*round, error) {
 		return nil, err
 	}
 	return newRound(before, after)
+}
+
+// countSyscalls returns the system calls a call of each process, by role.
+func (c *cell) countSyscalls(r row) (map[string]float64, error) {
+	client, err := c.start(r)
+	if err != nil {
+		return nil, err
+	}
+	before, err := c.look(client)
+	if err != nil {
+		return nil, err
+	}
+	perSecond := make(map[string]float64)
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for _, p := range c.processes {
+		wg.Go(func() {
+			n, cerr := syscallsPerSecond(p.cmd.Process.Pid, countingTime)
+			mu.Lock()
+			defer mu.Unlock()
+			perSecond[p.role], err = n, errors.Join(err, cerr)
+		})
+	}
+	wg.Wait()
+	if err != nil {
+		return nil, err
+	}
+	after, err := c.look(client)
+	if err != nil {
+		return nil, err
+	}
+	round, err := newRound(before, after)
+	if err != nil {
+		return nil, err
+	}
+	for role := range perSecond {
+		perSecond[role] /= round.callsPerSecond
+	}
+	return perSecond, nil
+}
+
+// lookAfter looks again after the bench's duration, or as soon thereafter as a call has ended.
+func (c *cell) lookAfter(client *process, before *moment) (after *moment, err error) {
+	began := time.Now()
+	for {
+		time.Sleep(c.bench.duration)
+		after, err = c.look(client)
+		if err != nil || after.client.Latencies.Since(before.client.Latencies).Total() > 0 || time.Since(began) > startTimeout {
+			return after, err
+		}
+	}
 }
 
 // profileProxies begins to profile the cell's proxies, if that is wanted, and returns how to wait for it.
@@ -136,7 +213,7 @@ func (c *cell) profileProxies() (wait func() error) {
 
 // moment is what all processes had done at one time.
 type moment struct {
-	client end.Sample
+	client side.Sample
 	cpu    map[string]time.Duration
 	rss    map[string]float64
 }

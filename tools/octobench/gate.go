@@ -6,89 +6,144 @@ import (
 	"text/tabwriter"
 )
 
-// gate is a bound on figures of one run.
-type gate struct {
-	what       string
-	column     string
-	got        float64
-	goal, hard float64 // hard 0: there is only a goal
-	atLeast    bool
+// Gate is a bound on figures of one run.
+type Gate struct {
+	What    string  `json:"what"`
+	Load    string  `json:"load"`
+	Is      float64 `json:"is"`
+	Goal    float64 `json:"goal"`
+	Hard    float64 `json:"hard"` // 0: there is only a goal
+	AtLeast bool    `json:"at_least"`
+	Verdict string  `json:"verdict"`
 }
 
-// verdict says which bound the figure keeps.
-func (g gate) verdict() string {
+// The verdicts.
+const (
+	passed   = "ok"
+	overGoal = "over the goal"
+	failed   = "FAILS"
+)
+
+// judged is the gate with its verdict: which bound the figure keeps.
+func (g Gate) judged() Gate {
 	keeps := func(bound float64) bool {
-		if g.atLeast {
-			return g.got >= bound
+		if g.AtLeast {
+			return g.Is >= bound
 		}
-		return g.got <= bound
+		return g.Is <= bound
 	}
 	switch {
-	case keeps(g.goal):
-		return "ok"
-	case g.hard != 0 && keeps(g.hard):
-		return "over the goal"
+	case keeps(g.Goal):
+		g.Verdict = passed
+	case g.Hard != 0 && keeps(g.Hard):
+		g.Verdict = overGoal
+	default:
+		g.Verdict = failed
 	}
-	return "FAILS"
+	return g
+}
+
+// rowKey is a row's place in the table.
+type rowKey struct{ name, column string }
+
+// judge collects gates from the rows at hand.
+type judge struct {
+	rows  map[rowKey]*Row
+	gates []Gate
 }
 
 // gates are those of the design that the rows at hand allow to check.
-func gates(results []Row) []gate {
-	type key struct{ name, column string }
-	byKey := make(map[key]*Row)
+func gates(results []Row) []Gate {
+	j := &judge{rows: make(map[rowKey]*Row)}
 	for i := range results {
-		r := &results[i]
-		byKey[key{r.Name, fmt.Sprintf("%d:%d", r.Connections, r.InFlight)}] = r
+		j.rows[rowKey{results[i].Name, results[i].column()}] = &results[i]
 	}
-	var out []gate
-	ratio := func(what, column, over, under string, figure func(*Row) float64, goal, hard float64) {
-		a, b := byKey[key{over, column}], byKey[key{under, column}]
-		if a != nil && b != nil && figure(b) > 0 {
-			out = append(out, gate{what, column, figure(a) / figure(b), goal, hard, false})
+	j.mesh()
+	j.peers()
+	for _, r := range results {
+		if r.Name == "sdk-uds" {
+			j.ratio("CPU of the ends", r.column(), "sdk-uds", "grpc-uds", (*Row).ends, Gate{Goal: 0.5})
 		}
-	}
-	for _, c := range []string{"1:16", "4:100"} {
-		for _, name := range []string{"mesh-1", "mesh-1-deadline"} {
-			ratio(name+" over copy-uds-tcp, CPU between the ends", c, name, "copy-uds-tcp", (*Row).between, 1.5, 2.5)
-		}
-	}
-	if r := byKey[key{"mesh-2", "1:100"}]; r != nil {
-		out = append(out, gate{"mesh-2, calls a second", "1:100", r.CallsPerS, 70_000, 0, true})
-	}
-	if r := byKey[key{"mesh-2-sdk", "1:100"}]; r != nil {
-		out = append(out, gate{"mesh-2-sdk, calls a second", "1:100", r.CallsPerS, 50_000, 0, true})
-	}
-	if a, b := byKey[key{"mesh-2", "1:1"}], byKey[key{"raw-uds", "1:1"}]; a != nil && b != nil {
-		out = append(out, gate{"mesh-2, µs added per hop at p50", "1:1", (a.P50US - b.P50US) / 2, 200, 0, false})
 	}
 	for _, r := range results {
-		column := fmt.Sprintf("%d:%d", r.Connections, r.InFlight)
 		if r.Name == "sdk-uds" {
-			ratio("sdk-uds over grpc-uds, CPU of the ends", column, "sdk-uds", "grpc-uds", (*Row).ends, 0.5, 0)
+			j.ratio("CPU of the ends", r.column(), "sdk-uds", "kitex-uds", (*Row).ends, Gate{Goal: 1})
 		}
 	}
-	return out
+	return j.gates
 }
 
-func printGates(out io.Writer, all []gate) {
+// mesh is what a hop of ours may cost.
+func (j *judge) mesh() {
+	for _, column := range []string{"1:16", "4:100"} {
+		for _, name := range []string{"mesh-1", "mesh-1-deadline"} {
+			j.ratio("CPU between the ends", column, name, "copy-uds-tcp", (*Row).between, Gate{Goal: 1.5, Hard: 2.5})
+		}
+	}
+	for _, g := range []struct {
+		name    string
+		atLeast float64
+	}{{"mesh-2", 70_000}, {"mesh-2-sdk", 50_000}} {
+		if r := j.rows[rowKey{g.name, "1:100"}]; r != nil {
+			j.add(Gate{What: g.name + ", calls a second", Load: "1:100", Is: r.CallsPerS, Goal: g.atLeast, AtLeast: true})
+		}
+	}
+	if a, b := j.rows[rowKey{"mesh-2", "1:1"}], j.rows[rowKey{"raw-uds", "1:1"}]; a != nil && b != nil {
+		j.add(Gate{What: "mesh-2, µs added per hop at p50", Load: "1:1", Is: (a.P50US - b.P50US) / 2, Goal: 200})
+	}
+}
+
+// peers is how much dearer other proxies' hops have to be than ours: with raw ends, which are faster and so
+// make larger batches, and with the SDK's, which work as grpc-go's do.
+func (j *judge) peers() {
+	const what = "CPU between the ends"
+	for _, ours := range []string{"mesh-1", "mesh-1-sdk"} {
+		for _, column := range []string{"1:16", "4:100"} {
+			haproxyGoal := map[string]float64{"1:16": 1.5, "4:100": 3}[column]
+			j.ratio(what, column, "envoy-grpc", ours, (*Row).between, Gate{Goal: 5, AtLeast: true})
+			j.ratio(what, column, "nginx-grpc", ours, (*Row).between, Gate{Goal: 5, AtLeast: true})
+			j.ratio(what, column, "haproxy-h2", ours, (*Row).between, Gate{Goal: haproxyGoal, AtLeast: true})
+		}
+	}
+}
+
+// ratio adds a gate on a figure of one row over that of another, if both were measured.
+func (j *judge) ratio(what, column, over, under string, figure func(*Row) float64, g Gate) {
+	a, b := j.rows[rowKey{over, column}], j.rows[rowKey{under, column}]
+	if a == nil || b == nil || figure(b) <= 0 {
+		return
+	}
+	g.What, g.Load, g.Is = fmt.Sprintf("%s over %s, %s", over, under, what), column, figure(a)/figure(b)
+	j.add(g)
+}
+
+func (j *judge) add(g Gate) { j.gates = append(j.gates, g.judged()) }
+
+// figures are a gate's as text: what it is, its goal and its hard limit.
+func (g Gate) figures() (is, goal, hard string) {
+	sign, format := "≤", "%.2f"
+	if g.AtLeast {
+		sign = "≥"
+	}
+	if g.Is >= 100 {
+		format = "%.0f"
+	}
+	hard = "-"
+	if g.Hard != 0 {
+		hard = fmt.Sprintf("%s %g", sign, g.Hard)
+	}
+	return fmt.Sprintf(format, g.Is), fmt.Sprintf("%s %g", sign, g.Goal), hard
+}
+
+func printGates(out io.Writer, all []Gate) {
 	if len(all) == 0 {
 		return
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "gate\tload\tis\tgoal\thard\t")
 	for _, g := range all {
-		sign, format := "≤", "%.2f"
-		if g.atLeast {
-			sign = "≥"
-		}
-		if g.got >= 100 {
-			format = "%.0f"
-		}
-		hard := "-"
-		if g.hard != 0 {
-			hard = fmt.Sprintf("%s %g", sign, g.hard)
-		}
-		fmt.Fprintf(w, "%s\t%s\t"+format+"\t%s %g\t%s\t%s\n", g.what, g.column, g.got, sign, g.goal, hard, g.verdict())
+		is, goal, hard := g.figures()
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", g.What, g.Load, is, goal, hard, g.Verdict)
 	}
 	_ = w.Flush()
 }

@@ -1,13 +1,14 @@
-// Command octobench measures what calls cost, directly and through the mesh. It starts every side as a
-// process of its own, interleaves rounds over all rows, prints one table and writes bench.json.
+// Command octobench measures what calls cost, directly and through the mesh, beside others' proxies and RPC
+// libraries. It starts every side as a process of its own, interleaves rounds over all rows, prints one
+// table and writes bench.json.
 //
 //	go run ./tools/octobench --rows raw-uds,copy-uds-tcp,mesh-1 --loads 1:16 --rounds 5
+//	go run ./tools/octobench page --json build/bench.json --page docs/perf/2026-11-22-tuned.md
 //
 // CPU-seconds per 100,000 calls is the figure that survives a noisy machine; compare within one run only.
 package main
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -17,27 +18,43 @@ import (
 	"time"
 
 	"github.com/octomesh/octomesh/tools/octobench/end"
+	"github.com/octomesh/octomesh/tools/octobench/side"
 )
+
+// defaultLoads is what performance is judged by: closed loops of small calls, an open loop whose rate all
+// rows can keep, larger messages, and streams.
+const defaultLoads = "1:1,1:16,1:100,4:100,1:100@5000,1:16/16k,1:4/1m,1:16/server-stream,1:16/bidi"
 
 // bench is one run.
 type bench struct {
 	rows     []row
-	loads    []end.Load
+	named    bool // the rows were asked for by name
+	loads    []side.Load
 	rounds   int
 	duration time.Duration
 	warmUp   time.Duration
+	syscalls bool
 
 	proxyBinary string
-	profiles    string // directory; empty: none
+	peersFolder string
+	peers       map[string]*program
+	absent      []string // which peers are not here, and what to do about it
+	self        string   // this program, for its sides
+	profiles    string   // directory; empty: none
 	jsonFile    string
+	args        []string
 	progress    io.Writer
 }
 
 func main() {
-	if len(os.Args) == 3 && os.Args[1] == endCommand {
-		exit(end.Run(os.Args[2], os.Stdin, os.Stdout))
+	args := os.Args[1:]
+	switch {
+	case len(args) == 2 && args[0] == side.Command:
+		exit(end.Kinds().Run(args[1], os.Stdin, os.Stdout))
+	case len(args) > 0 && args[0] == "page":
+		exit(writePage(args[1:]))
 	}
-	b, err := parse(os.Args[1:])
+	b, err := parse(args)
 	if err == nil {
 		b.progress = os.Stderr
 		err = b.run(os.Stdout)
@@ -54,28 +71,34 @@ func exit(err error) {
 }
 
 func parse(args []string) (*bench, error) {
-	b := &bench{}
+	b := &bench{args: args, peers: make(map[string]*program)}
 	f := flag.NewFlagSet("octobench", flag.ExitOnError)
-	names := f.String("rows", "", "rows to measure, separated by commas; empty: all of\n"+describe(rows))
-	loads := f.String("loads", "1:1,1:16,1:100,4:100", "connections:calls in flight, on all connections together")
-	size := f.Int("size", 1024, "bytes of a request's and a response's message")
-	f.IntVar(&b.rounds, "rounds", 5, "rounds per row and load; the table has their medians")
-	f.DurationVar(&b.duration, "duration", time.Second, "how long a round is measured")
-	f.DurationVar(&b.warmUp, "warmup", 300*time.Millisecond, "how long a round runs before it is measured")
+	names := f.String("rows", "", "rows to measure, separated by commas; empty: all of\n"+describe(rows()))
+	loads := f.String("loads", defaultLoads, "connections:calls in flight[@calls a second][/size][/kind], separated by commas;\n"+
+		"with a rate an open loop; sizes like 16k and 1m; kinds unary, server-stream, bidi")
+	f.IntVar(&b.rounds, "rounds", 3, "rounds per row and load; the table has their medians")
+	f.DurationVar(&b.duration, "duration", 600*time.Millisecond, "how long a round is measured")
+	f.DurationVar(&b.warmUp, "warmup", 200*time.Millisecond, "how long a round runs before it is measured")
+	f.BoolVar(&b.syscalls, "syscalls", true, "count system calls too, by perf, in a round of their own")
 	f.StringVar(&b.profiles, "cpuprofile", "", "directory for a CPU profile of each process and round; profiling costs some CPU itself")
 	f.StringVar(&b.proxyBinary, "proxy", "", "an octo-proxy; empty: that of this tree is built")
-	f.StringVar(&b.jsonFile, "json", "bench.json", "file for the figures; empty: none")
+	f.StringVar(&b.peersFolder, "peers", "tools/bench", "where make bench-peers has put the programs to compare with")
+	f.StringVar(&b.jsonFile, "json", "bench.json", "file for the figures; a .run.json beside it says what they were taken on; empty: none")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
-	if b.rounds < 1 || b.duration <= 0 || *size < 0 || f.NArg() > 0 {
-		return nil, fmt.Errorf("rounds and duration are at least 1, size is not negative, and there are no arguments beside flags")
+	if b.rounds < 1 || b.duration <= 0 || f.NArg() > 0 {
+		return nil, fmt.Errorf("rounds and duration are at least 1, and there are no arguments beside flags")
 	}
 	var err error
 	if b.rows, err = find(fields(*names)); err != nil {
 		return nil, err
 	}
-	b.loads, err = parseLoads(fields(*loads), *size)
+	b.named = *names != ""
+	if b.loads, err = parseLoads(fields(*loads)); err != nil {
+		return nil, err
+	}
+	b.self, err = os.Executable()
 	return b, err
 }
 
@@ -111,53 +134,44 @@ func (b *bench) run(out io.Writer) error {
 			return err
 		}
 	}
+	b.findPeers()
+	if b.syscalls && !countsSyscalls() {
+		b.syscalls = false
+		b.absent = append(b.absent, "perf cannot count system calls here: it is missing, or needs rights")
+	}
 	results, err := b.measure(dir)
 	if err != nil {
 		return err
 	}
-	b.print(out, results)
+	record := b.record(results)
+	printRun(out, record, results)
 	if b.jsonFile == "" {
 		return nil
 	}
-	text, err := json.MarshalIndent(results, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(b.jsonFile, append(text, '\n'), 0o644)
+	return save(b.jsonFile, results, record)
 }
 
-// measure interleaves the rounds, so that whatever disturbs the machine disturbs all rows alike.
-func (b *bench) measure(dir string) ([]Row, error) {
-	rounds := make(map[[2]int][]*round)
-	for n := range b.rounds {
-		for l, load := range b.loads {
-			for i, r := range b.rows {
-				got, err := b.round(dir, n, r, load)
-				if err != nil {
-					return nil, fmt.Errorf("row %s at %s: %w", r.name, column(load), err)
-				}
-				rounds[[2]int{i, l}] = append(rounds[[2]int{i, l}], got)
-				fmt.Fprintf(b.progress, "round %d/%d %-7s %-16s %8.0f calls/s\n", n+1, b.rounds, column(load), r.name, got.callsPerSecond)
+// findPeers looks for the programs that the rows need, and drops the rows whose program is not here.
+func (b *bench) findPeers() {
+	var present []row
+	for _, r := range b.rows {
+		if r.needs != "" && b.peers[r.needs] == nil {
+			p, err := findPeer(r.needs, b.peersFolder)
+			if err != nil {
+				b.absent = append(b.absent, fmt.Sprintf("row %s: %v", r.name, err))
+				continue
 			}
+			b.peers[r.needs] = p
 		}
+		present = append(present, r)
 	}
-	var out []Row
-	for l, load := range b.loads {
-		for i, r := range b.rows {
-			out = append(out, summarize(r.name, load, rounds[[2]int{i, l}]))
-		}
-	}
-	return out, nil
+	b.rows = present
 }
 
-func (b *bench) round(dir string, n int, r row, load end.Load) (*round, error) {
-	dir, err := os.MkdirTemp(dir, "c")
-	if err != nil {
-		return nil, err
+// sideProgram is the program that a kind of side belongs to.
+func (b *bench) sideProgram(kind string) string {
+	if strings.HasPrefix(kind, kitex+"-") {
+		return b.peers[kitex].path
 	}
-	defer os.RemoveAll(dir)
-	name := fmt.Sprintf("%s-%dx%d-%d", r.name, load.Connections, load.InFlight, n)
-	c := &cell{bench: b, dir: dir, name: name}
-	defer c.end()
-	return c.measure(r, load)
+	return b.self
 }

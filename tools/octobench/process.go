@@ -13,11 +13,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/octomesh/octomesh/tools/octobench/end"
+	"github.com/octomesh/octomesh/tools/octobench/side"
 )
-
-// endCommand is the hidden subcommand under which this program is one side of a measurement.
-const endCommand = "_end"
 
 // startTimeout bounds how long a process may take to be ready, and to end.
 const startTimeout = 10 * time.Second
@@ -29,6 +26,7 @@ type process struct {
 	in   io.WriteCloser // a side ends with it
 	out  *bufio.Reader
 	err  tail
+	done chan struct{} // closed when it has ended
 	// signal: it takes no notice of its standard input and is told by SIGTERM.
 	signal bool
 }
@@ -72,26 +70,37 @@ func launch(role string, cmd *exec.Cmd) (*process, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
+	p.done = make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // how it ended shows in what it has said
+		close(p.done)
+	}()
 	return p, nil
 }
 
-// startEnd starts a side in a process of its own and returns the address that it listens on.
-func startEnd(role string, spec end.Spec, profile string) (*process, string, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, "", err
+// gone tells whether the process has ended.
+func (p *process) gone() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
 	}
+}
+
+// startEnd starts a side in a process of its own and returns the address that it listens on.
+func startEnd(role, program string, spec side.Spec, profile string) (*process, string, error) {
 	text, err := json.Marshal(spec)
 	if err != nil {
 		return nil, "", err
 	}
-	cmd := exec.Command(self, endCommand, string(text))
-	cmd.Env = append(os.Environ(), end.ProfileEnv+"="+profile)
+	cmd := exec.Command(program, side.Command, string(text))
+	cmd.Env = append(os.Environ(), side.ProfileEnv+"="+profile)
 	p, err := launch(role, cmd)
 	if err != nil {
 		return nil, "", err
 	}
-	var ready end.Ready
+	var ready side.Ready
 	if err := p.answer(&ready); err != nil {
 		p.end()
 		return nil, "", err
@@ -100,8 +109,8 @@ func startEnd(role string, spec end.Spec, profile string) (*process, string, err
 }
 
 // sample asks a client what it has counted.
-func (p *process) sample() (end.Sample, error) {
-	var s end.Sample
+func (p *process) sample() (side.Sample, error) {
+	var s side.Sample
 	if _, err := io.WriteString(p.in, "sample\n"); err != nil {
 		return s, p.failed(err)
 	}
@@ -142,5 +151,5 @@ func (p *process) end() {
 	}
 	kill := time.AfterFunc(startTimeout, func() { _ = p.cmd.Process.Kill() })
 	defer kill.Stop()
-	_ = p.cmd.Wait()
+	<-p.done
 }

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/octomesh/octomesh/tools/octobench/end"
+	"github.com/octomesh/octomesh/tools/octobench/side"
 )
 
 // targets is how many targets a proxy is configured with; all but one are never called.
@@ -46,7 +46,7 @@ func startProxy(role, binary, dir, mesh string) (*proxyProcess, error) {
 	base := filepath.Join(dir, role)
 	admin := base + ".adm"
 	bootstrap := fmt.Sprintf("environment: %s\ninstance: %s\noutbound_socket: %s\ninbound_address: 127.0.0.1:0\n"+
-		"admin_socket: %s\nresources_file: %s\n", end.Environment, role, base+".sock", admin, base+".res.yaml")
+		"admin_socket: %s\nresources_file: %s\n", side.Environment, role, base+".sock", admin, base+".res.yaml")
 	if err := os.WriteFile(base+".res.yaml", []byte(resources(mesh)), 0o600); err != nil {
 		return nil, err
 	}
@@ -76,12 +76,18 @@ func resources(mesh string) string {
 	for i := range targets {
 		name, address := fmt.Sprintf("target-%02d", i), unused
 		if i == targets/2 {
-			name, address = end.Target, mesh
+			name, address = side.Target, mesh
 		}
 		fmt.Fprintf(&policies, "- {target: %s}\n", name)
 		fmt.Fprintf(&endpoints, "- {target: %s, instance: %s-0, mesh_address: \"%s\"}\n", name, name, address)
 	}
-	return fmt.Sprintf("environment: %s\npolicies:\n%sendpoints:\n%s", end.Environment, &policies, &endpoints)
+	return fmt.Sprintf("environment: %s\npolicies:\n%sendpoints:\n%s", side.Environment, &policies, &endpoints)
+}
+
+// proxySettings says what a proxy is configured with, for the table.
+func proxySettings() string {
+	return fmt.Sprintf("proxies: octo-proxy, %d targets with default policies and one endpoint each, metrics and admin socket on, "+
+		"log level info, no TLS; rows named deadline: %v a call", targets, callTimeout)
 }
 
 // wait returns when the proxy has said where it listens and has loaded its configuration.

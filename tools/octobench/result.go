@@ -7,13 +7,13 @@ import (
 	"slices"
 	"time"
 
-	"github.com/octomesh/octomesh/tools/octobench/end"
 	"github.com/octomesh/octomesh/tools/octobench/histogram"
+	"github.com/octomesh/octomesh/tools/octobench/side"
 )
 
 // round is what one cell gave.
 type round struct {
-	callsPerSecond float64
+	callsPerSecond float64 // of a stream: messages
 	latencies      histogram.Counts
 	cpuPer100k     map[string]float64 // CPU-seconds per 100,000 calls by role
 	rss            map[string]float64
@@ -21,8 +21,8 @@ type round struct {
 
 func newRound(before, after *moment) (*round, error) {
 	r := &round{latencies: after.client.Latencies.Since(before.client.Latencies), rss: after.rss, cpuPer100k: make(map[string]float64)}
-	calls := float64(r.latencies.Total())
-	if calls == 0 {
+	calls := float64(after.client.Messages - before.client.Messages)
+	if calls == 0 || r.latencies.Total() == 0 {
 		return nil, errors.New("no call was answered")
 	}
 	r.callsPerSecond = calls / time.Duration(after.client.Nanoseconds-before.client.Nanoseconds).Seconds()
@@ -33,12 +33,16 @@ func newRound(before, after *moment) (*round, error) {
 }
 
 // Row is a row under one load, as bench.json has it. Figures are medians of the rounds; the quantiles are
-// those of all rounds' calls together. CPU and memory are by process: client, server and what is between.
+// those of all rounds' calls together. CPU, memory and system calls are by process: client, server and what
+// is between. Of streams messages are counted, not calls; the latency of a server stream is that of a whole
+// one, that of a bidi stream of a message and its answer.
 type Row struct {
-	Name        string `json:"name"`
-	Size        int    `json:"size"`
-	Connections int    `json:"connections"`
-	InFlight    int    `json:"in_flight"`
+	Name        string  `json:"name"`
+	Kind        string  `json:"kind"` // unary, server-stream or bidi
+	Size        int     `json:"size"` // of each message, in bytes
+	Connections int     `json:"connections"`
+	InFlight    int     `json:"in_flight"`
+	Rate        float64 `json:"rate"` // calls begun a second in an open loop; 0: a closed one
 
 	CallsPerS    float64 `json:"calls_per_s"`
 	CallsPerSMin float64 `json:"calls_per_s_min"`
@@ -53,12 +57,21 @@ type Row struct {
 	CPUMax map[string]float64 `json:"cpu_s_per_100k_max"`
 	RSS    map[string]float64 `json:"rss_mb"`
 
+	Syscalls map[string]float64 `json:"syscalls_per_call,omitempty"`
+
 	Rounds int `json:"rounds"`
 }
 
+// column names the row's load.
+func (r *Row) column() string {
+	return side.Load{Kind: r.Kind, Size: r.Size, Connections: r.Connections, InFlight: r.InFlight, Rate: r.Rate}.Column()
+}
+
 // summarize makes a row of its rounds.
-func summarize(name string, load end.Load, rounds []*round) Row {
-	out := Row{Name: name, Size: load.Size, Connections: load.Connections, InFlight: load.InFlight, Rounds: len(rounds)}
+func summarize(name string, load side.Load, rounds []*round) Row {
+	out := Row{
+		Name: name, Kind: load.Kind, Size: load.Size, Connections: load.Connections, InFlight: load.InFlight, Rate: load.Rate, Rounds: len(rounds),
+	}
 	rates := each(rounds, func(r *round) float64 { return r.callsPerSecond })
 	out.CallsPerS, out.CallsPerSMin, out.CallsPerSMax = median(rates), rates[0], rates[len(rates)-1]
 	all := histogram.Counts{}

@@ -1,111 +1,161 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/octomesh/octomesh/tools/octobench/end"
+	"github.com/octomesh/octomesh/tools/octobench/side"
 )
 
 // row is a line of the table: some processes in a chain from a client to a server.
 type row struct {
 	name, what string
+	needs      string // a peer program that may not be installed; empty: none
+	reach      reach
 	// start starts all but the client and returns what the client is to be.
-	start func(c *cell) (end.Spec, error)
+	start func(c *cell) (side.Spec, error)
 }
+
+// reach is the loads that a row is measured under.
+type reach int
+
+const (
+	everything reach = iota
+	everyUnary       // all that are unary
+	basic            // in a whole table only closed loops of unary calls of 1 KiB, to save time
+)
+
+// takes tells whether a row is measured under a load. Who names rows gets all that they can.
+func (r *row) takes(l side.Load, named bool) bool {
+	switch r.reach {
+	case everyUnary:
+		return l.Kind == side.Unary
+	case basic:
+		return named || isBasic(l)
+	}
+	return true
+}
+
+// isBasic tells the loads that the gates are about.
+func isBasic(l side.Load) bool { return l.Kind == side.Unary && l.Size == 1024 && l.Rate == 0 }
 
 // callTimeout is the deadline of each call in the rows that have one.
 const callTimeout = 10 * time.Second
 
-var rows = []row{
-	{"raw-uds", "raw ends over a Unix socket", func(c *cell) (end.Spec, error) {
-		at := c.server("raw-server", c.socket("srv"))
-		return end.Spec{Kind: "raw-client", Dial: at}, nil
-	}},
-	{"raw-tcp", "raw ends over TCP", func(c *cell) (end.Spec, error) {
-		at := c.server("raw-server", anyPort)
-		return end.Spec{Kind: "raw-client", Dial: at}, nil
-	}},
-	{"copy-uds-uds", "raw ends, a byte copy between them: Unix socket in, Unix socket out", func(c *cell) (end.Spec, error) {
-		at := c.byteCopy(c.server("raw-server", c.socket("srv")))
-		return end.Spec{Kind: "raw-client", Dial: at}, nil
-	}},
-	{"copy-uds-tcp", "raw ends, a byte copy between them: Unix socket in, TCP out", func(c *cell) (end.Spec, error) {
-		at := c.byteCopy(c.server("raw-server", anyPort))
-		return end.Spec{Kind: "raw-client", Dial: at}, nil
-	}},
-	{"mesh-1", "raw ends, one proxy: Unix socket in, TCP out to a server that stands for the next proxy", func(c *cell) (end.Spec, error) {
-		p := c.proxy("proxy", c.server("raw-server", anyPort))
-		return end.Spec{Kind: "raw-client", Dial: p.socket}, nil
-	}},
-	{"mesh-1-deadline", "mesh-1 with a deadline on each call", func(c *cell) (end.Spec, error) {
-		p := c.proxy("proxy", c.server("raw-server", anyPort))
-		return end.Spec{Kind: "raw-client", Dial: p.socket, Load: end.Load{Timeout: callTimeout}}, nil
-	}},
-	{"mesh-2", "raw ends, two proxies: Unix socket, TCP, Unix socket on which the server has attached", func(c *cell) (end.Spec, error) {
-		return end.Spec{Kind: "raw-client", Dial: c.twoProxies("raw-attached")}, nil
-	}},
-	{"mesh-2-deadline", "mesh-2 with a deadline on each call", func(c *cell) (end.Spec, error) {
-		return end.Spec{Kind: "raw-client", Dial: c.twoProxies("raw-attached"), Load: end.Load{Timeout: callTimeout}}, nil
-	}},
-	{"sdk-uds", "Go SDK ends in direct mode over a Unix socket", func(c *cell) (end.Spec, error) {
-		at := c.server("sdk-server", c.socket("srv"))
-		return end.Spec{Kind: "sdk-direct-client", Dial: at}, nil
-	}},
-	{"sdk-tcp", "Go SDK ends in direct mode over TCP", func(c *cell) (end.Spec, error) {
-		at := c.server("sdk-server", anyPort)
-		return end.Spec{Kind: "sdk-direct-client", Dial: at}, nil
-	}},
-	{"mesh-2-sdk", "Go SDK ends, two proxies", func(c *cell) (end.Spec, error) {
-		return end.Spec{Kind: "sdk-client", Dial: c.twoProxies("sdk-server")}, nil
-	}},
-	{"grpc-uds", "grpc-go ends over a Unix socket", func(c *cell) (end.Spec, error) {
-		at := c.server("grpc-server", c.socket("srv"))
-		return end.Spec{Kind: "grpc-client", Dial: at}, nil
-	}},
-}
-
 // anyPort lets the system choose.
 const anyPort = "tcp:127.0.0.1:0"
 
+// raw is a client of the raw kind.
+func raw(dial string) side.Spec { return side.Spec{Kind: "raw-client", Dial: dial} }
+
+// rows are all there are: ours, what they are compared with, and the peers.
+func rows() []row {
+	return slices.Concat(directRows, meshRows, peerRows)
+}
+
+var directRows = []row{
+	{name: "raw-uds", what: "raw ends over a Unix socket", start: func(c *cell) (side.Spec, error) {
+		return raw(c.server("raw-server", c.socket("srv"))), nil
+	}},
+	{name: "raw-tcp", what: "raw ends over TCP", reach: basic, start: func(c *cell) (side.Spec, error) {
+		return raw(c.server("raw-server", anyPort)), nil
+	}},
+	{name: "sdk-uds", what: "Go SDK ends in direct mode over a Unix socket", start: func(c *cell) (side.Spec, error) {
+		return side.Spec{Kind: "sdk-direct-client", Dial: c.server("sdk-server", c.socket("srv"))}, nil
+	}},
+	{name: "sdk-tcp", what: "Go SDK ends in direct mode over TCP", reach: basic, start: func(c *cell) (side.Spec, error) {
+		return side.Spec{Kind: "sdk-direct-client", Dial: c.server("sdk-server", anyPort)}, nil
+	}},
+	{name: "grpc-uds", what: "grpc-go ends over a Unix socket", start: func(c *cell) (side.Spec, error) {
+		return side.Spec{Kind: "grpc-client", Dial: c.server("grpc-server", c.socket("srv"))}, nil
+	}},
+}
+
+var meshRows = []row{
+	{name: "copy-uds-uds", what: "raw ends, a byte copy between them: Unix socket in, Unix socket out", reach: basic, start: func(c *cell) (side.Spec, error) {
+		return raw(c.byteCopy(c.server("raw-server", c.socket("srv")))), nil
+	}},
+	{name: "copy-uds-tcp", what: "raw ends, a byte copy between them: Unix socket in, TCP out", start: func(c *cell) (side.Spec, error) {
+		return raw(c.byteCopy(c.server("raw-server", anyPort))), nil
+	}},
+	{name: "mesh-1", what: "raw ends, one proxy: Unix socket in, TCP out to a server that stands for the next proxy", start: func(c *cell) (side.Spec, error) {
+		return raw(c.proxy("proxy", c.server("raw-server", anyPort)).socket), nil
+	}},
+	{name: "mesh-1-deadline", what: "mesh-1 with a deadline on each call", reach: basic, start: func(c *cell) (side.Spec, error) {
+		return deadline(raw(c.proxy("proxy", c.server("raw-server", anyPort)).socket)), nil
+	}},
+	{name: "mesh-1-sdk", what: "Go SDK ends, one proxy", start: func(c *cell) (side.Spec, error) {
+		return side.Spec{Kind: "sdk-client", Dial: c.proxy("proxy", c.server("sdk-server", anyPort)).socket}, nil
+	}},
+	{name: "mesh-2", what: "raw ends, two proxies: Unix socket, TCP, Unix socket on which the server has attached", start: func(c *cell) (side.Spec, error) {
+		return raw(c.twoProxies("raw-attached")), nil
+	}},
+	{name: "mesh-2-deadline", what: "mesh-2 with a deadline on each call", reach: basic, start: func(c *cell) (side.Spec, error) {
+		return deadline(raw(c.twoProxies("raw-attached"))), nil
+	}},
+	{name: "mesh-2-sdk", what: "Go SDK ends, two proxies", start: func(c *cell) (side.Spec, error) {
+		return side.Spec{Kind: "sdk-client", Dial: c.twoProxies("sdk-server")}, nil
+	}},
+}
+
+// Peers relay between Unix sockets on both sides.
+var peerRows = []row{
+	{name: "envoy-grpc", what: "grpc-go ends, Envoy relays HTTP/2", needs: envoy, start: grpcThrough(envoy, "envoy-grpc.yaml")},
+	{name: "haproxy-h2", what: "grpc-go ends, HAProxy relays HTTP/2", needs: haproxy, start: grpcThrough(haproxy, "haproxy-h2.cfg")},
+	{name: "nginx-grpc", what: "grpc-go ends, nginx relays by grpc_pass", needs: nginx, start: grpcThrough(nginx, "nginx-grpc.conf")},
+	{name: "envoy-tcp", what: "raw ends, Envoy copies bytes", needs: envoy, reach: basic, start: rawThrough(envoy, "envoy-tcp.yaml")},
+	{name: "haproxy-tcp", what: "raw ends, HAProxy copies bytes", needs: haproxy, reach: basic, start: rawThrough(haproxy, "haproxy-tcp.cfg")},
+	{name: "kitex-uds", what: "Kitex ends over a Unix socket, multiplexed", needs: kitex, reach: everyUnary, start: func(c *cell) (side.Spec, error) {
+		return side.Spec{Kind: "kitex-client", Dial: c.server("kitex-server", c.socket("srv"))}, nil
+	}},
+}
+
+func grpcThrough(peer, template string) func(*cell) (side.Spec, error) {
+	return func(c *cell) (side.Spec, error) {
+		return side.Spec{Kind: "grpc-client", Dial: c.peer(peer, template, c.server("grpc-server", c.socket("srv")))}, nil
+	}
+}
+
+func rawThrough(peer, template string) func(*cell) (side.Spec, error) {
+	return func(c *cell) (side.Spec, error) {
+		return raw(c.peer(peer, template, c.server("raw-server", c.socket("srv")))), nil
+	}
+}
+
+func deadline(s side.Spec) side.Spec {
+	s.Load.Timeout = callTimeout
+	return s
+}
+
 // find returns the rows of the given names, in the table's order; all without any.
 func find(names []string) ([]row, error) {
+	all := rows()
 	if len(names) == 0 {
-		return rows, nil
+		return all, nil
 	}
-	var out []row
-	for _, r := range rows {
-		if slices.Contains(names, r.name) {
-			out = append(out, r)
-			names = slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == r.name })
-		}
-	}
-	if len(names) > 0 {
-		return nil, fmt.Errorf("no such row: %s", strings.Join(names, ", "))
+	out := slices.DeleteFunc(slices.Clone(all), func(r row) bool { return !slices.Contains(names, r.name) })
+	unknown := slices.DeleteFunc(slices.Clone(names), func(n string) bool {
+		return slices.ContainsFunc(all, func(r row) bool { return r.name == n })
+	})
+	if len(unknown) > 0 {
+		return nil, fmt.Errorf("no such row: %s", strings.Join(unknown, ", "))
 	}
 	return out, nil
 }
 
-// parseLoads reads "connections:in flight" pairs. An open loop will be written with its rate behind, as in
-// 1:100@20000.
-func parseLoads(texts []string, size int) ([]end.Load, error) {
-	var out []end.Load
+func parseLoads(texts []string) ([]side.Load, error) {
+	var out []side.Load
 	for _, text := range texts {
-		l := end.Load{Size: size}
-		n, err := fmt.Sscanf(text, "%d:%d", &l.Connections, &l.InFlight)
-		if err != nil || n != 2 || text != column(l) || l.Connections < 1 || l.InFlight < l.Connections {
-			return nil, fmt.Errorf("load %q is not connections:calls in flight, at least one on each connection", text)
+		l, err := side.ParseLoad(text)
+		if err != nil {
+			return nil, err
 		}
 		out = append(out, l)
 	}
 	if len(out) == 0 {
-		return nil, errors.New("no load is given")
+		return nil, fmt.Errorf("no load is given")
 	}
 	return out, nil
 }
-
-// column is a load's name.
-func column(l end.Load) string { return fmt.Sprintf("%d:%d", l.Connections, l.InFlight) }

@@ -3,56 +3,57 @@ package main
 import (
 	"fmt"
 	"io"
-	"runtime"
 	"strings"
 	"text/tabwriter"
-
-	"github.com/octomesh/octomesh/tools/octobench/end"
 )
 
-// print writes what was measured, on what, and the gates.
-func (b *bench) print(out io.Writer, results []Row) {
-	fmt.Fprintln(out, thisMachine())
-	fmt.Fprint(out, b.configuration())
+// printRun writes what was measured, on what, and the gates.
+func printRun(out io.Writer, record *Record, results []Row) {
+	fmt.Fprintln(out, record.Machine)
+	for _, line := range append(record.Settings, record.Absent...) {
+		fmt.Fprintln(out, line)
+	}
 	fmt.Fprintln(out)
 	table(out, results)
 	fmt.Fprintln(out)
-	printGates(out, gates(results))
+	printGates(out, record.Gates)
 }
 
-// configuration says how everything was set.
-func (b *bench) configuration() string {
-	var s strings.Builder
-	fmt.Fprintf(&s, "%d rounds of %v after %v, interleaved; medians; %d bytes each way; closed loop; all on this machine, GOMAXPROCS %d\n",
-		b.rounds, b.duration, b.warmUp, b.loads[0].Size, runtime.GOMAXPROCS(0))
-	fmt.Fprintf(&s, "proxies: octo-proxy, %d targets with default policies and one endpoint each, metrics and admin socket on, "+
-		"log level info, no TLS; rows named deadline: %v a call\n", targets, callTimeout)
-	fmt.Fprintf(&s, "byte copy: Go, a read-and-write loop per direction, buffers of 132 KiB, no splice\n")
-	fmt.Fprintf(&s, "SDK and grpc-go ends: a goroutine per call in flight, the same message (google.protobuf.BytesValue), handlers that return it\n")
-	fmt.Fprintf(&s, "%s\n", end.GRPCSettings)
-	if b.profiles != "" {
-		fmt.Fprintf(&s, "CPU PROFILES WERE TAKEN: figures hold their cost\n")
+// heads are the columns of figures, in the terminal and on a page. CPU is in seconds per 100,000 calls,
+// memory in MB.
+var heads = []string{"calls/s", "min", "max", "p50 µs", "p99", "p99.9", "ends CPU", "between CPU", "min", "max", "RSS MB between", "syscalls a call"}
+
+// figures are a row's, under heads.
+func (r *Row) figures() []string {
+	var between, rss, syscalls string
+	low, high, ends := 0.0, 0.0, 0.0
+	for _, role := range r.roles() {
+		ends += r.Syscalls[role]
+		if role != "client" && role != "server" {
+			between += fmt.Sprintf("+%.2f", r.CPU[role])
+			rss += fmt.Sprintf("+%.0f", r.RSS[role])
+			syscalls += fmt.Sprintf("+%.2f", r.Syscalls[role])
+			low, high, ends = low+r.CPUMin[role], high+r.CPUMax[role], ends-r.Syscalls[role]
+		}
 	}
-	return s.String()
+	calls := "-"
+	if len(r.Syscalls) > 0 { // those of the ends, then of what is between
+		calls = strings.TrimSuffix(fmt.Sprintf("%.2f, %s", ends, strings.TrimPrefix(syscalls, "+")), ", ")
+	}
+	whole := func(f float64) string { return fmt.Sprintf("%.0f", f) }
+	return []string{
+		whole(r.CallsPerS), whole(r.CallsPerSMin), whole(r.CallsPerSMax), whole(r.P50US), whole(r.P99US), whole(r.P999US),
+		fmt.Sprintf("%.2f", r.ends()), dash(strings.TrimPrefix(between, "+")), figure(low), figure(high), dash(strings.TrimPrefix(rss, "+")), calls,
+	}
 }
 
-// table prints one line a row and load. CPU is in seconds per 100,000 calls, memory in MB.
+// table prints one line a row and load.
 func table(out io.Writer, results []Row) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "load\trow\tcalls/s\tmin\tmax\tp50 µs\tp99\tp99.9\tends CPU\tbetween CPU\tmin\tmax\tRSS MB between\t")
-	for _, r := range results {
-		between, rss := "", ""
-		low, high := 0.0, 0.0
-		for _, role := range r.roles() {
-			if role != "client" && role != "server" {
-				between += fmt.Sprintf("+%.2f", r.CPU[role])
-				rss += fmt.Sprintf("+%.0f", r.RSS[role])
-				low, high = low+r.CPUMin[role], high+r.CPUMax[role]
-			}
-		}
-		fmt.Fprintf(w, "%d:%d\t%s\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.2f\t%s\t%s\t%s\t%s\t\n", r.Connections, r.InFlight, r.Name,
-			r.CallsPerS, r.CallsPerSMin, r.CallsPerSMax, r.P50US, r.P99US, r.P999US,
-			r.ends(), dash(strings.TrimPrefix(between, "+")), figure(low), figure(high), dash(strings.TrimPrefix(rss, "+")))
+	fmt.Fprintf(w, "load\trow\t%s\t\n", strings.Join(heads, "\t"))
+	for i := range results {
+		r := &results[i]
+		fmt.Fprintf(w, "%s\t%s\t%s\t\n", r.column(), r.Name, strings.Join(r.figures(), "\t"))
 	}
 	_ = w.Flush()
 }

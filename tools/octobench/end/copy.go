@@ -1,6 +1,10 @@
 package end
 
-import "net"
+import (
+	"net"
+
+	"github.com/octomesh/octomesh/tools/octobench/side"
+)
 
 // copyBuffer is the size of a byte copy's buffers: that of the proxy's, for a fair comparison.
 const copyBuffer = 132 << 10
@@ -8,8 +12,8 @@ const copyBuffer = 132 << 10
 // byteCopy carries bytes both ways and looks at none: what the cheapest proxy in Go could cost. It reads
 // and writes, one goroutine a direction, and does not splice: measured on small messages, splice costs more
 // system calls than it saves copies.
-func byteCopy(s *Spec) (*side, error) {
-	l, err := listen(s.Listen)
+func byteCopy(s *side.Spec) (*side.Side, error) {
+	l, err := side.Listen(s.Listen)
 	if err != nil {
 		return nil, err
 	}
@@ -19,7 +23,7 @@ func byteCopy(s *Spec) (*side, error) {
 			if err != nil {
 				return
 			}
-			up, err := dial(s.Dial)
+			up, err := side.Dial(s.Dial)
 			if err != nil {
 				_ = down.Close()
 				continue
@@ -28,7 +32,7 @@ func byteCopy(s *Spec) (*side, error) {
 			go copyBytes(down, up)
 		}
 	}()
-	return &side{address: s.Listen, stop: func() { _ = l.Close() }}, nil
+	return &side.Side{Address: s.Listen, Stop: func() { _ = l.Close() }}, nil
 }
 
 func copyBytes(to, from net.Conn) {

@@ -7,24 +7,38 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/protobuf/types/known/wrapperspb"
-
 	octomesh "github.com/octomesh/octomesh/sdks/go"
+	"github.com/octomesh/octomesh/tools/octobench/side"
 )
 
-var echoMethod = octomesh.Method{Service: Service, Name: Method, Kind: octomesh.Unary}
+// methods are the names of the methods, by kind of load.
+var methods = map[string]string{side.Unary: "Echo", side.ServerStream: "Stream", side.Bidi: "Chat"}
 
-// sdkServer echoes by the Go SDK: it listens, or attaches to the proxy that it is to dial.
-func sdkServer(s *Spec) (*side, error) {
-	options := []octomesh.ServerOption{octomesh.WithEnvironment(Environment), octomesh.WithApplication(Target)}
+var (
+	echoMethod   = octomesh.Method{Service: side.Service, Name: methods[side.Unary], Kind: octomesh.Unary}
+	streamMethod = octomesh.Method{Service: side.Service, Name: methods[side.ServerStream], Kind: octomesh.ServerStreaming}
+	chatMethod   = octomesh.Method{Service: side.Service, Name: methods[side.Bidi], Kind: octomesh.BidiStreaming}
+)
+
+// sdkServer answers by the Go SDK: it listens, or attaches to the proxy that it is to dial.
+func sdkServer(s *side.Spec) (*side.Side, error) {
+	options := []octomesh.ServerOption{octomesh.WithEnvironment(side.Environment), octomesh.WithApplication(side.Target)}
 	if s.Dial != "" {
 		options = append(options, octomesh.WithMode("on"), octomesh.WithSocket(strings.TrimPrefix(s.Dial, "unix:")))
 	} else {
 		options = append(options, octomesh.WithMode("off"), octomesh.WithListen(strings.TrimPrefix(s.Listen, "tcp:")))
 	}
-	srv := octomesh.NewServer(Target, options...)
-	srv.RegisterService(octomesh.ServiceDesc{Name: Service, Methods: []octomesh.MethodDesc{
-		{Method: echoMethod, Handler: octomesh.UnaryHandler(echo)},
+	srv := octomesh.NewServer(side.Target, options...)
+	srv.RegisterService(octomesh.ServiceDesc{Name: side.Service, Methods: []octomesh.MethodDesc{
+		{Method: echoMethod, Handler: octomesh.UnaryHandler(side.Echo)},
+		{Method: streamMethod, Handler: octomesh.ServerStreamHandler(
+			func(_ context.Context, in *side.Message, out *octomesh.ServerSender[side.Message]) error {
+				return side.SendAll(in, out.Send)
+			})},
+		{Method: chatMethod, Handler: octomesh.BidiStreamHandler(
+			func(_ context.Context, x *octomesh.ServerStream[side.Message, side.Message]) error {
+				return side.EchoAll(x)
+			})},
 	}})
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -35,43 +49,51 @@ func sdkServer(s *Spec) (*side, error) {
 		stop()
 		return nil, errors.Join(err, <-ended)
 	}
-	out := &side{stop: func() { stop(); <-ended }}
+	out := &side.Side{Stop: func() { stop(); <-ended }}
 	for _, a := range srv.Addresses() {
-		out.address = a.Network() + ":" + a.String()
+		out.Address = a.Network() + ":" + a.String()
 	}
 	return out, nil
 }
 
 // sdkMeshClient calls through a proxy.
-func sdkMeshClient(s *Spec) (*side, error) {
+func sdkMeshClient(s *side.Spec) (*side.Side, error) {
 	return sdkClient(s, octomesh.WithMode("on"), octomesh.WithSocket(strings.TrimPrefix(s.Dial, "unix:")))
 }
 
 // sdkDirectClient calls a server direct.
-func sdkDirectClient(s *Spec) (*side, error) {
+func sdkDirectClient(s *side.Spec) (*side.Side, error) {
 	return sdkClient(s, octomesh.WithMode("off"), octomesh.WithDirect(strings.TrimPrefix(s.Dial, "tcp:")))
 }
 
-func sdkClient(s *Spec, options ...octomesh.DialOption) (*side, error) {
+func sdkClient(s *side.Spec, options ...octomesh.DialOption) (*side.Side, error) {
 	var channels []*octomesh.Channel
 	stop := func() {
 		for _, c := range channels {
 			_ = c.Close()
 		}
 	}
-	var calls []caller
+	var callers []side.Caller
 	for i := range s.Load.Connections {
 		// Channels of one application would share one connection.
 		name := octomesh.WithApplication(fmt.Sprintf("caller-%d", i))
-		ch, err := octomesh.Dial(Target, append(options, name, octomesh.WithEnvironment(Environment))...)
+		ch, err := octomesh.Dial(side.Target, append(options, name, octomesh.WithEnvironment(side.Environment))...)
 		if err != nil {
 			stop()
 			return nil, err
 		}
 		channels = append(channels, ch)
-		calls = append(calls, func(ctx context.Context, in *wrapperspb.BytesValue) (*wrapperspb.BytesValue, error) {
-			return octomesh.CallUnary[wrapperspb.BytesValue, wrapperspb.BytesValue](ctx, ch, &echoMethod, in, nil)
+		callers = append(callers, side.Caller{
+			Unary: func(ctx context.Context, in *side.Message) (*side.Message, error) {
+				return octomesh.CallUnary[side.Message, side.Message](ctx, ch, &echoMethod, in, nil)
+			},
+			ServerStream: func(ctx context.Context, in *side.Message) (side.Receiver, error) {
+				return octomesh.CallServerStream[side.Message, side.Message](ctx, ch, &streamMethod, in, nil)
+			},
+			Bidi: func(ctx context.Context) (side.Exchange, error) {
+				return octomesh.CallBidiStream[side.Message, side.Message](ctx, ch, &chatMethod, nil)
+			},
 		})
 	}
-	return startWorkers(s, calls, stop), nil
+	return side.StartWorkers(s, callers, stop)
 }
