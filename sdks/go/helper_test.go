@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/octomesh/octomesh/core/transport/identity/identitytest"
 	octomesh "github.com/octomesh/octomesh/sdks/go"
 	"github.com/octomesh/octomesh/sdks/go/internal/testproto"
 )
@@ -126,6 +127,11 @@ func dial(t testing.TB, opts ...octomesh.DialOption) *octomesh.Channel {
 // topologies are the ways in which a client reaches a server in these tests. Each gives a client.
 var topologies = map[string]func(t testing.TB, e testproto.EchoServer, opts ...octomesh.Option) testproto.EchoClient{
 	"tcp": func(t testing.TB, e testproto.EchoServer, opts ...octomesh.Option) testproto.EchoClient {
+		_, at := serve(t, e, "127.0.0.1:0", forServer(opts)...)
+		return testproto.NewEchoClient(dial(t, append(forDial(opts), octomesh.WithDirect(at))...))
+	},
+	"tls": func(t testing.TB, e testproto.EchoServer, opts ...octomesh.Option) testproto.EchoClient {
+		opts = append([]octomesh.Option{inTest, withTLS(identitytest.New(t).Files(t.TempDir(), id("echo")))}, opts...)
 		_, at := serve(t, e, "127.0.0.1:0", forServer(opts)...)
 		return testproto.NewEchoClient(dial(t, append(forDial(opts), octomesh.WithDirect(at))...))
 	},

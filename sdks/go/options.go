@@ -91,6 +91,9 @@ type config struct {
 	interceptors []Interceptor
 	limits       Limits
 	log          *slog.Logger
+	tls          *TLS
+	server       string // the SPIFFE id that servers must have
+	secure       *security
 	err          error
 }
 
@@ -140,7 +143,7 @@ func (c *config) finish() error {
 	if c.mode == modeOn && c.socket == "" {
 		return errors.New("octomesh: mode is on, but no proxy's socket is given: set OCTO_SOCKET or use WithSocket")
 	}
-	return transport.CheckSocketPath(c.socket)
+	return errors.Join(transport.CheckSocketPath(c.socket), c.finishTLS())
 }
 
 // WithSocket sets the path of the local proxy's Unix socket, at most 107 bytes. Default: OCTO_SOCKET.

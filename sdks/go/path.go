@@ -49,7 +49,7 @@ func newDirectPath(cfg *config) *directPath {
 	for _, e := range cfg.direct {
 		if e.Weight > 0 {
 			network, at, _ := splitAddress(e.Address) // checked when the option was given
-			d.peers = append(d.peers, newPeer(e, cfg.limits, hello, dialer(network, at)))
+			d.peers = append(d.peers, newPeer(e, cfg.limits, hello, cfg.secure.dialer(dialer(network, at))))
 		}
 	}
 	return d

@@ -193,6 +193,8 @@ func (s *Server) accept(l net.Listener) {
 	for {
 		nc, err := l.Accept()
 		switch {
+		case err == nil && s.cfg.secure != nil:
+			s.wg.Go(func() { s.takeSecure(nc) })
 		case err == nil:
 			s.take(newSession(s, nc, false))
 		case errors.Is(err, net.ErrClosed):

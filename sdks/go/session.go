@@ -19,6 +19,7 @@ type session struct {
 	serve bool // dialed: this side closes first
 	peer  Peer // of a call that says nothing else of its caller
 	isSDK bool // the other end may set no hop fields
+	tls   bool // the other end has shown who it is
 
 	closing bool
 
@@ -161,6 +162,9 @@ func (s *session) hello(h *wire.Hello) {
 	s.peer.Application, s.peer.Instance = h.Application, h.Instance
 	_, unix := s.tc.NetConn().(*net.UnixConn)
 	s.isSDK = unix || h.Kind != wire.PeerProxy && h.Kind != wire.PeerGateway
+	if !s.isSDK {
+		s.peer.Verified = "" // what TLS says is of the hop, not of the caller
+	}
 	cfg := s.srv.cfg
 	switch {
 	case s.srv.stopping.Load():
@@ -321,7 +325,7 @@ func (s *session) newContext(h *wire.RequestHead) *serverContext {
 		if len(h.Caller) > 0 {
 			p.Application = string(h.Caller)
 		}
-		if s.serve { // anybody else could claim it
+		if s.serve || s.tls && !s.isSDK { // anybody else could claim it (W-HOP-6)
 			p.Verified = string(h.VerifiedCaller)
 		}
 		ctx.peer = &p

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 )
 
@@ -65,12 +66,16 @@ type material struct {
 	certificate tls.Certificate
 	authorities *x509.CertPool
 	id          ID
+	stamps      stamps
 }
 
 // Source is a process' identity. It may be read again at any time; connections that stand are not touched.
 type Source struct {
 	files   Files
 	current atomic.Pointer[material]
+	failed  func(error) // of a Source that follows its files
+
+	mu sync.Mutex // held while files are read
 }
 
 // Load reads the files.
@@ -82,8 +87,51 @@ func Load(files Files) (*Source, error) {
 	return s, nil
 }
 
+// Follow is Load for a process that nobody tells when the files have changed: each handshake looks at them, and
+// reads them again if one has another time, size or inode. If they do not fit together, because the second of two
+// is yet to be written, what was read last goes on to hold, failed learns why, and the next handshake tries again.
+func Follow(files Files, failed func(error)) (*Source, error) {
+	s, err := Load(files)
+	if err == nil {
+		s.failed = failed
+	}
+	return s, err
+}
+
+// latest is what a handshake goes by.
+func (s *Source) latest() *material {
+	if s.failed != nil && !s.files.stamps().same(s.current.Load().stamps) {
+		if err := s.Reload(); err != nil {
+			s.failed(err)
+		}
+	}
+	return s.current.Load()
+}
+
+// stamps tell whether files have changed.
+type stamps [3]os.FileInfo
+
+func (f Files) stamps() (all stamps) {
+	for i, name := range []string{f.Certificate, f.Key, f.Authorities} {
+		all[i], _ = os.Stat(name) // one that is gone differs from any
+	}
+	return all
+}
+
+func (a stamps) same(b stamps) bool {
+	for i := range a {
+		if a[i] == nil || b[i] == nil || !a[i].ModTime().Equal(b[i].ModTime()) || a[i].Size() != b[i].Size() || !os.SameFile(a[i], b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
 // Reload reads the files again. What does not fit together changes nothing.
 func (s *Source) Reload() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	stamps := s.files.stamps() // before the files are read: a later change differs from them
 	certificate, err := tls.LoadX509KeyPair(s.files.Certificate, s.files.Key)
 	if err != nil {
 		return fmt.Errorf("octo: certificate %s: %w", s.files.Certificate, err)
@@ -103,7 +151,7 @@ func (s *Source) Reload() error {
 	if err := verify(certificate.Leaf, nil, authorities); err != nil {
 		return fmt.Errorf("octo: certificate %s is not of the authorities in %s: %w", s.files.Certificate, s.files.Authorities, err)
 	}
-	s.current.Store(&material{certificate, authorities, id})
+	s.current.Store(&material{certificate, authorities, id, stamps})
 	return nil
 }
 
@@ -132,10 +180,10 @@ func (s *Source) config(expect Expect) *tls.Config {
 		MinVersion: tls.VersionTLS13,
 		NextProtos: []string{Protocol},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			return &s.current.Load().certificate, nil
+			return &s.latest().certificate, nil
 		},
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			return &s.current.Load().certificate, nil
+			return &s.latest().certificate, nil
 		},
 		VerifyConnection:       func(cs tls.ConnectionState) error { return s.check(cs, expect) },
 		SessionTicketsDisabled: true, // each connection proves its identity anew
@@ -151,7 +199,7 @@ func (s *Source) check(cs tls.ConnectionState, expect Expect) error {
 		return errors.New("octo: the peer showed no certificate")
 	}
 	leaf := cs.PeerCertificates[0]
-	if err := verify(leaf, cs.PeerCertificates[1:], s.current.Load().authorities); err != nil {
+	if err := verify(leaf, cs.PeerCertificates[1:], s.latest().authorities); err != nil {
 		return err
 	}
 	id, err := Of(leaf)
@@ -170,6 +218,16 @@ func verify(leaf *x509.Certificate, rest []*x509.Certificate, authorities *x509.
 		Roots: authorities, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	})
 	return err
+}
+
+// Exactly lets in the peer of one id.
+func Exactly(want ID) Expect {
+	return func(peer ID) error {
+		if peer != want {
+			return fmt.Errorf("octo: the peer is %s, expected %s", peer, want)
+		}
+		return nil
+	}
 }
 
 // SameEnvironment lets in peers of the own trust domain and environment.

@@ -154,3 +154,53 @@ func TestIDs(t *testing.T) {
 		}
 	}
 }
+
+func TestAFollowerReadsFilesThatHaveChanged(t *testing.T) {
+	old, young := identitytest.New(t), identitytest.New(t)
+	dir := t.TempDir()
+	files := old.Files(dir, "spiffe://example.org/test/app/a")
+	var failures []error
+	s, err := identity.Follow(files, func(err error) { failures = append(failures, err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := s.Server(s.SameEnvironment)
+	peer := load(t, young.Files(t.TempDir(), "spiffe://example.org/test/app/b", old))
+	if _, _, serr := shake(t, peer.Client(peer.SameEnvironment), server); serr == nil {
+		t.Fatal("the young authority was trusted too soon")
+	}
+	young.Files(dir, "spiffe://example.org/test/app/renewed", old)
+	if _, cerr, serr := shake(t, peer.Client(peer.SameEnvironment), server); cerr != nil || serr != nil || s.ID().Name != "app/renewed" {
+		t.Fatalf("%v, %v, %v", cerr, serr, s.ID())
+	}
+	key, err := os.ReadFile(files.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(files.Key, []byte("half a k"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, cerr, serr := shake(t, peer.Client(peer.SameEnvironment), server); cerr != nil || serr != nil || len(failures) == 0 {
+		t.Fatalf("half a key: %v, %v, told of %v", cerr, serr, failures)
+	}
+	if err := os.WriteFile(files.Key, key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	told := len(failures)
+	if _, cerr, serr := shake(t, peer.Client(peer.SameEnvironment), server); cerr != nil || serr != nil || len(failures) != told {
+		t.Fatalf("the whole key: %v, %v, told of %v", cerr, serr, failures[told:])
+	}
+}
+
+func TestExactlyOneID(t *testing.T) {
+	a := identity.ID{TrustDomain: "example.org", Environment: "test", Name: "app/a"}
+	expect := identity.Exactly(a)
+	if err := expect(a); err != nil {
+		t.Error(err)
+	}
+	b := a
+	b.Name = "app/b"
+	if err := expect(b); err == nil || !strings.Contains(err.Error(), "spiffe://example.org/test/app/b") {
+		t.Errorf("another id: %v", err)
+	}
+}
