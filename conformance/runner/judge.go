@@ -247,6 +247,9 @@ func (a *attempt) judgeInfo(hop int, entry *conformancev1.LedgerEntry) {
 	if info.Application != caller {
 		a.problem("the caller at hop %d is %q, expected %q", hop+1, info.Application, caller)
 	}
+	if want := a.world.verified(other(entry.Server)); info.Verified != want {
+		a.problem("the verified caller at hop %d is %q, expected %q", hop+1, info.Verified, want)
+	}
 	switch left := info.RemainingUs; {
 	case a.c.Expect.DeadlineOfAHop:
 		if left == nil {

@@ -22,13 +22,33 @@ import (
 // serviceName is the service that testees serve.
 const serviceName = "octo.conformance.v1.Conformance"
 
-// topologies are those that a run has, in its order. TLS, and bridges, come with the features.
+// topologies are those that a run has, in its order. Bridges come with the feature.
 var topologies = []conformancev1.Topology{
 	conformancev1.Topology_TOPOLOGY_DIRECT,
 	conformancev1.Topology_TOPOLOGY_DIRECT_UDS,
 	conformancev1.Topology_TOPOLOGY_MESH,
 	conformancev1.Topology_TOPOLOGY_MIXED_C,
 	conformancev1.Topology_TOPOLOGY_MIXED_S,
+	conformancev1.Topology_TOPOLOGY_DIRECT_TLS,
+	conformancev1.Topology_TOPOLOGY_MESH_TLS,
+	conformancev1.Topology_TOPOLOGY_MIXED_C_TLS,
+	conformancev1.Topology_TOPOLOGY_MIXED_S_TLS,
+}
+
+// withoutTLS are the topologies that differ from others by TLS alone.
+var withoutTLS = map[conformancev1.Topology]conformancev1.Topology{
+	conformancev1.Topology_TOPOLOGY_DIRECT_TLS:  conformancev1.Topology_TOPOLOGY_DIRECT,
+	conformancev1.Topology_TOPOLOGY_MESH_TLS:    conformancev1.Topology_TOPOLOGY_MESH,
+	conformancev1.Topology_TOPOLOGY_MIXED_C_TLS: conformancev1.Topology_TOPOLOGY_MIXED_C,
+	conformancev1.Topology_TOPOLOGY_MIXED_S_TLS: conformancev1.Topology_TOPOLOGY_MIXED_S,
+}
+
+// plain is the topology but for TLS.
+func plain(t conformancev1.Topology) conformancev1.Topology {
+	if p := withoutTLS[t]; p != 0 {
+		return p
+	}
+	return t
 }
 
 // readSuites reads all suites of a directory.
@@ -209,7 +229,7 @@ func plan(suites []*conformancev1.TestSuite, testees []*program) ([]*job, error)
 				continue
 			}
 			for _, topology := range topologies {
-				if len(c.Topologies) > 0 && !slices.Contains(c.Topologies, topology) {
+				if len(c.Topologies) > 0 && !slices.Contains(c.Topologies, plain(topology)) {
 					continue
 				}
 				for _, client := range testees {

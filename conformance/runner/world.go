@@ -34,6 +34,7 @@ type end struct {
 type world struct {
 	topology conformancev1.Topology
 	dir      string
+	ca       *authority // of a topology with TLS
 	ledger   *ledger.Ledger
 	ends     map[string]*end
 	ids      *atomic.Int64
@@ -55,7 +56,7 @@ func topologyName(t conformancev1.Topology) string {
 
 // meshed tells whether the end has a proxy.
 func meshed(t conformancev1.Topology, name string) bool {
-	switch t {
+	switch plain(t) {
 	case conformancev1.Topology_TOPOLOGY_MESH:
 		return true
 	case conformancev1.Topology_TOPOLOGY_MIXED_C:
@@ -112,9 +113,12 @@ func (w *world) start(binary string, programs map[string]*program) error {
 	for _, name := range []string{clientEnd, serverEnd} {
 		w.ends[name] = &end{}
 	}
+	if err := w.certify(); err != nil {
+		return err
+	}
 	err := w.each(func(name string, e *end) (err error) {
 		if meshed(w.topology, name) {
-			if e.proxy, err = startProxy(w.dir, name+"-proxy", binary, proxyOptions{}); err != nil {
+			if e.proxy, err = startProxy(w.dir, name+"-proxy", binary, proxyOptions{bootstrap: w.proxyTLS(name)}); err != nil {
 				return err
 			}
 		}
@@ -128,6 +132,9 @@ func (w *world) start(binary string, programs map[string]*program) error {
 	}
 	for name, p := range programs {
 		p.hello = w.ends[name].hello
+	}
+	if err := w.plainIsRefused(); err != nil {
+		return err
 	}
 	return w.each(func(name string, e *end) error {
 		if e.proxy != nil {
@@ -159,7 +166,8 @@ func (w *world) serve(name string, e *end) error {
 	if e.proxy != nil {
 		s.Socket = e.proxy.socket
 	}
-	switch w.topology {
+	s.Tls = w.tls(name, "")
+	switch plain(w.topology) {
 	case conformancev1.Topology_TOPOLOGY_MESH:
 	case conformancev1.Topology_TOPOLOGY_DIRECT_UDS:
 		s.Listen = "unix:" + filepath.Join(w.dir, name+".srv")
@@ -182,6 +190,7 @@ func (w *world) connect(name string, e *end) error {
 		c.Path = &conformancev1.Connect_Socket{Socket: e.proxy.socket}
 	} else {
 		c.Path = &conformancev1.Connect_Direct{Direct: w.ends[callee].address}
+		c.Tls = w.tls(name, callee)
 	}
 	_, err := e.do(&conformancev1.Command{Command: &conformancev1.Command_Connect{Connect: c}})
 	return err

@@ -26,6 +26,9 @@ func (t *testee) connect(c *conformancev1.Connect) error {
 	} else {
 		opts = append(opts, octomesh.WithMode("off"), octomesh.WithDirect(c.GetDirect()))
 	}
+	if c.Tls != nil {
+		opts = append(opts, files(c.Tls), octomesh.WithServerIdentity(c.Tls.Peer))
+	}
 	ch, err := octomesh.Dial(c.Target, opts...)
 	if err != nil {
 		return err
@@ -34,6 +37,10 @@ func (t *testee) connect(c *conformancev1.Connect) error {
 	defer t.mu.Unlock()
 	t.channels[c.Channel] = ch
 	return nil
+}
+
+func files(t *conformancev1.Tls) octomesh.Option {
+	return octomesh.WithTLS(octomesh.TLS{Certificate: t.Certificate, Key: t.Key, Authorities: t.Authorities})
 }
 
 func (t *testee) channel(name string) (*octomesh.Channel, error) {

@@ -44,6 +44,9 @@ func (t *testee) start(c *conformancev1.StartServer) (address string, err error)
 	if c.Listen != "" {
 		opts = append(opts, octomesh.WithListen(c.Listen))
 	}
+	if c.Tls != nil {
+		opts = append(opts, files(c.Tls))
+	}
 	s := &server{Server: octomesh.NewServer(c.Target, opts...), testee: t, name: c.Name, ledger: ledger}
 	conformancev1.RegisterConformance(s.Server, s)
 	served := make(chan error, 1)
@@ -139,7 +142,7 @@ func (s *server) begin(ctx context.Context, method string, req *conformancev1.Ca
 	trace, _ := octomesh.Trace(ctx)
 	info.Traceparent, info.Tracestate = trace.Traceparent, trace.Tracestate
 	peer, _ := octomesh.PeerInfo(ctx)
-	info.Application, info.HopsLeft = peer.Application, uint32(len(h.def.Hops))
+	info.Application, info.HopsLeft, info.Verified = peer.Application, uint32(len(h.def.Hops)), peer.Verified
 	if h.def.LedgerRequest && req != nil {
 		info.Request, _ = proto.Marshal(req)
 	}

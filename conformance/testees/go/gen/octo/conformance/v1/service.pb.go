@@ -885,7 +885,9 @@ type RequestInfo struct {
 	// The request, if ResponseDefinition.ledger_request is set.
 	Request []byte `protobuf:"bytes,7,opt,name=request,proto3" json:"request,omitempty"`
 	// Of a relay, the hops behind this one.
-	HopsLeft      uint32 `protobuf:"varint,8,opt,name=hops_left,json=hopsLeft,proto3" json:"hops_left,omitempty"`
+	HopsLeft uint32 `protobuf:"varint,8,opt,name=hops_left,json=hopsLeft,proto3" json:"hops_left,omitempty"`
+	// The SPIFFE id of who calls, as the server's proxy or mutual TLS has verified it; empty: nobody has.
+	Verified      string `protobuf:"bytes,9,opt,name=verified,proto3" json:"verified,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -976,6 +978,13 @@ func (x *RequestInfo) GetHopsLeft() uint32 {
 	return 0
 }
 
+func (x *RequestInfo) GetVerified() string {
+	if x != nil {
+		return x.Verified
+	}
+	return ""
+}
+
 var File_octo_conformance_v1_service_proto protoreflect.FileDescriptor
 
 const file_octo_conformance_v1_service_proto_rawDesc = "" +
@@ -1047,7 +1056,7 @@ const file_octo_conformance_v1_service_proto_rawDesc = "" +
 	"\x0fEVENT_CANCELLED\x10\x03\x12\x0f\n" +
 	"\vEVENT_ENDED\x10\x04\x12\x0e\n" +
 	"\n" +
-	"EVENT_HELD\x10\x05\"\xcf\x02\n" +
+	"EVENT_HELD\x10\x05\"\xeb\x02\n" +
 	"\vRequestInfo\x126\n" +
 	"\bmetadata\x18\x01 \x03(\v2\x1a.octo.conformance.v1.EntryR\bmetadata\x124\n" +
 	"\abaggage\x18\x02 \x03(\v2\x1a.octo.conformance.v1.EntryR\abaggage\x12 \n" +
@@ -1058,7 +1067,8 @@ const file_octo_conformance_v1_service_proto_rawDesc = "" +
 	"\fremaining_us\x18\x05 \x01(\x03H\x00R\vremainingUs\x88\x01\x01\x12 \n" +
 	"\vapplication\x18\x06 \x01(\tR\vapplication\x12\x18\n" +
 	"\arequest\x18\a \x01(\fR\arequest\x12\x1b\n" +
-	"\thops_left\x18\b \x01(\rR\bhopsLeftB\x0f\n" +
+	"\thops_left\x18\b \x01(\rR\bhopsLeft\x12\x1a\n" +
+	"\bverified\x18\t \x01(\tR\bverifiedB\x0f\n" +
 	"\r_remaining_us2\xbc\x05\n" +
 	"\vConformance\x12L\n" +
 	"\x05Unary\x12 .octo.conformance.v1.CallRequest\x1a!.octo.conformance.v1.CallResponse\x12U\n" +
