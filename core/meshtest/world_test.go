@@ -109,6 +109,8 @@ func chatEcho(_ context.Context, s *octomesh.ServerStream[msg, msg]) error {
 type world struct {
 	t    testing.TB
 	mesh bool
+	// configure, if set, changes the configuration of an application's proxy.
+	configure func(application string, cfg *proxy.Config)
 
 	mu        sync.Mutex
 	proxies   map[string]*meshtest.Proxy // by application
@@ -140,7 +142,11 @@ func (w *world) proxy(application string) *meshtest.Proxy {
 	p := w.proxies[application]
 	if p == nil {
 		var err error
-		if p, err = meshtest.StartProxy(w.t.TempDir(), proxy.Config{Log: logTo(w.t)}); err != nil {
+		cfg := proxy.Config{Log: logTo(w.t)}
+		if w.configure != nil {
+			w.configure(application, &cfg)
+		}
+		if p, err = meshtest.StartProxy(w.t.TempDir(), cfg); err != nil {
 			w.t.Fatal(err)
 		}
 		w.t.Cleanup(p.Close)

@@ -21,6 +21,7 @@ import (
 	"github.com/octomesh/octomesh/core/proxy/route"
 	"github.com/octomesh/octomesh/core/proxy/session"
 	"github.com/octomesh/octomesh/core/proxy/store"
+	"github.com/octomesh/octomesh/core/proxy/tap"
 	"github.com/octomesh/octomesh/core/proxy/upstream"
 	"github.com/octomesh/octomesh/core/transport/identity"
 	"github.com/octomesh/octomesh/core/wire"
@@ -53,7 +54,9 @@ type Config struct {
 	Admit func(net.Conn) error
 	// AdmitHello decides about a local application by what it says of itself. nil: all.
 	AdmitHello func(p *session.Peer) error
-	Log        *slog.Logger
+	// Tap tells of calls, and outlives the proxy. nil: nothing is told.
+	Tap *tap.Tap
+	Log *slog.Logger
 }
 
 // Proxy is a running sidecar.
@@ -104,6 +107,7 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 		cfg: cfg, log: cfg.Log, clock: session.NewClock(), group: lifecycle.New(ctx), started: time.Now(),
 		kept: session.NewMemory(maxKept), sessions: make(map[*session.Session]kind), peers: make(map[string]*upstream.Peer),
 	}
+	cfg.Tap.SetClock(p.clock.Now)
 	p.store = store.New(store.Config{
 		Environment: cfg.Environment, Zone: cfg.Zone, NewPeer: p.newPeer, Released: p.releasePeers,
 		Published: func(g *store.Generation) {

@@ -38,6 +38,7 @@ func (p *Proxy) Serve(c *session.Call, head *wire.RequestHead, d route.Direction
 // match pins the current generation's decision to the call.
 func (p *Proxy) match(c *session.Call, head *wire.RequestHead, d route.Direction) bool {
 	g := p.store.Current()
+	p.cfg.Tap.Begin(c, head, d, g.Number)
 	known := true
 	by := caller(c, head, d)
 	if d == route.Outbound {
@@ -76,7 +77,17 @@ func (p *Proxy) refuseUnmatched(c *session.Call, head *wire.RequestHead, d route
 		reason, why = wire.ReasonProxyUnready, "the proxy has no configuration yet"
 	}
 	p.store.Unmatched.Refuse(uint32(reason))
+	if c.Note.On {
+		c.Observer = unmatched{p}
+	}
 	c.Refuse(wire.Refuse(reason, d.Origin(), why))
+}
+
+// unmatched observes calls that no route took: only telemetry wants to know of them.
+type unmatched struct{ *Proxy }
+
+func (p unmatched) CallEnded(c *session.Call, st wire.Status, took time.Duration) {
+	p.cfg.Tap.End(c, &st, c.Arrived()+int64(took), nil)
 }
 
 // maxPicks bounds the endpoints that are tried before a byte has been written to any.
@@ -140,6 +151,7 @@ func (p *Proxy) CallEnded(c *session.Call, st wire.Status, took time.Duration) {
 	now := c.Arrived() + int64(took)
 	d.Target.Policies.Done(c.Request.Passed, policy.Outcome{Status: st, Took: took, Now: now, Unary: c.Request.Unary})
 	d.Route.Calls.End(int32(st.Code), took)
+	p.cfg.Tap.End(c, &st, now, d.Route.Calls)
 	if st.Reason != 0 && st.Origin == d.Target.Direction.Origin() {
 		d.Route.Calls.Refuse(uint32(st.Reason))
 	}

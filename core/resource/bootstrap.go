@@ -47,6 +47,7 @@ func ReadBootstrap(path string, getenv func(string) string) (*resourcev1.Bootstr
 	if t := b.Tls; t != nil {
 		paths = append(paths, &t.CertificateFile, &t.KeyFile, &t.AuthoritiesFile)
 	}
+	paths = append(paths, telemetryPaths(b.Telemetry)...)
 	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
@@ -73,6 +74,7 @@ func CompleteBootstrap(b *resourcev1.Bootstrap, getenv func(string) string) erro
 	fill(&l.MaxFrameBody, DefaultMaxFrameBody)
 	fill(&l.StreamWindow, max(DefaultStreamWindow, leastWindow(l)))
 	fill(&l.MaxQueuedBytes, DefaultMaxQueuedBytes)
+	completeTelemetry(b.Telemetry)
 	v := &validator{}
 	v.bootstrap(b)
 	return Errors(v.problems)
@@ -124,6 +126,7 @@ func (v *validator) bootstrap(b *resourcev1.Bootstrap) {
 		v.present("tls.key_file", t.GetKeyFile())
 		v.present("tls.authorities_file", t.GetAuthoritiesFile())
 	}
+	v.telemetry(b.GetTelemetry())
 	for i, u := range b.GetSocketUsers() {
 		for j, a := range u.GetApplications() {
 			v.name(fmt.Sprintf("socket_users[%d].applications[%d]", i, j), a, nameForm)

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"encoding/hex"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,12 +39,13 @@ func (m *Metrics) Counter(name, help string, value func() float64) {
 	m.Add(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, value))
 }
 
-// Handler serves the metrics.
+// Handler serves the metrics: in Prometheus' text format, or in OpenMetrics' where the Accept header asks for
+// it. Only OpenMetrics has room for exemplars.
 func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{EnableOpenMetrics: true})
 }
 
-// Histogram makes a metric of a meter's histogram, in seconds.
+// Histogram makes a metric of a meter's histogram, in seconds, with the histogram's exemplars.
 func Histogram(desc *prometheus.Desc, h *meter.Histogram, labels ...string) prometheus.Metric {
 	counts, sum := h.Read()
 	buckets := make(map[float64]uint64, meter.Buckets-1)
@@ -54,5 +56,16 @@ func Histogram(desc *prometheus.Desc, h *meter.Histogram, labels ...string) prom
 			buckets[bound.Seconds()] = total
 		}
 	}
-	return prometheus.MustNewConstHistogram(desc, total, sum.Seconds(), buckets, labels...)
+	m := prometheus.MustNewConstHistogram(desc, total, sum.Seconds(), buckets, labels...)
+	var exemplars []prometheus.Exemplar
+	for _, e := range h.Exemplars() {
+		exemplars = append(exemplars, prometheus.Exemplar{
+			Value: e.Took.Seconds(), Timestamp: e.At,
+			Labels: prometheus.Labels{"trace_id": hex.EncodeToString(e.Trace[:]), "span_id": hex.EncodeToString(e.Span[:])},
+		})
+	}
+	if len(exemplars) == 0 {
+		return m
+	}
+	return prometheus.MustNewMetricWithExemplars(m, exemplars...)
 }

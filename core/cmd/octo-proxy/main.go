@@ -2,7 +2,7 @@
 //
 //	octo-proxy --config proxy.yaml
 //
-// The file is an octo.resource.v1.Bootstrap in YAML. SIGHUP reads the resources again, SIGTERM and SIGINT
+// The file is an octo.resource.v1.Bootstrap in YAML. SIGHUP reads the resources and the telemetry section again, SIGTERM and SIGINT
 // drain, a second one ends at once.
 package main
 
@@ -24,6 +24,7 @@ import (
 	"github.com/octomesh/octomesh/core/proxy/admin"
 	"github.com/octomesh/octomesh/core/proxy/session"
 	"github.com/octomesh/octomesh/core/proxy/store"
+	"github.com/octomesh/octomesh/core/proxy/tap"
 	"github.com/octomesh/octomesh/core/resource"
 	"github.com/octomesh/octomesh/core/telemetry"
 	"github.com/octomesh/octomesh/core/transport"
@@ -69,12 +70,17 @@ func run(path string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	p, err := start(b, id, reload, log)
+	told, err := loadTelemetry(ops, path, b, log)
+	if err != nil {
+		return err
+	}
+	defer endTelemetry(told)
+	p, err := start(b, id, told, reload, log)
 	if err != nil {
 		return err
 	}
 	leave := make(chan struct{}, 1)
-	if err := serveAdmin(ops, b, p, leave); err != nil {
+	if err := serveAdmin(ops, b, p, told, leave); err != nil {
 		p.Close()
 		return err
 	}
@@ -128,7 +134,7 @@ func loadIdentity(ops *lifecycle.Group, b *resourcev1.Bootstrap, log *slog.Logge
 }
 
 // start opens the listeners and runs the proxy on them.
-func start(b *resourcev1.Bootstrap, id *identity.Source, reload <-chan os.Signal, log *slog.Logger) (*proxy.Proxy, error) {
+func start(b *resourcev1.Bootstrap, id *identity.Source, told *tap.Tap, reload <-chan os.Signal, log *slog.Logger) (*proxy.Proxy, error) {
 	outbound, err := transport.ListenUnix(b.GetOutboundSocket(), 0o660)
 	if err != nil {
 		return nil, err
@@ -145,7 +151,7 @@ func start(b *resourcev1.Bootstrap, id *identity.Source, reload <-chan os.Signal
 	source := &store.File{Path: b.GetResourcesFile(), Reload: reload, Log: log}
 	l := b.GetLimits()
 	p, err := proxy.Start(context.Background(), proxy.Config{
-		TLS: id, Environment: b.GetEnvironment(), Instance: b.GetInstance(), Zone: b.GetZone(), Outbound: outbound, Inbound: inbound, Source: source,
+		TLS: id, Tap: told, Environment: b.GetEnvironment(), Instance: b.GetInstance(), Zone: b.GetZone(), Outbound: outbound, Inbound: inbound, Source: source,
 		Limits:        wire.Limits{MaxStreams: l.GetMaxStreams(), StreamWindow: l.GetStreamWindow(), MaxFrameBody: l.GetMaxFrameBody()},
 		DrainDeadline: b.GetDrainDeadline().AsDuration(), MaxQueue: int(l.GetMaxQueuedBytes()), Log: log,
 		AdmitHello: func(p *session.Peer) error { return admit(b, p) },
@@ -167,7 +173,7 @@ func admit(b *resourcev1.Bootstrap, p *session.Peer) error {
 }
 
 // serveAdmin opens the operator's socket, if one is configured.
-func serveAdmin(ops *lifecycle.Group, b *resourcev1.Bootstrap, p *proxy.Proxy, leave chan<- struct{}) error {
+func serveAdmin(ops *lifecycle.Group, b *resourcev1.Bootstrap, p *proxy.Proxy, told *tap.Tap, leave chan<- struct{}) error {
 	if b.GetAdminSocket() == "" {
 		return nil
 	}
@@ -176,12 +182,12 @@ func serveAdmin(ops *lifecycle.Group, b *resourcev1.Bootstrap, p *proxy.Proxy, l
 		return err
 	}
 	metrics := telemetry.NewMetrics("octo-proxy", proxy.Version)
-	metrics.Add(admin.NewCollector(p.Store(), p.InboundTargets).Clock(p.Now))
+	metrics.Add(admin.NewCollector(p.Store(), p.InboundTargets).Clock(p.Now), admin.NewTelemetryCollector(told.Status))
 	for kind := range p.Sessions() {
 		metrics.Gauge("octo_sessions_"+kind, "Connections of the kind "+kind+".", func() float64 { return float64(p.Sessions()[kind]) })
 	}
 	h := admin.Handler(admin.Config{
-		Store: p.Store(), NotReady: p.NotReady, Metrics: metrics.Handler(),
+		Store: p.Store(), NotReady: p.NotReady, Metrics: metrics.Handler(), Telemetry: told.Status,
 		Calls: func(yield func(admin.Call) bool) { openCalls(p, yield) },
 		Drain: func() {
 			select {

@@ -6,7 +6,8 @@
 //	GET  /generations   what was loaded and what was refused, the newest first
 //	GET  /calls         open calls (?limit=1000)
 //	GET  /endpoints     each endpoint with its load
-//	GET  /metrics       Prometheus
+//	GET  /telemetry     what became of spans and of the access log's lines
+//	GET  /metrics       Prometheus, or OpenMetrics with exemplars, as the Accept header says
 //	GET  /debug/pprof/  profiles
 //	POST /drain         leave, as on SIGTERM
 //
@@ -27,6 +28,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/octomesh/octomesh/core/proxy/store"
+	"github.com/octomesh/octomesh/core/proxy/tap"
 )
 
 // Config is what the admin interface shows. Functions are called for each request, from many goroutines.
@@ -39,6 +41,8 @@ type Config struct {
 	Calls iter.Seq[Call]
 	// Drain begins leaving and returns at once.
 	Drain func()
+	// Telemetry returns what became of spans and lines. Nil: there are none.
+	Telemetry func() tap.Status
 	// Metrics serves /metrics.
 	Metrics http.Handler
 }
@@ -66,6 +70,7 @@ func Handler(cfg Config) http.Handler {
 	mux.HandleFunc("GET /generations", a.generations)
 	mux.HandleFunc("GET /calls", a.calls)
 	mux.HandleFunc("GET /endpoints", a.endpoints)
+	mux.HandleFunc("GET /telemetry", a.telemetry)
 	mux.HandleFunc("POST /drain", a.drain)
 	if cfg.Metrics != nil {
 		mux.Handle("GET /metrics", cfg.Metrics)
@@ -94,7 +99,7 @@ func reply(w http.ResponseWriter, code int, v any) {
 
 func (a *handler) index(w http.ResponseWriter, _ *http.Request) {
 	reply(w, http.StatusOK, []string{
-		"GET /ready", "GET /config", "GET /generations", "GET /calls", "GET /endpoints", "GET /metrics", "GET /debug/pprof/", "POST /drain",
+		"GET /ready", "GET /config", "GET /generations", "GET /calls", "GET /endpoints", "GET /telemetry", "GET /metrics", "GET /debug/pprof/", "POST /drain",
 	})
 }
 

@@ -218,13 +218,13 @@ func (d *Decision) Pick(h *wire.RequestHead, now int64, avoid *cluster.Endpoint)
 	}
 	var lane []byte
 	if d.Cluster.HasLanes() {
-		lane = laneOf(h)
+		lane = LaneOf(h)
 	}
 	return balancer.Choose(d.Balancer, d.Cluster.Groups(lane), balancer.Request{HashKey: h.HashKey, Now: now, Avoid: avoid})
 }
 
-// laneOf returns the lane of a call: the last hop's word, else the baggage's.
-func laneOf(h *wire.RequestHead) []byte {
+// LaneOf returns the lane that a call asks for: the last hop's word, else the baggage's.
+func LaneOf(h *wire.RequestHead) []byte {
 	if len(h.Lane) > 0 {
 		return h.Lane
 	}

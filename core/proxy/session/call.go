@@ -119,6 +119,9 @@ func (c *Call) reset() {
 // Down returns the session that the call came from.
 func (c *Call) Down() *Session { return c.down }
 
+// Up returns the session that the call was last handed to, or nil.
+func (c *Call) Up() *Session { return c.up }
+
 // Arrived is when the call arrived, on the proxy's clock.
 func (c *Call) Arrived() int64 { return c.arrived }
 

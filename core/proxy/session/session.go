@@ -261,6 +261,9 @@ func (s *Session) finish(err error) {
 // Peer returns what is known of the peer.
 func (s *Session) Peer() *Peer { return &s.peer }
 
+// Direction is that of the calls that come in here.
+func (s *Session) Direction() route.Direction { return s.opts.Direction }
+
 // Caller is the calling application, as the peer named it.
 func (s *Session) Caller() []byte { return s.caller }
 

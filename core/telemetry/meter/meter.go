@@ -77,14 +77,19 @@ const Buckets = 28
 type Histogram struct {
 	buckets [Buckets]atomic.Uint64
 	sum     atomic.Uint64 // nanoseconds
+
+	exemplars atomic.Pointer[exemplars] // nil: none yet
 }
 
 // Observe counts one duration; a negative one counts as 0.
 func (h *Histogram) Observe(d time.Duration) {
 	d = max(d, 0)
-	i := min(bits.Len64(uint64(d/time.Microsecond)), Buckets-1)
-	h.buckets[i].Add(1)
+	h.buckets[bucketOf(d)].Add(1)
 	h.sum.Add(uint64(d))
+}
+
+func bucketOf(d time.Duration) int {
+	return min(bits.Len64(uint64(d/time.Microsecond)), Buckets-1)
 }
 
 // Read returns how many durations each bucket counted and the sum of all. Reads run beside Observe, so

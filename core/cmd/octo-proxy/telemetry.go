@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
+
+	"github.com/octomesh/octomesh/core/lifecycle"
+	"github.com/octomesh/octomesh/core/proxy"
+	"github.com/octomesh/octomesh/core/proxy/tap"
+	"github.com/octomesh/octomesh/core/resource"
+)
+
+// lastWords is how long spans and lines that wait may take at the end.
+const lastWords = 5 * time.Second
+
+// loadTelemetry starts what tells of calls. On SIGHUP it reads the section again and opens the access log anew.
+func loadTelemetry(ops *lifecycle.Group, path string, b *resourcev1.Bootstrap, log *slog.Logger) (*tap.Tap, error) {
+	t := tap.New(tap.Config{Environment: b.GetEnvironment(), Instance: b.GetInstance(), Version: proxy.Version, Log: log})
+	if err := t.Apply(context.Background(), b.GetTelemetry()); err != nil {
+		return nil, fmt.Errorf("telemetry: %w", err)
+	}
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, syscall.SIGHUP)
+	ops.Go(func(ctx context.Context) {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-again:
+			}
+			if err := reloadTelemetry(ctx, t, path); err != nil {
+				log.Error("telemetry was not changed; it goes on as before", "error", err)
+				continue
+			}
+			log.Info("telemetry read again")
+		}
+	})
+	return t, nil
+}
+
+func reloadTelemetry(ctx context.Context, t *tap.Tap, path string) error {
+	b, err := resource.ReadBootstrap(path, os.Getenv)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, lastWords)
+	defer cancel()
+	return t.Apply(ctx, b.GetTelemetry())
+}
+
+func endTelemetry(t *tap.Tap) {
+	ctx, cancel := context.WithTimeout(context.Background(), lastWords)
+	defer cancel()
+	t.Close(ctx)
+}
