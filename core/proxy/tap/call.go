@@ -99,7 +99,10 @@ func (t *Tap) End(c *session.Call, st *wire.Status, now int64, calls *meter.Call
 func newRecord(c *session.Call, st *wire.Status, now int64, calls *meter.Calls) *record.Record {
 	r := record.New(&c.Note)
 	r.Arrived, r.Sent, r.Took = c.Arrived(), c.Sent(), max(now-c.Arrived(), 0)
-	r.Inbound, r.Attempts = c.Down().Direction() == route.Inbound, c.Attempts
+	r.Inbound, r.Attempts = c.Down().Direction() == route.Inbound, c.Try
+	if r.Sent != 0 {
+		r.Attempts++
+	}
 	if c.Decision.Route != nil {
 		r.Route = c.Decision.Route.Name
 	}
