@@ -180,7 +180,7 @@ func (a *attempt) calls(n int) error {
 		if err != nil {
 			return err
 		}
-		a.world.count(a.caller, bounds{1, 1})
+		a.world.count(a.caller, "", bounds{1, 1})
 	}
 	return nil
 }
@@ -192,7 +192,7 @@ func (a *attempt) refused() error {
 		if err != nil {
 			return err
 		}
-		a.world.count(a.caller, bounds{0, resends + 1})
+		a.world.count(a.caller, "", bounds{0, resends + 1})
 		switch code := wirev1.Code(res.GetStatus().GetCode()); code {
 		case wirev1.Code_CODE_OK:
 		case wirev1.Code_CODE_UNAVAILABLE:
@@ -205,10 +205,10 @@ func (a *attempt) refused() error {
 }
 
 // count expects the proxies on an end's way to count calls.
-func (w *world) count(caller string, n bounds) {
+func (w *world) count(caller, lane string, n bounds) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, s := range w.hops(caller) {
+	for _, s := range w.hops(caller, lane) {
 		b := w.expected[s]
 		w.expected[s] = bounds{b.low + n.low, b.high + n.high}
 	}
@@ -222,15 +222,13 @@ func (a *attempt) account() {
 	} else if a.c.Expect.MaybeSent {
 		n.low = 0
 	}
-	a.world.count(a.caller, n)
+	a.world.count(a.caller, laneOf(a.c), n)
 	caller := a.caller
 	for i, side := range a.c.Relay {
-		if at := a.endOf(side); i > 0 {
-			a.world.count(caller, n)
-			caller = at
-		} else {
-			caller = at
+		if i > 0 {
+			a.world.count(caller, laneOf(a.c), n)
 		}
+		caller = a.endOf(side)
 	}
 	runs := a.executions()
 	a.world.mu.Lock()
@@ -285,8 +283,8 @@ func (w *world) auditLedger() []string {
 func (w *world) compareCounters() []string {
 	got := make(map[side]int)
 	for _, e := range w.ends {
-		if e.proxy != nil {
-			if err := e.proxy.count(got); err != nil {
+		for _, p := range e.proxies() {
+			if err := p.count(got); err != nil {
 				return []string{err.Error()}
 			}
 		}

@@ -243,11 +243,11 @@ func (a *attempt) judgeInfo(hop int, entry *conformancev1.LedgerEntry) {
 	if !sameTrace(info.Traceparent, o.Traceparent) || info.Tracestate != o.Tracestate {
 		a.problem("hop %d sees trace %q %q, expected %q %q", hop+1, info.Traceparent, info.Tracestate, o.Traceparent, o.Tracestate)
 	}
-	caller := "app-" + other(entry.Server)
+	caller := "app-" + callerOf(entry.Server)
 	if info.Application != caller {
 		a.problem("the caller at hop %d is %q, expected %q", hop+1, info.Application, caller)
 	}
-	if want := a.world.verified(other(entry.Server)); info.Verified != want {
+	if want := a.world.verified(callerOf(entry.Server)); info.Verified != want {
 		a.problem("the verified caller at hop %d is %q, expected %q", hop+1, info.Verified, want)
 	}
 	switch left := info.RemainingUs; {
@@ -271,13 +271,17 @@ func (a *attempt) judgeInfo(hop int, entry *conformancev1.LedgerEntry) {
 	}
 }
 
-// hopOf is where the i-th handler of the call runs.
+// hopOf is the instance where the i-th handler of the call runs.
 func (a *attempt) hopOf(i int) string {
-	if i < len(a.c.Relay) {
-		return a.endOf(a.c.Relay[i])
+	caller := a.caller
+	if i > 0 {
+		caller = a.endOf(a.c.Relay[i-1])
 	}
-	return other(a.caller)
+	return a.world.server(caller, laneOf(a.c))
 }
+
+// callerOf is the end that calls an instance.
+func callerOf(server string) string { return other(strings.TrimSuffix(server, inLane)) }
 
 // sameTrace compares trace id and flags: each hop may begin a span of its own.
 func sameTrace(got, want string) bool {

@@ -125,6 +125,7 @@ func filter(jobs []*job, text string) []*job {
 type worldKey struct {
 	topology       conformancev1.Topology
 	client, server *program
+	lanes          string
 }
 
 // all runs the jobs: those that share a world side by side, isolated ones each in a world of its own.
@@ -136,9 +137,9 @@ func (r *run) all(ctx context.Context, jobs []*job) {
 			order = append(order, []*job{j})
 			continue
 		}
-		key := worldKey{j.topology, j.client, j.server}
+		key := worldKey{j.topology, j.client, j.server, fmt.Sprint(j.c.Lanes)}
 		if j.testee != nil {
-			key = worldKey{j.topology, j.testee, j.testee}
+			key.client, key.server = j.testee, j.testee
 		}
 		shared[key] = append(shared[key], j)
 	}

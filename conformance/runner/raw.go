@@ -127,7 +127,7 @@ func (w *world) startRaw(binary string, js []*job) error {
 		return err
 	}
 	js[0].testee.hello = e.hello
-	if err := w.serve(clientEnd, e); err != nil {
+	if e.address, err = w.serve(clientEnd, clientEnd, e.testee, e.proxy); err != nil {
 		return err
 	}
 	resources := fmt.Sprintf("environment: %s\nendpoints:\n- {target: %s, instance: %s, mesh_address: %q}\n", environment, clientEnd, clientEnd, e.proxy.inbound)

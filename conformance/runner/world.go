@@ -28,6 +28,13 @@ type end struct {
 	*testee
 	proxy   *proxy
 	address string // for direct calls
+	lane    *instance
+}
+
+// instance is a second server of an end, in a lane.
+type instance struct {
+	proxy   *proxy
+	address string
 }
 
 // world is two testees in a topology.
@@ -35,6 +42,7 @@ type world struct {
 	topology conformancev1.Topology
 	dir      string
 	ca       *authority // of a topology with TLS
+	lanes    []conformancev1.Side
 	ledger   *ledger.Ledger
 	ends     map[string]*end
 	ids      *atomic.Int64
@@ -76,7 +84,7 @@ func other(name string) string {
 }
 
 // hops are the proxies that a call from an end passes, with the direction that they count it in.
-func (w *world) hops(caller string) []side {
+func (w *world) hops(caller, lane string) []side {
 	callee := other(caller)
 	switch {
 	case !meshed(w.topology, caller):
@@ -84,7 +92,7 @@ func (w *world) hops(caller string) []side {
 	case !meshed(w.topology, callee):
 		return []side{{caller + "-proxy", "outbound", callee}}
 	}
-	return []side{{caller + "-proxy", "outbound", callee}, {callee + "-proxy", "inbound", callee}}
+	return []side{{caller + "-proxy", "outbound", callee}, {w.server(caller, lane) + "-proxy", "inbound", callee}}
 }
 
 // newWorld starts all processes of a topology.
@@ -95,7 +103,7 @@ func (r *run) newWorld(js []*job) (*world, error) {
 		return nil, err
 	}
 	w := &world{
-		topology: j.topology, dir: dir, ledger: r.ledger, ends: make(map[string]*end), ids: &r.ids, patience: r.patience,
+		topology: j.topology, lanes: j.c.Lanes, dir: dir, ledger: r.ledger, ends: make(map[string]*end), ids: &r.ids, patience: r.patience,
 		expected: make(map[side]bounds), executed: make(map[string]bounds),
 	}
 	if j.testee != nil {
@@ -125,7 +133,10 @@ func (w *world) start(binary string, programs map[string]*program) error {
 		if e.testee, err = startTestee(w.dir, name, programs[name]); err != nil {
 			return err
 		}
-		return w.serve(name, e)
+		if e.address, err = w.serve(name, name, e.testee, e.proxy); err != nil {
+			return err
+		}
+		return w.serveLane(name, e, binary)
 	})
 	if err != nil {
 		return err
@@ -137,8 +148,8 @@ func (w *world) start(binary string, programs map[string]*program) error {
 		return err
 	}
 	return w.each(func(name string, e *end) error {
-		if e.proxy != nil {
-			if err := e.proxy.configure(w.resources()); err != nil {
+		for _, p := range e.proxies() {
+			if err := p.configure(w.resources()); err != nil {
 				return err
 			}
 		}
@@ -159,14 +170,14 @@ func (w *world) each(do func(name string, e *end) error) error {
 	return errors.Join(errs[:]...)
 }
 
-// serve starts the server of an end: attached to its proxy, if there is one, and listening unless all
-// calls come through proxies.
-func (w *world) serve(name string, e *end) error {
-	s := &conformancev1.StartServer{Name: name, Target: name, Environment: environment, Ledger: w.ledger.Address()}
-	if e.proxy != nil {
-		s.Socket = e.proxy.socket
+// serve starts a server of an end: attached to a proxy, if there is one, and listening unless all calls
+// come through proxies. It returns where it listens.
+func (w *world) serve(name, target string, t *testee, p *proxy) (string, error) {
+	s := &conformancev1.StartServer{Name: name, Target: target, Environment: environment, Ledger: w.ledger.Address()}
+	if p != nil {
+		s.Socket = p.socket
 	}
-	s.Tls = w.tls(name, "")
+	s.Tls = w.tls(target, "")
 	switch plain(w.topology) {
 	case conformancev1.Topology_TOPOLOGY_MESH:
 	case conformancev1.Topology_TOPOLOGY_DIRECT_UDS:
@@ -174,12 +185,8 @@ func (w *world) serve(name string, e *end) error {
 	default:
 		s.Listen = "127.0.0.1:0"
 	}
-	r, err := e.do(&conformancev1.Command{Command: &conformancev1.Command_StartServer{StartServer: s}})
-	if err != nil {
-		return err
-	}
-	e.address = r.GetStarted().GetAddress()
-	return nil
+	r, err := t.do(&conformancev1.Command{Command: &conformancev1.Command_StartServer{StartServer: s}})
+	return r.GetStarted().GetAddress(), err
 }
 
 // connect makes the channel of an end to the other one, under the other one's name.
@@ -201,11 +208,11 @@ func (w *world) resources() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "environment: %s\nendpoints:\n", environment)
 	for _, name := range []string{clientEnd, serverEnd} {
-		at := w.ends[name].address
-		if p := w.ends[name].proxy; p != nil {
-			at = p.inbound
+		e := w.ends[name]
+		fmt.Fprintf(&b, "- {target: %s, instance: %s, mesh_address: %q}\n", name, name, reachedAt(e.proxy, e.address))
+		if e.lane != nil {
+			fmt.Fprintf(&b, "- {target: %s, instance: %s, mesh_address: %q, tags: {lane: %s}}\n", name, name+inLane, reachedAt(e.lane.proxy, e.lane.address), lane)
 		}
-		fmt.Fprintf(&b, "- {target: %s, instance: %s, mesh_address: %q}\n", name, name, at)
 	}
 	// A call may ask its own proxy for a deadline (SEM-29).
 	fmt.Fprintf(&b, "policies:\n- target: %s\n  routes:\n  - name: capped\n    match: {metadata: [{key: %s, present: true}]}\n"+
@@ -227,9 +234,10 @@ func (w *world) stop() error {
 		}
 	})
 	return errors.Join(err, w.each(func(_ string, e *end) error {
-		if e.proxy == nil {
-			return nil
+		var errs []error
+		for _, p := range e.proxies() {
+			errs = append(errs, p.stop())
 		}
-		return e.proxy.stop()
+		return errors.Join(errs...)
 	}))
 }

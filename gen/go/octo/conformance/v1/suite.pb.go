@@ -264,7 +264,9 @@ type Case struct {
 	// How many MiB of memory the testee, and its proxy, may need more than before it; 0: any number.
 	MemoryMib uint32 `protobuf:"varint,19,opt,name=memory_mib,json=memoryMib,proto3" json:"memory_mib,omitempty"`
 	// Features that a testee must have declared (conformance/profiles), or it is not run with the case.
-	Requires      []string `protobuf:"bytes,20,rep,name=requires,proto3" json:"requires,omitempty"`
+	Requires []string `protobuf:"bytes,20,rep,name=requires,proto3" json:"requires,omitempty"`
+	// These have a second instance, which carries the lane "gray", with a proxy of its own where they have one.
+	Lanes         []Side `protobuf:"varint,21,rep,packed,name=lanes,proto3,enum=octo.conformance.v1.Side" json:"lanes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -435,6 +437,13 @@ func (x *Case) GetMemoryMib() uint32 {
 func (x *Case) GetRequires() []string {
 	if x != nil {
 		return x.Requires
+	}
+	return nil
+}
+
+func (x *Case) GetLanes() []Side {
+	if x != nil {
+		return x.Lanes
 	}
 	return nil
 }
@@ -917,7 +926,7 @@ const file_octo_conformance_v1_suite_proto_rawDesc = "" +
 	"topologies\x18\x02 \x03(\x0e2\x1d.octo.conformance.v1.TopologyR\n" +
 	"topologies\x12/\n" +
 	"\x05cases\x18\x03 \x03(\v2\x19.octo.conformance.v1.CaseR\x05cases\x12;\n" +
-	"\tscenarios\x18\x04 \x03(\v2\x1d.octo.conformance.v1.ScenarioR\tscenarios\"\xc5\x06\n" +
+	"\tscenarios\x18\x04 \x03(\v2\x1d.octo.conformance.v1.ScenarioR\tscenarios\"\xf6\x06\n" +
 	"\x04Case\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tsemantics\x18\x02 \x03(\rR\tsemantics\x12=\n" +
@@ -942,7 +951,8 @@ const file_octo_conformance_v1_suite_proto_rawDesc = "" +
 	"\x03raw\x18\x12 \x03(\v2\x1c.octo.conformance.v1.RawPeerR\x03raw\x12\x1d\n" +
 	"\n" +
 	"memory_mib\x18\x13 \x01(\rR\tmemoryMib\x12\x1a\n" +
-	"\brequires\x18\x14 \x03(\tR\brequires\"\x80\x03\n" +
+	"\brequires\x18\x14 \x03(\tR\brequires\x12/\n" +
+	"\x05lanes\x18\x15 \x03(\x0e2\x19.octo.conformance.v1.SideR\x05lanes\"\x80\x03\n" +
 	"\x04Step\x12>\n" +
 	"\x05await\x18\x01 \x01(\x0e2&.octo.conformance.v1.LedgerEntry.EventH\x00R\x05await\x12:\n" +
 	"\x06signal\x18\x02 \x01(\x0e2 .octo.conformance.v1.Signal.KindH\x00R\x06signal\x12\x16\n" +
@@ -1063,19 +1073,20 @@ var file_octo_conformance_v1_suite_proto_depIdxs = []int32{
 	5,  // 10: octo.conformance.v1.Case.expect:type_name -> octo.conformance.v1.Expect
 	3,  // 11: octo.conformance.v1.Case.variants:type_name -> octo.conformance.v1.Case
 	12, // 12: octo.conformance.v1.Case.raw:type_name -> octo.conformance.v1.RawPeer
-	13, // 13: octo.conformance.v1.Step.await:type_name -> octo.conformance.v1.LedgerEntry.Event
-	14, // 14: octo.conformance.v1.Step.signal:type_name -> octo.conformance.v1.Signal.Kind
-	6,  // 15: octo.conformance.v1.Expect.status:type_name -> octo.conformance.v1.ExpectStatus
-	15, // 16: octo.conformance.v1.ExpectStatus.code:type_name -> octo.wire.v1.Code
-	16, // 17: octo.conformance.v1.ExpectStatus.reason:type_name -> octo.wire.v1.Reason
-	17, // 18: octo.conformance.v1.ExpectStatus.origins:type_name -> octo.wire.v1.Origin
-	18, // 19: octo.conformance.v1.ExpectStatus.disposition:type_name -> octo.wire.v1.Disposition
-	19, // 20: octo.conformance.v1.ExpectStatus.details:type_name -> octo.conformance.v1.Detail
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	1,  // 13: octo.conformance.v1.Case.lanes:type_name -> octo.conformance.v1.Side
+	13, // 14: octo.conformance.v1.Step.await:type_name -> octo.conformance.v1.LedgerEntry.Event
+	14, // 15: octo.conformance.v1.Step.signal:type_name -> octo.conformance.v1.Signal.Kind
+	6,  // 16: octo.conformance.v1.Expect.status:type_name -> octo.conformance.v1.ExpectStatus
+	15, // 17: octo.conformance.v1.ExpectStatus.code:type_name -> octo.wire.v1.Code
+	16, // 18: octo.conformance.v1.ExpectStatus.reason:type_name -> octo.wire.v1.Reason
+	17, // 19: octo.conformance.v1.ExpectStatus.origins:type_name -> octo.wire.v1.Origin
+	18, // 20: octo.conformance.v1.ExpectStatus.disposition:type_name -> octo.wire.v1.Disposition
+	19, // 21: octo.conformance.v1.ExpectStatus.details:type_name -> octo.conformance.v1.Detail
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_octo_conformance_v1_suite_proto_init() }
