@@ -48,6 +48,7 @@ func startProxy(dir, name, binary string, o proxyOptions) (*proxy, error) {
 	p := &proxy{dir: dir, binary: binary, options: o, socket: base + ".sock", admin: base + ".adm", resources: base + ".yaml"}
 	p.process = &process{name: name}
 	p.http = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true, // whether a new connection is answered is part of what is tested
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", p.admin)
 		},

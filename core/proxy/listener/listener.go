@@ -7,11 +7,13 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"sync/atomic"
+	"strconv"
+	"sync"
 	"time"
 
 	"github.com/octomesh/octomesh/core/lifecycle"
 	"github.com/octomesh/octomesh/core/proxy/session"
+	"github.com/octomesh/octomesh/core/transport"
 	"github.com/octomesh/octomesh/core/wire"
 )
 
@@ -23,6 +25,9 @@ type Config struct {
 	TLS *tls.Config
 	// MaxConnections bounds what is accepted at once; more are closed at once. 0: 4096.
 	MaxConnections int
+	// MaxPerPeer bounds what one peer has of them: a process, by the pid that a Unix socket tells, or a host, by its
+	// address. 0: a quarter of MaxConnections.
+	MaxPerPeer int
 	// Admit looks at a socket before a byte is read: by its peer's credentials, say. nil: all.
 	Admit func(net.Conn) error
 	Log   *slog.Logger
@@ -31,8 +36,11 @@ type Config struct {
 // Listener accepts connections until it is closed.
 type Listener struct {
 	net.Listener
-	cfg  Config
-	open atomic.Int64
+	cfg Config
+
+	mu    sync.Mutex
+	open  int
+	peers map[string]int // connections by peer, at least 1
 }
 
 // New accepts on l in the group's goroutines.
@@ -40,7 +48,10 @@ func New(l net.Listener, cfg Config) *Listener {
 	if cfg.MaxConnections == 0 {
 		cfg.MaxConnections = 4096
 	}
-	out := &Listener{Listener: l, cfg: cfg}
+	if cfg.MaxPerPeer == 0 {
+		cfg.MaxPerPeer = max(1, cfg.MaxConnections/4)
+	}
+	out := &Listener{Listener: l, cfg: cfg, peers: make(map[string]int)}
 	cfg.Group.Go(out.accept)
 	return out
 }
@@ -75,17 +86,17 @@ func (l *Listener) admit(ctx context.Context, nc net.Conn) {
 	if l.cfg.Admit != nil {
 		err = l.cfg.Admit(nc)
 	}
-	if err == nil && l.open.Add(1) > int64(l.cfg.MaxConnections) {
-		l.open.Add(-1)
-		err = errors.New("octo: too many connections")
+	peer := peerOf(nc)
+	if err == nil {
+		err = l.enter(peer)
 	}
 	if err != nil {
-		l.cfg.Log.Warn("connection refused", "address", l.Addr().String(), "error", err)
+		l.cfg.Log.Warn("connection refused", "address", l.Addr().String(), "peer", peer, "error", err)
 		_ = nc.Close()
 		return
 	}
 	l.cfg.Group.Go(func(context.Context) {
-		defer l.open.Add(-1)
+		defer l.leave(peer)
 		s, err := l.session(ctx, nc)
 		if err != nil {
 			l.cfg.Log.Warn("connection refused", "address", l.Addr().String(), "peer", nc.RemoteAddr().String(), "error", err)
@@ -95,6 +106,45 @@ func (l *Listener) admit(ctx context.Context, nc net.Conn) {
 		defer stop()
 		_ = s.Run() // the handler learns why it ended
 	})
+}
+
+// peerOf names whose connection it is.
+func peerOf(nc net.Conn) string {
+	if cred, err := transport.PeerCredentials(nc); err == nil {
+		return "pid " + strconv.Itoa(int(cred.Pid))
+	}
+	if host, _, err := net.SplitHostPort(nc.RemoteAddr().String()); err == nil {
+		return host
+	}
+	return nc.RemoteAddr().String()
+}
+
+var (
+	errTooMany     = errors.New("octo: too many connections")
+	errTooManyOfIt = errors.New("octo: too many connections of this peer")
+)
+
+func (l *Listener) enter(peer string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.open >= l.cfg.MaxConnections:
+		return errTooMany
+	case l.peers[peer] >= l.cfg.MaxPerPeer:
+		return errTooManyOfIt
+	}
+	l.open++
+	l.peers[peer]++
+	return nil
+}
+
+func (l *Listener) leave(peer string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open--
+	if l.peers[peer]--; l.peers[peer] == 0 {
+		delete(l.peers, peer)
+	}
 }
 
 // session makes the session of an accepted socket, behind TLS where that is on.

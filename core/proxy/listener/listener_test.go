@@ -55,7 +55,17 @@ func dial(at string) (*meshtest.Raw, error) {
 }
 
 func TestConnectionsAreCapped(t *testing.T) {
-	at, h := listen(t, listener.Config{MaxConnections: 2})
+	capped(t, listener.Config{MaxConnections: 2, MaxPerPeer: 3})
+}
+
+func TestConnectionsOfAPeerAreCapped(t *testing.T) {
+	capped(t, listener.Config{MaxConnections: 100, MaxPerPeer: 2})
+}
+
+// capped demands that of one host's connections two are let in at a time.
+func capped(t *testing.T, cfg listener.Config) {
+	t.Helper()
+	at, h := listen(t, cfg)
 	var open []*meshtest.Raw
 	for range 2 {
 		r, err := dial(at)
