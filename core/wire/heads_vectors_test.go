@@ -394,6 +394,8 @@ func checkEffective(t *testing.T, v vector) {
 		Traceparent    hexBytes
 		Caller, Lane   hexBytes
 		VerifiedCaller *hexBytes `json:"verified_caller"`
+		Target         *hexBytes
+		Shadow         bool
 	}](t, v.Result)
 	var h wire.RequestHead
 	if err := h.Parse(input.Head); err != nil {
@@ -405,6 +407,10 @@ func checkEffective(t *testing.T, v vector) {
 	same(t, string(h.Traceparent), string(want.Traceparent))
 	same(t, string(h.Caller), string(want.Caller))
 	same(t, string(h.Lane), string(want.Lane))
+	same(t, h.Shadow, want.Shadow)
+	if want.Target != nil {
+		same(t, string(h.Target), string(*want.Target))
+	}
 	same(t, h.HasVerifiedCaller, want.VerifiedCaller != nil)
 	if want.VerifiedCaller != nil {
 		same(t, string(h.VerifiedCaller), string(*want.VerifiedCaller))

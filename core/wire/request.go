@@ -22,6 +22,8 @@ const (
 	HopTraceparent    = 103
 	HopLane           = 104
 	HopTimings        = 105
+	HopTarget         = 106
+	HopShadow         = 107
 
 	firstHop, lastHop = 100, 127
 )
@@ -53,6 +55,7 @@ type RequestHead struct {
 	Caller         []byte // hop field
 	VerifiedCaller []byte // hop field
 	Lane           []byte // hop field
+	Shadow         bool   // hop field: a copy whose answer nobody gets
 	// HasVerifiedCaller: the server's proxy has spoken of the caller, if only to say "not verified".
 	HasVerifiedCaller bool
 
@@ -63,8 +66,8 @@ type RequestHead struct {
 	timeoutFirst bool
 	// timeoutLater: a timeout_us stands elsewhere, or has a longer tag, and would win over one that is put in front.
 	timeoutLater bool
-	// hopAttempt and hopTraceparent: a hop has spoken, and the head's own field does not count any more.
-	hopAttempt, hopTraceparent bool
+	// hopAttempt and so on: a hop has spoken, and the head's own field does not count any more.
+	hopAttempt, hopTraceparent, hopTarget bool
 }
 
 // Reset empties the head and keeps its slices for the next Parse.
@@ -131,7 +134,9 @@ func (h *RequestHead) set(f *field) bool {
 	}
 	switch f.num {
 	case 3:
-		h.Target = f.raw
+		if !h.hopTarget {
+			h.Target = f.raw
+		}
 	case 4:
 		h.Service = f.raw
 	case 5:
@@ -203,6 +208,11 @@ func (h *RequestHead) hop(f *field) bool {
 		h.Traceparent, h.hopTraceparent = f.raw, true
 	case HopLane:
 		h.Lane = f.raw
+	case HopTarget:
+		h.Target, h.hopTarget = f.raw, true
+	case HopShadow:
+		h.Shadow = f.val != 0
+		return f.kind == wireVarint
 	case HopTimings:
 	default:
 		return true
@@ -236,7 +246,8 @@ func (h *RequestHead) Append(dst []byte) []byte {
 	if h.HasVerifiedCaller {
 		dst = appendTextAlways(dst, HopVerifiedCaller, h.VerifiedCaller)
 	}
-	return appendText(dst, HopLane, h.Lane)
+	dst = appendText(dst, HopLane, h.Lane)
+	return appendBool(dst, HopShadow, h.Shadow)
 }
 
 // The pieces of a request head, for senders that keep what does not change from call to call. Pieces

@@ -158,6 +158,8 @@ func badHeads() []vector.Vector {
 		badHead("bad/status-code-as-bytes", "a code in another wire type", "Reset", raw.Text(1, raw.Text(1, "5"))),
 		badHead("bad/hop-attempt-as-bytes", "hop_attempt in another wire type", "RequestHead", raw.Text(102, "1"), "W-HOP-4"),
 		badHead("bad/hop-caller-as-varint", "hop_caller in another wire type", "RequestHead", raw.Num(100, 1), "W-HOP-4"),
+		badHead("bad/hop-target-as-varint", "hop_target in another wire type", "RequestHead", raw.Num(106, 1), "W-HOP-4"),
+		badHead("bad/hop-shadow-as-bytes", "hop_shadow in another wire type", "RequestHead", raw.Text(107, "1"), "W-HOP-4"),
 		badHead("bad/hop-timings-as-varint", "hop_timings in another wire type", "ResponseHead", raw.Num(105, 1), "W-HOP-4"),
 		badHead("bad/hello-limits", "limits that do not parse", "Hello", raw.Text(12, []byte{0x08})),
 		badHead("bad/goaway-last-as-bytes", "last in another wire type", "GoAway", raw.Text(2, "5")),

@@ -112,6 +112,13 @@ func effectives() []vector.Vector {
 			vector.Map{"total_length": "20"}, "W-MSG-9"),
 		effective("appended-timeout", "an appended timeout wins", slices.Concat(raw.Fixed64(1, 9), raw.Text(3, "t"), raw.Fixed64(1, 8)),
 			vector.Map{"timeout_us": "8"}, "W-HEAD-3"),
+		effective("hop-target", "where a route led to another target that one counts", slices.Concat(raw.Text(3, "shop.cart"), raw.Text(106, "shop.cart-v2")),
+			vector.Map{"target": hexOf("shop.cart-v2")}, "W-HOP-8"),
+		effective("hop-target-twice", "of several routes the last", slices.Concat(raw.Text(3, "a"), raw.Text(106, "b"), raw.Text(106, "c"), raw.Text(3, "d")),
+			vector.Map{"target": hexOf("c")}, "W-HOP-8"),
+		effective("own-target", "without a hop's word the head's own target counts", raw.Text(3, "a"), vector.Map{"target": hexOf("a")}, "W-HOP-8"),
+		effective("hop-shadow", "a copy", raw.Num(107, 1), vector.Map{"shadow": true}, "W-HOP-9"),
+		effective("hop-shadow-not", "no copy, spelled out", slices.Concat(raw.Num(107, 1), raw.Num(107, 0)), vector.Map{"shadow": false}, "W-HOP-9"),
 		effective("read-to-the-end", "own fields behind hop fields do not win back", slices.Concat(raw.Text(103, "hop"), raw.Text(8, "own")),
 			vector.Map{"traceparent": hexOf("hop")}),
 	}
@@ -145,6 +152,8 @@ func admissions() []vector.Vector {
 		both("hop-"+string([]byte{'1', '0', byte('0' + n - 100)}), "a hop field of bytes", slices.Concat(call, raw.Text(n, "x")), bad)
 	}
 	both("hop-102", "hop_attempt", slices.Concat(call, raw.Num(102, 1)), bad)
+	both("hop-106", "hop_target", slices.Concat(call, raw.Text(106, "x")), bad)
+	both("hop-107", "hop_shadow", slices.Concat(call, raw.Num(107, 1)), bad)
 	both("hop-unknown", "a hop field that version 1 does not define", slices.Concat(call, raw.Num(127, 1)), bad)
 	both("timeout-twice", "a timeout twice", slices.Concat(call, raw.Fixed64(1, 9)), bad)
 	both("target-twice", "a target twice", slices.Concat(call, raw.Text(3, "u")), bad)

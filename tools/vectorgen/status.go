@@ -109,6 +109,8 @@ func statuses() []vector.Vector {
 		status("details", "details are not looked at", &wirev1.Status{Code: 9, DetailsBin: []byte{0xff, 0xff, 0xff}}, "E-DETAIL-1"),
 		status("retry-after", "the greatest retry-after", &wirev1.Status{Code: 8, Reason: 11, Origin: 4, Disposition: 1, RetryAfterMs: 4294967295}, "E-RETRY-1"),
 		status("application", "what leaves a handler", &wirev1.Status{Code: 5, Message: []byte("none"), Origin: 1, Disposition: 2}, "E-ORIGIN-2"),
+		status("reason-fault-injected-code", "an injected fault has the code that its rule names", &wirev1.Status{Code: 8, Reason: 17, Origin: 4, Disposition: 1}, "E-TABLE-1"),
+		status("reason-auth-denied-unauthenticated", "denied for want of an identity", &wirev1.Status{Code: 16, Reason: 10, Origin: 3, Disposition: 1}, "E-TABLE-1"),
 		status("origin-unknown", "an unknown origin", &wirev1.Status{Code: 5, Origin: 9}, "E-ORIGIN-3"),
 	}
 	odd := oddHead("x", "an unknown disposition counts as UNKNOWN", slices.Concat(raw.Num(1, 14), raw.Num(6, 9)), &wirev1.Status{Code: 14}, []string{"UnknownNumber"}, "E-DISP-1")

@@ -253,8 +253,12 @@ type RequestHead struct {
 	HopAttempt        uint32 `protobuf:"varint,102,opt,name=hop_attempt,json=hopAttempt,proto3" json:"hop_attempt,omitempty"`
 	HopTraceparent    []byte `protobuf:"bytes,103,opt,name=hop_traceparent,json=hopTraceparent,proto3" json:"hop_traceparent,omitempty"`
 	HopLane           []byte `protobuf:"bytes,104,opt,name=hop_lane,json=hopLane,proto3" json:"hop_lane,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The target that the hop chose, where a route led to another one than the head's.
+	HopTarget []byte `protobuf:"bytes,106,opt,name=hop_target,json=hopTarget,proto3" json:"hop_target,omitempty"`
+	// The call is a copy, made by a hop, whose answer nobody gets.
+	HopShadow     bool `protobuf:"varint,107,opt,name=hop_shadow,json=hopShadow,proto3" json:"hop_shadow,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RequestHead) Reset() {
@@ -460,6 +464,20 @@ func (x *RequestHead) GetHopLane() []byte {
 		return x.HopLane
 	}
 	return nil
+}
+
+func (x *RequestHead) GetHopTarget() []byte {
+	if x != nil {
+		return x.HopTarget
+	}
+	return nil
+}
+
+func (x *RequestHead) GetHopShadow() bool {
+	if x != nil {
+		return x.HopShadow
+	}
+	return false
 }
 
 // ResponseHead answers a call: once with initial metadata, and once, with END, to finish.
@@ -790,7 +808,7 @@ const file_octo_wire_v1_head_proto_rawDesc = "" +
 	"\x17octo/wire/v1/head.proto\x12\focto.wire.v1\x1a\x19octo/wire/v1/status.proto\"/\n" +
 	"\x05Entry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value\"\xe4\x06\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\"\xa2\a\n" +
 	"\vRequestHead\x12\x1d\n" +
 	"\n" +
 	"timeout_us\x18\x01 \x01(\x06R\ttimeoutUs\x12!\n" +
@@ -824,7 +842,11 @@ const file_octo_wire_v1_head_proto_rawDesc = "" +
 	"\vhop_attempt\x18f \x01(\rR\n" +
 	"hopAttempt\x12'\n" +
 	"\x0fhop_traceparent\x18g \x01(\fR\x0ehopTraceparent\x12\x19\n" +
-	"\bhop_lane\x18h \x01(\fR\ahopLane\"\x88\x03\n" +
+	"\bhop_lane\x18h \x01(\fR\ahopLane\x12\x1d\n" +
+	"\n" +
+	"hop_target\x18j \x01(\fR\thopTarget\x12\x1d\n" +
+	"\n" +
+	"hop_shadow\x18k \x01(\bR\thopShadow\"\x88\x03\n" +
 	"\fResponseHead\x12,\n" +
 	"\x06status\x18\x01 \x01(\v2\x14.octo.wire.v1.StatusR\x06status\x12!\n" +
 	"\ftotal_length\x18\x02 \x01(\x04R\vtotalLength\x12)\n" +
