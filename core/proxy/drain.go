@@ -41,6 +41,9 @@ func (p *Proxy) sweep(ctx context.Context) {
 		for _, s := range p.list(callerKind, remoteKind) {
 			limited += s.Sweep(&b)
 		}
+		for _, s := range p.list(upstreamKind) {
+			limited += s.SweepShadows(&b)
+		}
 		b.Flush()
 		if idle++; limited > 0 {
 			idle = 0

@@ -52,6 +52,9 @@ func (p *Proxy) match(c *session.Call, head *wire.RequestHead, d route.Direction
 	}
 	c.Observer = p
 	c.Idempotent = head.Idempotent || c.Decision.Route.Idempotent
+	if to := c.Decision.Cluster; to != nil && to.Target != string(head.Target) {
+		c.Hop = wire.AppendHop(c.Hop, wire.HopTarget, to.Target)
+	}
 	c.Decision.Route.Calls.Begin()
 	if budget := c.Decision.Budget(time.Duration(c.Left())); budget > 0 {
 		c.Limit(int64(budget))
@@ -108,6 +111,7 @@ func (p *Proxy) forwardOutbound(c *session.Call, head *wire.RequestHead) {
 		peer := e.Peer.(*upstream.Peer)
 		c.Endpoint = e
 		if s := peer.Session(); s != nil {
+			mirror(c, head)
 			if c.Forward(s, head) {
 				return
 			}

@@ -57,7 +57,7 @@ func TestGuideToPoliciesShowsFilesThatWork(t *testing.T) {
 
 // examples tells of each kind of policy whether a snapshot holds one.
 func examples(s *resourcev1.Snapshot) map[string]bool {
-	got := map[string]bool{"auth_policies": len(s.GetAuthPolicies()) > 0, "backup": false, "lane": false}
+	got := map[string]bool{"auth_policies": len(s.GetAuthPolicies()) > 0, "backup": false, "lane": false, "mirror": false}
 	for _, e := range s.GetEndpoints() {
 		got["backup"] = got["backup"] || e.GetBackup()
 		got["lane"] = got["lane"] || e.GetTags()["lane"] != ""
@@ -69,6 +69,9 @@ func examples(s *resourcev1.Snapshot) map[string]bool {
 			"retries": p.GetRetries() != nil, "retry_budget": p.GetRetryBudget() != nil,
 		} {
 			got[field] = got[field] || there
+		}
+		for _, r := range p.GetRoutes() {
+			got["mirror"] = got["mirror"] || r.GetMirror() != nil
 		}
 	}
 	return got

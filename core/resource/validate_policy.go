@@ -79,6 +79,7 @@ func (v *validator) routes(at string, p *resourcev1.ServicePolicy) {
 		v.duration(at+".timeout", r.GetTimeout(), maxTimeout)
 		v.exceeds(at+".timeout", r.GetTimeout(), p.GetMaxTimeout())
 		v.retries(at+".retries", r.GetRetries())
+		v.mirror(at+".mirror", p.GetTarget(), r.GetMirror())
 		v.destinations(at+".destinations", p.GetTarget(), r.GetDestinations())
 	}
 }

@@ -40,6 +40,8 @@ var (
 	ejected      = desc("octo_endpoints_ejected", "Endpoints of the target that are ejected now.", "target")
 	retries      = desc("octo_retries_total", "Attempts beyond a call's first: sent, succeeded (calls that one of them saved), or not made: over_budget, not_kept (the request was too large, or too much is kept), too_late.",
 		"target", "outcome")
+	mirrored = desc("octo_mirrored_calls_total", "Copies of calls: sent, and of those answered, failed or expired; or not made: unsuited (the request is not one frame), too_many, no_endpoint, not_connected, busy.",
+		"target", "route", "outcome")
 	snapshots = desc("octo_snapshots_total", "Snapshots that came, by result: applied or refused.", "result")
 )
 
@@ -66,7 +68,7 @@ func (c *Collector) Clock(now func() int64) *Collector {
 func (c *Collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		callsOpen, callsTotal, callsRefused, callSeconds, callsParked, endpoints, endpointOpen, endpointCalls,
-		endpointFails, generation, loadedAt, snapshots, policyCalls, breakerState, ejections, ejected, retries,
+		endpointFails, generation, loadedAt, snapshots, policyCalls, breakerState, ejections, ejected, retries, mirrored,
 	} {
 		out <- d
 	}

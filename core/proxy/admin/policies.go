@@ -27,6 +27,16 @@ func (c *Collector) collectPolicies(out chan<- prometheus.Metric, t *route.Targe
 			counter(out, retries, n, t.Name, outcome)
 		}
 	})
+	for _, r := range t.Routes {
+		if r.Mirror == nil {
+			continue
+		}
+		r.Mirror.Copies.Counts(func(outcome string, n uint64) {
+			if n > 0 {
+				counter(out, mirrored, n, t.Name, r.Name, outcome)
+			}
+		})
+	}
 	if t.Outlier == nil {
 		return
 	}

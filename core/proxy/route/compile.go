@@ -202,6 +202,7 @@ func (c *compiler) route(t *Target, p *resourcev1.ServicePolicy, r *resourcev1.R
 	if t.Direction == Inbound {
 		return out
 	}
+	out.Mirror = c.mirror(t, r)
 	out.Retries, out.Idempotent = retries(t, p, r), r.GetIdempotent()
 	for _, d := range r.GetDestinations() {
 		weight := uint32(DefaultDestinationWeight)

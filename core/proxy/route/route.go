@@ -79,6 +79,7 @@ type state struct {
 	access    policy.AccessCounts
 	tokens    policy.Tokens
 	retries   policy.RetryCounts
+	copies    map[string]*policy.Copies      // by the route's name
 	buckets   map[string]*policy.Buckets     // by the limit's name
 	faults    map[string]*policy.FaultCounts // by the fault's name
 }
@@ -113,6 +114,8 @@ type Route struct {
 	Retries *policy.Retries
 	// Idempotent: calls may run twice whatever their heads say.
 	Idempotent bool
+	// Mirror is where copies of calls go; nil: nowhere.
+	Mirror *Mirror
 	// Calls outlives generations, as long as the target has a route of this name.
 	Calls *meter.Calls
 
@@ -216,11 +219,15 @@ func (d *Decision) Pick(h *wire.RequestHead, now int64, avoid *cluster.Endpoint)
 	if d.Cluster == nil {
 		return nil
 	}
+	return pick(d.Cluster, d.Balancer, h, now, avoid)
+}
+
+func pick(c *cluster.Cluster, b balancer.Balancer, h *wire.RequestHead, now int64, avoid *cluster.Endpoint) *cluster.Endpoint {
 	var lane []byte
-	if d.Cluster.HasLanes() {
+	if c.HasLanes() {
 		lane = LaneOf(h)
 	}
-	return balancer.Choose(d.Balancer, d.Cluster.Groups(lane), balancer.Request{HashKey: h.HashKey, Now: now, Avoid: avoid})
+	return balancer.Choose(b, c.Groups(lane), balancer.Request{HashKey: h.HashKey, Now: now, Avoid: avoid})
 }
 
 // LaneOf returns the lane that a call asks for: the last hop's word, else the baggage's.

@@ -36,6 +36,7 @@ type Call struct {
 	Avoid    *cluster.Endpoint // that failed the attempt before
 	// Idempotent: the call may run twice.
 	Idempotent bool
+	Mirrored   bool        // it was decided whether a copy of it is made
 	Try        int         // how many attempts were made before this one
 	Attempts   int         // how many sessions it was offered to, in this attempt
 	Full       bool        // a session refused it because too much waits for its peer
@@ -101,7 +102,7 @@ func (c *Call) reset() {
 	c.upQueue.clear()
 	c.doQueue.clear()
 	c.Observer, c.Decision, c.Request, c.Endpoint, c.Attempts = nil, route.Decision{}, policy.Request{}, nil, 0
-	c.Avoid, c.Try, c.Idempotent = nil, 0, false
+	c.Avoid, c.Try, c.Idempotent, c.Mirrored = nil, 0, false, false
 	c.forget()
 	c.kept.missing = false
 	c.replied, c.paused, c.past, c.tryFor, c.unsent, c.usID = false, false, nil, 0, 0, 0

@@ -1,6 +1,9 @@
 package session
 
-import "github.com/octomesh/octomesh/core/wire"
+import (
+	"github.com/octomesh/octomesh/core/proxy/policy"
+	"github.com/octomesh/octomesh/core/wire"
+)
 
 // run is how many frames of calls are fed under one hold of the lock.
 const run = 32
@@ -52,6 +55,9 @@ func (s *Session) feedRun(b []byte, from int) (used, n int, more bool, err error
 		case wire.EventResponse, wire.EventMessage, wire.EventCredit:
 			c, _ = s.ev.Call.(*Call)
 			if c == nil {
+				if sh, ok := s.ev.Call.(*Shadow); ok {
+					s.onShadow(sh)
+				}
 				continue
 			}
 			if s.ev.Stream.Call != nil { // else the frame closed the stream
@@ -89,11 +95,14 @@ func (s *Session) handleRare() error {
 	switch ev.Kind {
 	case wire.EventNone:
 	case wire.EventReset, wire.EventFailed:
-		if c, ok := ev.Call.(*Call); ok {
+		switch c := ev.Call.(type) {
+		case *Call:
 			c.mu.Lock()
 			c.streamEnded(s, ev)
 			c.mu.Unlock()
 			c.drop() // the stream's
+		case *Shadow:
+			s.shadowEnded(c, policy.CopyOutcome(ev.Status.Code))
 		}
 	default:
 		s.onConnection()

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/octomesh/octomesh/core/proxy/policy"
 	"github.com/octomesh/octomesh/core/proxy/route"
 	"github.com/octomesh/octomesh/core/transport"
 	"github.com/octomesh/octomesh/core/wire"
@@ -80,6 +81,7 @@ type Session struct {
 	ready   bool
 	leaving bool
 
+	shadows atomic.Int32 // copies of calls that are open here
 	open    atomic.Int32 // calls that this side opened here and that are open
 	waiters atomic.Int32 // len(waiting), for a look without the lock
 
@@ -238,9 +240,12 @@ func (s *Session) finish(err error) {
 	}
 	s.ready = false
 	s.wc.Abort(func(call any, st wire.Status) {
-		if c, ok := call.(*Call); ok {
+		switch c := call.(type) {
+		case *Call:
 			calls = append(calls, c)
 			statuses = append(statuses, st)
+		case *Shadow:
+			s.shadowEnded(c, policy.CopyFailed)
 		}
 	})
 	waiting := s.waiting

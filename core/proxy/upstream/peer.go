@@ -115,6 +115,15 @@ func (p *Peer) Park(c *session.Call) bool {
 	return true
 }
 
+// Wake dials, unless a connection stands or a dial failed just now, and lets nobody wait for it.
+func (p *Peer) Wake() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.current.Load() == nil && !p.closed {
+		p.dialLocked()
+	}
+}
+
 // dialLocked makes sure that a dial is under way; false if the last one failed and the next is not due.
 func (p *Peer) dialLocked() bool {
 	if p.dialing {

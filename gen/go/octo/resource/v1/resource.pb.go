@@ -1369,7 +1369,9 @@ type Route struct {
 	// In place of the policy's retries.
 	Retries *RetryPolicy `protobuf:"bytes,5,opt,name=retries,proto3" json:"retries,omitempty"`
 	// The calls may run twice although their heads do not say so.
-	Idempotent    bool `protobuf:"varint,6,opt,name=idempotent,proto3" json:"idempotent,omitempty"`
+	Idempotent bool `protobuf:"varint,6,opt,name=idempotent,proto3" json:"idempotent,omitempty"`
+	// Copies of the calls go elsewhere too. Absent: none.
+	Mirror        *Mirror `protobuf:"bytes,7,opt,name=mirror,proto3" json:"mirror,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1446,6 +1448,90 @@ func (x *Route) GetIdempotent() bool {
 	return false
 }
 
+func (x *Route) GetMirror() *Mirror {
+	if x != nil {
+		return x.Mirror
+	}
+	return nil
+}
+
+// Mirror sends copies of calls to another destination, so that it is tried with real requests. A copy carries
+// hop_shadow; what comes back is discarded. Calls do not wait for their copies and learn nothing of them: where a
+// copy cannot leave at once, or too many are under way, it is not made, and counted.
+//
+// Calls are copied whose whole request is one frame with END: unary calls and server streams of up to 64 KiB.
+type Mirror struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whom copies go to. It has no weight.
+	Destination *Destination `protobuf:"bytes,1,opt,name=destination,proto3" json:"destination,omitempty"`
+	// Share of the calls, in permille, from 1 to 1000. Required.
+	Permille uint32 `protobuf:"varint,2,opt,name=permille,proto3" json:"permille,omitempty"`
+	// How long a copy may take; then it is cancelled. 0: 5 s; at most 1 min.
+	Timeout *durationpb.Duration `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Copies that are under way at once at most. 0: 100; at most 10000.
+	MaxOpen       uint32 `protobuf:"varint,4,opt,name=max_open,json=maxOpen,proto3" json:"max_open,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mirror) Reset() {
+	*x = Mirror{}
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mirror) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mirror) ProtoMessage() {}
+
+func (x *Mirror) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mirror.ProtoReflect.Descriptor instead.
+func (*Mirror) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Mirror) GetDestination() *Destination {
+	if x != nil {
+		return x.Destination
+	}
+	return nil
+}
+
+func (x *Mirror) GetPermille() uint32 {
+	if x != nil {
+		return x.Permille
+	}
+	return 0
+}
+
+func (x *Mirror) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *Mirror) GetMaxOpen() uint32 {
+	if x != nil {
+		return x.MaxOpen
+	}
+	return 0
+}
+
 // Match holds when every part that is set holds.
 type Match struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1463,7 +1549,7 @@ type Match struct {
 
 func (x *Match) Reset() {
 	*x = Match{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[14]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1475,7 +1561,7 @@ func (x *Match) String() string {
 func (*Match) ProtoMessage() {}
 
 func (x *Match) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[14]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1488,7 +1574,7 @@ func (x *Match) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Match.ProtoReflect.Descriptor instead.
 func (*Match) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{14}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Match) GetService() string {
@@ -1542,7 +1628,7 @@ type EntryMatch struct {
 
 func (x *EntryMatch) Reset() {
 	*x = EntryMatch{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[15]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1554,7 +1640,7 @@ func (x *EntryMatch) String() string {
 func (*EntryMatch) ProtoMessage() {}
 
 func (x *EntryMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[15]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1567,7 +1653,7 @@ func (x *EntryMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EntryMatch.ProtoReflect.Descriptor instead.
 func (*EntryMatch) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{15}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *EntryMatch) GetKey() string {
@@ -1653,7 +1739,7 @@ type Destination struct {
 
 func (x *Destination) Reset() {
 	*x = Destination{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[16]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1665,7 +1751,7 @@ func (x *Destination) String() string {
 func (*Destination) ProtoMessage() {}
 
 func (x *Destination) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[16]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1678,7 +1764,7 @@ func (x *Destination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Destination.ProtoReflect.Descriptor instead.
 func (*Destination) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{16}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Destination) GetTarget() string {
@@ -1717,7 +1803,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[17]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1729,7 +1815,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[17]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1742,7 +1828,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{17}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Snapshot) GetEnvironment() string {
@@ -1892,7 +1978,7 @@ const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\x06Limits\x12$\n" +
 	"\x0emax_open_calls\x18\x01 \x01(\rR\fmaxOpenCalls\x12(\n" +
 	"\x10max_parked_calls\x18\x02 \x01(\rR\x0emaxParkedCalls\x124\n" +
-	"\bmax_park\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\amaxPark\"\x9b\x02\n" +
+	"\bmax_park\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\amaxPark\"\xcd\x02\n" +
 	"\x05Route\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
 	"\x05match\x18\x02 \x01(\v2\x17.octo.resource.v1.MatchR\x05match\x12A\n" +
@@ -1901,7 +1987,13 @@ const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\aretries\x18\x05 \x01(\v2\x1d.octo.resource.v1.RetryPolicyR\aretries\x12\x1e\n" +
 	"\n" +
 	"idempotent\x18\x06 \x01(\bR\n" +
-	"idempotent\"\xc3\x01\n" +
+	"idempotent\x120\n" +
+	"\x06mirror\x18\a \x01(\v2\x18.octo.resource.v1.MirrorR\x06mirror\"\xb5\x01\n" +
+	"\x06Mirror\x12?\n" +
+	"\vdestination\x18\x01 \x01(\v2\x1d.octo.resource.v1.DestinationR\vdestination\x12\x1a\n" +
+	"\bpermille\x18\x02 \x01(\rR\bpermille\x123\n" +
+	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x19\n" +
+	"\bmax_open\x18\x04 \x01(\rR\amaxOpen\"\xc3\x01\n" +
 	"\x05Match\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
 	"\x06method\x18\x02 \x01(\tR\x06method\x128\n" +
@@ -1952,7 +2044,7 @@ func file_octo_resource_v1_resource_proto_rawDescGZIP() []byte {
 }
 
 var file_octo_resource_v1_resource_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_octo_resource_v1_resource_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_octo_resource_v1_resource_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_octo_resource_v1_resource_proto_goTypes = []any{
 	(Side)(0),                   // 0: octo.resource.v1.Side
 	(Balancer)(0),               // 1: octo.resource.v1.Balancer
@@ -1970,19 +2062,20 @@ var file_octo_resource_v1_resource_proto_goTypes = []any{
 	(*OutlierEjection)(nil),     // 13: octo.resource.v1.OutlierEjection
 	(*Limits)(nil),              // 14: octo.resource.v1.Limits
 	(*Route)(nil),               // 15: octo.resource.v1.Route
-	(*Match)(nil),               // 16: octo.resource.v1.Match
-	(*EntryMatch)(nil),          // 17: octo.resource.v1.EntryMatch
-	(*Destination)(nil),         // 18: octo.resource.v1.Destination
-	(*Snapshot)(nil),            // 19: octo.resource.v1.Snapshot
-	nil,                         // 20: octo.resource.v1.Endpoint.TagsEntry
-	nil,                         // 21: octo.resource.v1.Destination.SubsetEntry
-	(*durationpb.Duration)(nil), // 22: google.protobuf.Duration
+	(*Mirror)(nil),              // 16: octo.resource.v1.Mirror
+	(*Match)(nil),               // 17: octo.resource.v1.Match
+	(*EntryMatch)(nil),          // 18: octo.resource.v1.EntryMatch
+	(*Destination)(nil),         // 19: octo.resource.v1.Destination
+	(*Snapshot)(nil),            // 20: octo.resource.v1.Snapshot
+	nil,                         // 21: octo.resource.v1.Endpoint.TagsEntry
+	nil,                         // 22: octo.resource.v1.Destination.SubsetEntry
+	(*durationpb.Duration)(nil), // 23: google.protobuf.Duration
 }
 var file_octo_resource_v1_resource_proto_depIdxs = []int32{
-	20, // 0: octo.resource.v1.Endpoint.tags:type_name -> octo.resource.v1.Endpoint.TagsEntry
+	21, // 0: octo.resource.v1.Endpoint.tags:type_name -> octo.resource.v1.Endpoint.TagsEntry
 	15, // 1: octo.resource.v1.ServicePolicy.routes:type_name -> octo.resource.v1.Route
-	22, // 2: octo.resource.v1.ServicePolicy.default_timeout:type_name -> google.protobuf.Duration
-	22, // 3: octo.resource.v1.ServicePolicy.max_timeout:type_name -> google.protobuf.Duration
+	23, // 2: octo.resource.v1.ServicePolicy.default_timeout:type_name -> google.protobuf.Duration
+	23, // 3: octo.resource.v1.ServicePolicy.max_timeout:type_name -> google.protobuf.Duration
 	14, // 4: octo.resource.v1.ServicePolicy.limits:type_name -> octo.resource.v1.Limits
 	11, // 5: octo.resource.v1.ServicePolicy.balancing:type_name -> octo.resource.v1.Balancing
 	13, // 6: octo.resource.v1.ServicePolicy.outlier_ejection:type_name -> octo.resource.v1.OutlierEjection
@@ -1991,41 +2084,44 @@ var file_octo_resource_v1_resource_proto_depIdxs = []int32{
 	8,  // 9: octo.resource.v1.ServicePolicy.faults:type_name -> octo.resource.v1.Fault
 	4,  // 10: octo.resource.v1.ServicePolicy.retries:type_name -> octo.resource.v1.RetryPolicy
 	5,  // 11: octo.resource.v1.ServicePolicy.retry_budget:type_name -> octo.resource.v1.RetryBudget
-	22, // 12: octo.resource.v1.RetryPolicy.attempt_timeout:type_name -> google.protobuf.Duration
-	22, // 13: octo.resource.v1.RetryPolicy.backoff:type_name -> google.protobuf.Duration
-	22, // 14: octo.resource.v1.RetryPolicy.max_backoff:type_name -> google.protobuf.Duration
-	16, // 15: octo.resource.v1.RateLimit.match:type_name -> octo.resource.v1.Match
+	23, // 12: octo.resource.v1.RetryPolicy.attempt_timeout:type_name -> google.protobuf.Duration
+	23, // 13: octo.resource.v1.RetryPolicy.backoff:type_name -> google.protobuf.Duration
+	23, // 14: octo.resource.v1.RetryPolicy.max_backoff:type_name -> google.protobuf.Duration
+	17, // 15: octo.resource.v1.RateLimit.match:type_name -> octo.resource.v1.Match
 	0,  // 16: octo.resource.v1.RateLimit.side:type_name -> octo.resource.v1.Side
-	22, // 17: octo.resource.v1.RateLimit.per:type_name -> google.protobuf.Duration
-	22, // 18: octo.resource.v1.CircuitBreaker.window:type_name -> google.protobuf.Duration
-	22, // 19: octo.resource.v1.CircuitBreaker.slow_call:type_name -> google.protobuf.Duration
-	22, // 20: octo.resource.v1.CircuitBreaker.open_time:type_name -> google.protobuf.Duration
-	16, // 21: octo.resource.v1.Fault.match:type_name -> octo.resource.v1.Match
-	22, // 22: octo.resource.v1.Fault.delay:type_name -> google.protobuf.Duration
+	23, // 17: octo.resource.v1.RateLimit.per:type_name -> google.protobuf.Duration
+	23, // 18: octo.resource.v1.CircuitBreaker.window:type_name -> google.protobuf.Duration
+	23, // 19: octo.resource.v1.CircuitBreaker.slow_call:type_name -> google.protobuf.Duration
+	23, // 20: octo.resource.v1.CircuitBreaker.open_time:type_name -> google.protobuf.Duration
+	17, // 21: octo.resource.v1.Fault.match:type_name -> octo.resource.v1.Match
+	23, // 22: octo.resource.v1.Fault.delay:type_name -> google.protobuf.Duration
 	10, // 23: octo.resource.v1.AuthPolicy.deny:type_name -> octo.resource.v1.AccessRule
 	10, // 24: octo.resource.v1.AuthPolicy.allow:type_name -> octo.resource.v1.AccessRule
 	1,  // 25: octo.resource.v1.Balancing.balancer:type_name -> octo.resource.v1.Balancer
 	12, // 26: octo.resource.v1.Balancing.slow_start:type_name -> octo.resource.v1.SlowStart
-	22, // 27: octo.resource.v1.SlowStart.window:type_name -> google.protobuf.Duration
-	22, // 28: octo.resource.v1.OutlierEjection.window:type_name -> google.protobuf.Duration
-	22, // 29: octo.resource.v1.OutlierEjection.ejection_time:type_name -> google.protobuf.Duration
-	22, // 30: octo.resource.v1.OutlierEjection.max_ejection_time:type_name -> google.protobuf.Duration
-	22, // 31: octo.resource.v1.Limits.max_park:type_name -> google.protobuf.Duration
-	16, // 32: octo.resource.v1.Route.match:type_name -> octo.resource.v1.Match
-	18, // 33: octo.resource.v1.Route.destinations:type_name -> octo.resource.v1.Destination
-	22, // 34: octo.resource.v1.Route.timeout:type_name -> google.protobuf.Duration
+	23, // 27: octo.resource.v1.SlowStart.window:type_name -> google.protobuf.Duration
+	23, // 28: octo.resource.v1.OutlierEjection.window:type_name -> google.protobuf.Duration
+	23, // 29: octo.resource.v1.OutlierEjection.ejection_time:type_name -> google.protobuf.Duration
+	23, // 30: octo.resource.v1.OutlierEjection.max_ejection_time:type_name -> google.protobuf.Duration
+	23, // 31: octo.resource.v1.Limits.max_park:type_name -> google.protobuf.Duration
+	17, // 32: octo.resource.v1.Route.match:type_name -> octo.resource.v1.Match
+	19, // 33: octo.resource.v1.Route.destinations:type_name -> octo.resource.v1.Destination
+	23, // 34: octo.resource.v1.Route.timeout:type_name -> google.protobuf.Duration
 	4,  // 35: octo.resource.v1.Route.retries:type_name -> octo.resource.v1.RetryPolicy
-	17, // 36: octo.resource.v1.Match.metadata:type_name -> octo.resource.v1.EntryMatch
-	17, // 37: octo.resource.v1.Match.baggage:type_name -> octo.resource.v1.EntryMatch
-	21, // 38: octo.resource.v1.Destination.subset:type_name -> octo.resource.v1.Destination.SubsetEntry
-	2,  // 39: octo.resource.v1.Snapshot.endpoints:type_name -> octo.resource.v1.Endpoint
-	3,  // 40: octo.resource.v1.Snapshot.policies:type_name -> octo.resource.v1.ServicePolicy
-	9,  // 41: octo.resource.v1.Snapshot.auth_policies:type_name -> octo.resource.v1.AuthPolicy
-	42, // [42:42] is the sub-list for method output_type
-	42, // [42:42] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	16, // 36: octo.resource.v1.Route.mirror:type_name -> octo.resource.v1.Mirror
+	19, // 37: octo.resource.v1.Mirror.destination:type_name -> octo.resource.v1.Destination
+	23, // 38: octo.resource.v1.Mirror.timeout:type_name -> google.protobuf.Duration
+	18, // 39: octo.resource.v1.Match.metadata:type_name -> octo.resource.v1.EntryMatch
+	18, // 40: octo.resource.v1.Match.baggage:type_name -> octo.resource.v1.EntryMatch
+	22, // 41: octo.resource.v1.Destination.subset:type_name -> octo.resource.v1.Destination.SubsetEntry
+	2,  // 42: octo.resource.v1.Snapshot.endpoints:type_name -> octo.resource.v1.Endpoint
+	3,  // 43: octo.resource.v1.Snapshot.policies:type_name -> octo.resource.v1.ServicePolicy
+	9,  // 44: octo.resource.v1.Snapshot.auth_policies:type_name -> octo.resource.v1.AuthPolicy
+	45, // [45:45] is the sub-list for method output_type
+	45, // [45:45] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_octo_resource_v1_resource_proto_init() }
@@ -2037,19 +2133,19 @@ func file_octo_resource_v1_resource_proto_init() {
 	file_octo_resource_v1_resource_proto_msgTypes[3].OneofWrappers = []any{}
 	file_octo_resource_v1_resource_proto_msgTypes[5].OneofWrappers = []any{}
 	file_octo_resource_v1_resource_proto_msgTypes[11].OneofWrappers = []any{}
-	file_octo_resource_v1_resource_proto_msgTypes[15].OneofWrappers = []any{
+	file_octo_resource_v1_resource_proto_msgTypes[16].OneofWrappers = []any{
 		(*EntryMatch_Exact)(nil),
 		(*EntryMatch_Prefix)(nil),
 		(*EntryMatch_Present)(nil),
 	}
-	file_octo_resource_v1_resource_proto_msgTypes[16].OneofWrappers = []any{}
+	file_octo_resource_v1_resource_proto_msgTypes[17].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_resource_v1_resource_proto_rawDesc), len(file_octo_resource_v1_resource_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
