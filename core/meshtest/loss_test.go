@@ -2,9 +2,9 @@ package meshtest_test
 
 import (
 	"context"
-	"net"
 	"testing"
 
+	"github.com/octomesh/octomesh/conformance/faults/link"
 	"github.com/octomesh/octomesh/core/meshtest"
 	"github.com/octomesh/octomesh/core/wire"
 	octomesh "github.com/octomesh/octomesh/sdks/go"
@@ -52,7 +52,7 @@ func openBoth(t *testing.T, ch *octomesh.Channel) <-chan error {
 }
 
 // severed returns a channel and the cable through which the given end is reached.
-func (w *world) severed(h thing, serverSide bool) (*octomesh.Channel, *meshtest.Cable) {
+func (w *world) severed(h thing, serverSide bool) (*octomesh.Channel, *link.Link) {
 	w.t.Helper()
 	if w.mesh && serverSide {
 		c, at := cable(w.t, w.proxy("thing"))
@@ -64,13 +64,12 @@ func (w *world) severed(h thing, serverSide bool) (*octomesh.Channel, *meshtest.
 		c, at := cable(w.t, w.proxy("caller"))
 		return w.dial("caller", "thing", octomesh.WithSocket(at)), c
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	c, err := link.To("tcp", "127.0.0.1:0", s.Addresses()[0].String())
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	c := meshtest.LayCable(l, "tcp", s.Addresses()[0].String())
 	w.t.Cleanup(func() { _ = c.Close() })
-	w.endpoints["thing"] = []string{l.Addr().String()}
+	w.endpoints["thing"] = []string{c.Address()}
 	return w.dial("caller", "thing"), c
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/octomesh/octomesh/conformance/faults/link"
 	"github.com/octomesh/octomesh/core/meshtest"
 	"github.com/octomesh/octomesh/core/proxy"
 	octomesh "github.com/octomesh/octomesh/sdks/go"
@@ -312,16 +312,14 @@ func await[T any](t testing.TB, what string, c <-chan T) T {
 }
 
 // cable lays a cable to a proxy's socket.
-func cable(t testing.TB, p *meshtest.Proxy) (*meshtest.Cable, string) {
+func cable(t testing.TB, p *meshtest.Proxy) (*link.Link, string) {
 	t.Helper()
-	at := filepath.Join(t.TempDir(), "c.sock")
-	l, err := net.Listen("unix", at)
+	c, err := link.To("unix", filepath.Join(t.TempDir(), "c.sock"), p.Socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := meshtest.LayCable(l, "unix", p.Socket)
 	t.Cleanup(func() { _ = c.Close() })
-	return c, at
+	return c, c.Address()
 }
 
 // logTo shows a proxy's warnings where a test fails.
