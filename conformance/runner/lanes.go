@@ -67,10 +67,10 @@ func (e *end) proxies() []*proxy {
 	return all
 }
 
-// reachedAt is where calls to an instance go.
-func reachedAt(p *proxy, address string) string {
+// reachedAt is where proxies find an instance.
+func (w *world) reachedAt(name string, p *proxy, address string) string {
 	if p != nil {
-		return p.inbound
+		return w.tap(p.inbound, "to "+p.name)
 	}
-	return address
+	return w.tap(address, "to "+name)
 }

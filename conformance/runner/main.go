@@ -39,7 +39,9 @@ type run struct {
 // options are the command line's.
 type options struct {
 	suites, known, results, matrix string
-	filter                         string
+	profiles, filter               string
+	quick, noSkips                 bool
+	left                           []*job // by quick
 	testees                        []*program
 }
 
@@ -50,6 +52,9 @@ func main() {
 	flag.StringVar(&r.proxy, "proxy", "", "the octo-proxy binary")
 	flag.StringVar(&o.suites, "suites", "conformance/suites", "directory of suites")
 	flag.StringVar(&o.known, "known-failing", "conformance/known_failing", "directory of <testee>.txt")
+	flag.StringVar(&o.profiles, "profiles", "conformance/profiles", "directory of <testee>.yaml")
+	flag.BoolVar(&o.quick, "quick", false, "only what a change needs at once: see docs/guides/conformance.md")
+	flag.BoolVar(&o.noSkips, "no-skips", false, "a case that is skipped fails the run")
 	flag.StringVar(&o.results, "results", "", "directory for results.json, junit.xml and matrix.md")
 	flag.StringVar(&o.matrix, "matrix", "", "a committed matrix that must be equal to this run's")
 	flag.StringVar(&o.filter, "run", "", "only cases whose name@topology:client-server contains this")
@@ -87,6 +92,12 @@ func (r *run) main(o *options) (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if err := readProfiles(o.profiles, o.testees); err != nil {
+		return false, err
+	}
+	if o.quick {
+		jobs, o.left = quick(jobs, o.testees[0])
+	}
 	known, err := readKnown(o.known, o.testees, time.Now())
 	if err != nil {
 		return false, err
@@ -100,8 +111,8 @@ func (r *run) main(o *options) (ok bool, err error) {
 	defer func() { _ = r.ledger.Close() }()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	r.all(ctx, filter(jobs, o.filter))
-	r.apply(known, o.filter == "")
+	r.all(ctx, r.skip(filter(jobs, o.filter)))
+	r.apply(known, o.filter == "" && !o.quick)
 	ok, err = r.report(o, time.Since(begin))
 	if ok && err == nil {
 		err = os.RemoveAll(r.dir)
@@ -119,6 +130,22 @@ func filter(jobs []*job, text string) []*job {
 		}
 	}
 	return some
+}
+
+// quick leaves out what mostly fails together with something else: pairs without the first testee, all of a topology with
+// TLS but the shapes of calls, and scenarios.
+func quick(jobs []*job, first *program) (some, left []*job) {
+	for _, j := range jobs {
+		reference := j.testee != nil
+		pair := j.client == first || j.server == first || reference
+		tls := withoutTLS[j.topology] != 0 && !strings.HasPrefix(j.name, "shapes/")
+		if pair && !tls && j.scenario == nil {
+			some = append(some, j)
+		} else {
+			left = append(left, j)
+		}
+	}
+	return some, left
 }
 
 // worldKey names what jobs may share a world.
@@ -197,11 +224,29 @@ func (r *run) world(js []*job) {
 	counted = append(counted, w.auditLedger()...) // no handler can begin any more
 	audit := *js[0]
 	audit.name = "audit/counters-ledger-and-exit"
+	if n := len(js[0].c.Lanes); n > 0 {
+		audit.name += fmt.Sprintf("/with-%d-lanes", n)
+	}
 	if js[0].c.Isolated {
 		audit.name += "/" + strings.ReplaceAll(js[0].c.Name, "/", "-")
 	}
 	audit.c = &conformancev1.Case{Name: audit.name}
 	r.add(&audit, counted, 0)
+	r.traceFailures(js)
+}
+
+// traceFailures adds to the first cases of a world that have failed what passed in them.
+func (r *run) traceFailures(js []*job) {
+	n := 0
+	for _, j := range js {
+		if j.result == nil || j.result.Verdict != conformancev1.CaseResult_VERDICT_FAILED || j.testee != nil {
+			continue
+		}
+		if n++; n > maxTraces {
+			return
+		}
+		j.result.Trace = r.traced(j)
+	}
 }
 
 // jobs runs jobs in a world, so many at a time.
@@ -214,7 +259,9 @@ func (r *run) jobs(w *world, js []*job, parallel int) {
 			defer func() { <-sem }()
 			begin := time.Now()
 			if j.testee != nil {
-				r.add(j, w.runRaw(j.c), time.Since(begin))
+				problems, trace := w.runRaw(j.c)
+				r.add(j, problems, time.Since(begin))
+				j.result.Trace = trace
 				return
 			}
 			r.add(j, w.runCase(j.c), time.Since(begin))
@@ -224,14 +271,13 @@ func (r *run) jobs(w *world, js []*job, parallel int) {
 }
 
 func (r *run) add(j *job, problems []string, elapsed time.Duration) {
-	res := &conformancev1.CaseResult{
-		Name: j.name, Semantics: j.c.Semantics, Topology: j.topology, Client: j.client.name, Server: j.server.name,
-		Problems: problems, Verdict: conformancev1.CaseResult_VERDICT_PASSED, ElapsedMs: uint64(elapsed.Milliseconds()),
-	}
+	res := j.unjudged(conformancev1.CaseResult_VERDICT_PASSED)
+	res.Problems, res.ElapsedMs = problems, uint64(elapsed.Milliseconds())
 	if len(problems) > 0 {
 		res.Verdict = conformancev1.CaseResult_VERDICT_FAILED
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.results = append(r.results, res)
+	j.result = res
 }

@@ -27,6 +27,7 @@ type program struct {
 	name    string
 	command []string
 	hello   *conformancev1.Hello // of the first that was started
+	profile *conformancev1.Profile
 }
 
 // process is a child that runs.

@@ -176,13 +176,13 @@ func (w *world) channel(name, target, direct string) error {
 
 // runRaw plays a case with the reference peer. Beside it, on other connections of the same processes, a call
 // in each of the testee's ways is open before and ends well behind it, and new ones succeed.
-func (w *world) runRaw(c *conformancev1.Case) []string {
+func (w *world) runRaw(c *conformancev1.Case) (problems, trace []string) {
 	before := w.memory()
 	neighbours, err := w.openNeighbours()
 	if err != nil {
-		return []string{"before the case: " + err.Error()}
+		return []string{"before the case: " + err.Error()}, nil
 	}
-	problems := w.play(c)
+	problems, trace = w.play(c)
 	for _, n := range neighbours {
 		if err := n.finish(); err != nil {
 			problems = append(problems, "a neighbour's call: "+err.Error())
@@ -191,12 +191,11 @@ func (w *world) runRaw(c *conformancev1.Case) []string {
 	if grown := w.memory() - before; c.MemoryMib > 0 && grown > int(c.MemoryMib) {
 		problems = append(problems, fmt.Sprintf("testee and proxy took %d MiB more, at most %d expected", grown, c.MemoryMib))
 	}
-	return problems
+	return problems, trace
 }
 
 // play has all peers of a case and the testee play their parts.
-func (w *world) play(c *conformancev1.Case) []string {
-	var problems []string
+func (w *world) play(c *conformancev1.Case) (problems, trace []string) {
 	var mu sync.Mutex
 	problem := func(who string, err error) {
 		mu.Lock()
@@ -239,10 +238,10 @@ func (w *world) play(c *conformancev1.Case) []string {
 	}
 	if len(problems) > 0 {
 		for _, p := range peers {
-			problems = append(problems, p.Trace()...)
+			trace = append(trace, p.Trace()...)
 		}
 	}
-	return problems
+	return problems, trace
 }
 
 // callRaw has the testee call the reference peer.

@@ -97,6 +97,7 @@ type job struct {
 	name           string // suite/case
 	c              *conformancev1.Case
 	scenario       *conformancev1.Scenario // instead of a case
+	result         *conformancev1.CaseResult
 	topology       conformancev1.Topology
 	client, server *program
 	testee         *program // beside the reference peer, which is the other end or both

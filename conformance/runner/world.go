@@ -48,7 +48,8 @@ type world struct {
 	ids      *atomic.Int64
 	patience time.Duration // bounds each wait for what must come; judges nothing
 
-	raw map[*conformancev1.Case]*rawCase // of a world with the reference peer
+	raw  map[*conformancev1.Case]*rawCase // of a world with the reference peer
+	taps *taps                            // of a world that is traced
 
 	mu       sync.Mutex
 	expected map[side]bounds // calls that proxies count
@@ -96,14 +97,16 @@ func (w *world) hops(caller, lane string) []side {
 }
 
 // newWorld starts all processes of a topology.
-func (r *run) newWorld(js []*job) (*world, error) {
+func (r *run) newWorld(js []*job) (*world, error) { return r.newTappedWorld(js, nil) }
+
+func (r *run) newTappedWorld(js []*job, t *taps) (*world, error) {
 	j := js[0]
 	dir, err := os.MkdirTemp(r.dir, "w")
 	if err != nil {
 		return nil, err
 	}
 	w := &world{
-		topology: j.topology, lanes: j.c.Lanes, dir: dir, ledger: r.ledger, ends: make(map[string]*end), ids: &r.ids, patience: r.patience,
+		topology: j.topology, taps: t, lanes: j.c.Lanes, dir: dir, ledger: r.ledger, ends: make(map[string]*end), ids: &r.ids, patience: r.patience,
 		expected: make(map[side]bounds), executed: make(map[string]bounds),
 	}
 	if j.testee != nil {
@@ -175,7 +178,7 @@ func (w *world) each(do func(name string, e *end) error) error {
 func (w *world) serve(name, target string, t *testee, p *proxy) (string, error) {
 	s := &conformancev1.StartServer{Name: name, Target: target, Environment: environment, Ledger: w.ledger.Address()}
 	if p != nil {
-		s.Socket = p.socket
+		s.Socket = w.tap(p.socket, name+" attached to "+p.name)
 	}
 	s.Tls = w.tls(target, "")
 	switch plain(w.topology) {
@@ -194,9 +197,9 @@ func (w *world) connect(name string, e *end) error {
 	callee := other(name)
 	c := &conformancev1.Connect{Channel: callee, Target: callee, Environment: environment, Application: "app-" + name}
 	if e.proxy != nil {
-		c.Path = &conformancev1.Connect_Socket{Socket: e.proxy.socket}
+		c.Path = &conformancev1.Connect_Socket{Socket: w.tap(e.proxy.socket, name+" to "+e.proxy.name)}
 	} else {
-		c.Path = &conformancev1.Connect_Direct{Direct: w.ends[callee].address}
+		c.Path = &conformancev1.Connect_Direct{Direct: w.tap(w.ends[callee].address, name+" to "+callee)}
 		c.Tls = w.tls(name, callee)
 	}
 	_, err := e.do(&conformancev1.Command{Command: &conformancev1.Command_Connect{Connect: c}})
@@ -209,9 +212,9 @@ func (w *world) resources() string {
 	fmt.Fprintf(&b, "environment: %s\nendpoints:\n", environment)
 	for _, name := range []string{clientEnd, serverEnd} {
 		e := w.ends[name]
-		fmt.Fprintf(&b, "- {target: %s, instance: %s, mesh_address: %q}\n", name, name, reachedAt(e.proxy, e.address))
+		fmt.Fprintf(&b, "- {target: %s, instance: %s, mesh_address: %q}\n", name, name, w.reachedAt(name, e.proxy, e.address))
 		if e.lane != nil {
-			fmt.Fprintf(&b, "- {target: %s, instance: %s, mesh_address: %q, tags: {lane: %s}}\n", name, name+inLane, reachedAt(e.lane.proxy, e.lane.address), lane)
+			fmt.Fprintf(&b, "- {target: %s, instance: %s, mesh_address: %q, tags: {lane: %s}}\n", name, name+inLane, w.reachedAt(name+inLane, e.lane.proxy, e.lane.address), lane)
 		}
 	}
 	// A call may ask its own proxy for a deadline (SEM-29).

@@ -225,8 +225,10 @@ type CaseResult struct {
 	Server    string             `protobuf:"bytes,5,opt,name=server,proto3" json:"server,omitempty"`
 	Verdict   CaseResult_Verdict `protobuf:"varint,6,opt,name=verdict,proto3,enum=octo.conformance.v1.CaseResult_Verdict" json:"verdict,omitempty"`
 	// What was expected and what was seen, one difference each.
-	Problems      []string `protobuf:"bytes,7,rep,name=problems,proto3" json:"problems,omitempty"`
-	ElapsedMs     uint64   `protobuf:"varint,8,opt,name=elapsed_ms,json=elapsedMs,proto3" json:"elapsed_ms,omitempty"`
+	Problems  []string `protobuf:"bytes,7,rep,name=problems,proto3" json:"problems,omitempty"`
+	ElapsedMs uint64   `protobuf:"varint,8,opt,name=elapsed_ms,json=elapsedMs,proto3" json:"elapsed_ms,omitempty"`
+	// Of a case that failed, the frames of all hops, as far as they are not TLS.
+	Trace         []string `protobuf:"bytes,9,rep,name=trace,proto3" json:"trace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -317,6 +319,13 @@ func (x *CaseResult) GetElapsedMs() uint64 {
 	return 0
 }
 
+func (x *CaseResult) GetTrace() []string {
+	if x != nil {
+		return x.Trace
+	}
+	return nil
+}
+
 var File_octo_conformance_v1_report_proto protoreflect.FileDescriptor
 
 const file_octo_conformance_v1_report_proto_rawDesc = "" +
@@ -332,7 +341,7 @@ const file_octo_conformance_v1_report_proto_rawDesc = "" +
 	"elapsed_ms\x18\x06 \x01(\x04R\telapsedMs\"N\n" +
 	"\x06Tested\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x120\n" +
-	"\x05hello\x18\x02 \x01(\v2\x1a.octo.conformance.v1.HelloR\x05hello\"\x9b\x03\n" +
+	"\x05hello\x18\x02 \x01(\v2\x1a.octo.conformance.v1.HelloR\x05hello\"\xb1\x03\n" +
 	"\n" +
 	"CaseResult\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
@@ -343,7 +352,8 @@ const file_octo_conformance_v1_report_proto_rawDesc = "" +
 	"\averdict\x18\x06 \x01(\x0e2'.octo.conformance.v1.CaseResult.VerdictR\averdict\x12\x1a\n" +
 	"\bproblems\x18\a \x03(\tR\bproblems\x12\x1d\n" +
 	"\n" +
-	"elapsed_ms\x18\b \x01(\x04R\telapsedMs\"r\n" +
+	"elapsed_ms\x18\b \x01(\x04R\telapsedMs\x12\x14\n" +
+	"\x05trace\x18\t \x03(\tR\x05trace\"r\n" +
 	"\aVerdict\x12\x17\n" +
 	"\x13VERDICT_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eVERDICT_PASSED\x10\x01\x12\x12\n" +

@@ -107,6 +107,67 @@ func (Topology) EnumDescriptor() ([]byte, []int) {
 	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{0}
 }
 
+// Feature is what an SDK may be without for a while. Cases that need it are skipped, which the committed runs do
+// not take (--no-skips).
+type Feature int32
+
+const (
+	Feature_FEATURE_UNSPECIFIED Feature = 0
+	// Calls other than unary ones.
+	Feature_FEATURE_STREAMS Feature = 1
+	// gzip.
+	Feature_FEATURE_COMPRESSION Feature = 2
+	// A handler that crashes can be contained.
+	Feature_FEATURE_CRASH Feature = 3
+	// TLS on direct connections.
+	Feature_FEATURE_TLS Feature = 4
+)
+
+// Enum value maps for Feature.
+var (
+	Feature_name = map[int32]string{
+		0: "FEATURE_UNSPECIFIED",
+		1: "FEATURE_STREAMS",
+		2: "FEATURE_COMPRESSION",
+		3: "FEATURE_CRASH",
+		4: "FEATURE_TLS",
+	}
+	Feature_value = map[string]int32{
+		"FEATURE_UNSPECIFIED": 0,
+		"FEATURE_STREAMS":     1,
+		"FEATURE_COMPRESSION": 2,
+		"FEATURE_CRASH":       3,
+		"FEATURE_TLS":         4,
+	}
+)
+
+func (x Feature) Enum() *Feature {
+	p := new(Feature)
+	*p = x
+	return p
+}
+
+func (x Feature) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Feature) Descriptor() protoreflect.EnumDescriptor {
+	return file_octo_conformance_v1_suite_proto_enumTypes[1].Descriptor()
+}
+
+func (Feature) Type() protoreflect.EnumType {
+	return &file_octo_conformance_v1_suite_proto_enumTypes[1]
+}
+
+func (x Feature) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Feature.Descriptor instead.
+func (Feature) EnumDescriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{1}
+}
+
 // Side is one of a case's two testees.
 type Side int32
 
@@ -141,11 +202,11 @@ func (x Side) String() string {
 }
 
 func (Side) Descriptor() protoreflect.EnumDescriptor {
-	return file_octo_conformance_v1_suite_proto_enumTypes[1].Descriptor()
+	return file_octo_conformance_v1_suite_proto_enumTypes[2].Descriptor()
 }
 
 func (Side) Type() protoreflect.EnumType {
-	return &file_octo_conformance_v1_suite_proto_enumTypes[1]
+	return &file_octo_conformance_v1_suite_proto_enumTypes[2]
 }
 
 func (x Side) Number() protoreflect.EnumNumber {
@@ -154,7 +215,61 @@ func (x Side) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Side.Descriptor instead.
 func (Side) EnumDescriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{1}
+	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{2}
+}
+
+// Profile is conformance/profiles/<testee>.yaml, read strictly. A testee without one is taken to have all.
+type Profile struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who answers for the SDK.
+	Owner         string    `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
+	Features      []Feature `protobuf:"varint,2,rep,packed,name=features,proto3,enum=octo.conformance.v1.Feature" json:"features,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Profile) Reset() {
+	*x = Profile{}
+	mi := &file_octo_conformance_v1_suite_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Profile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Profile) ProtoMessage() {}
+
+func (x *Profile) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_conformance_v1_suite_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Profile.ProtoReflect.Descriptor instead.
+func (*Profile) Descriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *Profile) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *Profile) GetFeatures() []Feature {
+	if x != nil {
+		return x.Features
+	}
+	return nil
 }
 
 // TestSuite is one YAML file below conformance/suites, read strictly: an unknown field is an error.
@@ -171,7 +286,7 @@ type TestSuite struct {
 
 func (x *TestSuite) Reset() {
 	*x = TestSuite{}
-	mi := &file_octo_conformance_v1_suite_proto_msgTypes[0]
+	mi := &file_octo_conformance_v1_suite_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -183,7 +298,7 @@ func (x *TestSuite) String() string {
 func (*TestSuite) ProtoMessage() {}
 
 func (x *TestSuite) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_suite_proto_msgTypes[0]
+	mi := &file_octo_conformance_v1_suite_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -196,7 +311,7 @@ func (x *TestSuite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestSuite.ProtoReflect.Descriptor instead.
 func (*TestSuite) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{0}
+	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *TestSuite) GetSuite() string {
@@ -263,8 +378,9 @@ type Case struct {
 	Raw []*RawPeer `protobuf:"bytes,18,rep,name=raw,proto3" json:"raw,omitempty"`
 	// How many MiB of memory the testee, and its proxy, may need more than before it; 0: any number.
 	MemoryMib uint32 `protobuf:"varint,19,opt,name=memory_mib,json=memoryMib,proto3" json:"memory_mib,omitempty"`
-	// Features that a testee must have declared (conformance/profiles), or it is not run with the case.
-	Requires []string `protobuf:"bytes,20,rep,name=requires,proto3" json:"requires,omitempty"`
+	// What both testees must have, beside what follows from the case: FEATURE_STREAMS from its kind,
+	// FEATURE_COMPRESSION from its options, FEATURE_CRASH from its response, FEATURE_TLS from its topology.
+	Requires []Feature `protobuf:"varint,20,rep,packed,name=requires,proto3,enum=octo.conformance.v1.Feature" json:"requires,omitempty"`
 	// These have a second instance, which carries the lane "gray", with a proxy of its own where they have one.
 	Lanes         []Side `protobuf:"varint,21,rep,packed,name=lanes,proto3,enum=octo.conformance.v1.Side" json:"lanes,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -273,7 +389,7 @@ type Case struct {
 
 func (x *Case) Reset() {
 	*x = Case{}
-	mi := &file_octo_conformance_v1_suite_proto_msgTypes[1]
+	mi := &file_octo_conformance_v1_suite_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -285,7 +401,7 @@ func (x *Case) String() string {
 func (*Case) ProtoMessage() {}
 
 func (x *Case) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_suite_proto_msgTypes[1]
+	mi := &file_octo_conformance_v1_suite_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -298,7 +414,7 @@ func (x *Case) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Case.ProtoReflect.Descriptor instead.
 func (*Case) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{1}
+	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Case) GetName() string {
@@ -434,7 +550,7 @@ func (x *Case) GetMemoryMib() uint32 {
 	return 0
 }
 
-func (x *Case) GetRequires() []string {
+func (x *Case) GetRequires() []Feature {
 	if x != nil {
 		return x.Requires
 	}
@@ -469,7 +585,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_octo_conformance_v1_suite_proto_msgTypes[2]
+	mi := &file_octo_conformance_v1_suite_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -481,7 +597,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_suite_proto_msgTypes[2]
+	mi := &file_octo_conformance_v1_suite_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -494,7 +610,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{2}
+	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Step) GetStep() isStep_Step {
@@ -689,7 +805,7 @@ type Expect struct {
 
 func (x *Expect) Reset() {
 	*x = Expect{}
-	mi := &file_octo_conformance_v1_suite_proto_msgTypes[3]
+	mi := &file_octo_conformance_v1_suite_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -701,7 +817,7 @@ func (x *Expect) String() string {
 func (*Expect) ProtoMessage() {}
 
 func (x *Expect) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_suite_proto_msgTypes[3]
+	mi := &file_octo_conformance_v1_suite_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -714,7 +830,7 @@ func (x *Expect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Expect.ProtoReflect.Descriptor instead.
 func (*Expect) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{3}
+	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Expect) GetStatus() *ExpectStatus {
@@ -845,7 +961,7 @@ type ExpectStatus struct {
 
 func (x *ExpectStatus) Reset() {
 	*x = ExpectStatus{}
-	mi := &file_octo_conformance_v1_suite_proto_msgTypes[4]
+	mi := &file_octo_conformance_v1_suite_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -857,7 +973,7 @@ func (x *ExpectStatus) String() string {
 func (*ExpectStatus) ProtoMessage() {}
 
 func (x *ExpectStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_suite_proto_msgTypes[4]
+	mi := &file_octo_conformance_v1_suite_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -870,7 +986,7 @@ func (x *ExpectStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpectStatus.ProtoReflect.Descriptor instead.
 func (*ExpectStatus) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{4}
+	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ExpectStatus) GetCode() v1.Code {
@@ -919,14 +1035,17 @@ var File_octo_conformance_v1_suite_proto protoreflect.FileDescriptor
 
 const file_octo_conformance_v1_suite_proto_rawDesc = "" +
 	"\n" +
-	"\x1focto/conformance/v1/suite.proto\x12\x13octo.conformance.v1\x1a!octo/conformance/v1/control.proto\x1a\x1docto/conformance/v1/raw.proto\x1a\"octo/conformance/v1/scenario.proto\x1a!octo/conformance/v1/service.proto\x1a\x17octo/wire/v1/head.proto\x1a\x19octo/wire/v1/status.proto\"\xce\x01\n" +
+	"\x1focto/conformance/v1/suite.proto\x12\x13octo.conformance.v1\x1a!octo/conformance/v1/control.proto\x1a\x1docto/conformance/v1/raw.proto\x1a\"octo/conformance/v1/scenario.proto\x1a!octo/conformance/v1/service.proto\x1a\x17octo/wire/v1/head.proto\x1a\x19octo/wire/v1/status.proto\"Y\n" +
+	"\aProfile\x12\x14\n" +
+	"\x05owner\x18\x01 \x01(\tR\x05owner\x128\n" +
+	"\bfeatures\x18\x02 \x03(\x0e2\x1c.octo.conformance.v1.FeatureR\bfeatures\"\xce\x01\n" +
 	"\tTestSuite\x12\x14\n" +
 	"\x05suite\x18\x01 \x01(\tR\x05suite\x12=\n" +
 	"\n" +
 	"topologies\x18\x02 \x03(\x0e2\x1d.octo.conformance.v1.TopologyR\n" +
 	"topologies\x12/\n" +
 	"\x05cases\x18\x03 \x03(\v2\x19.octo.conformance.v1.CaseR\x05cases\x12;\n" +
-	"\tscenarios\x18\x04 \x03(\v2\x1d.octo.conformance.v1.ScenarioR\tscenarios\"\xf6\x06\n" +
+	"\tscenarios\x18\x04 \x03(\v2\x1d.octo.conformance.v1.ScenarioR\tscenarios\"\x94\a\n" +
 	"\x04Case\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tsemantics\x18\x02 \x03(\rR\tsemantics\x12=\n" +
@@ -950,8 +1069,8 @@ const file_octo_conformance_v1_suite_proto_rawDesc = "" +
 	"\bvariants\x18\x11 \x03(\v2\x19.octo.conformance.v1.CaseR\bvariants\x12.\n" +
 	"\x03raw\x18\x12 \x03(\v2\x1c.octo.conformance.v1.RawPeerR\x03raw\x12\x1d\n" +
 	"\n" +
-	"memory_mib\x18\x13 \x01(\rR\tmemoryMib\x12\x1a\n" +
-	"\brequires\x18\x14 \x03(\tR\brequires\x12/\n" +
+	"memory_mib\x18\x13 \x01(\rR\tmemoryMib\x128\n" +
+	"\brequires\x18\x14 \x03(\x0e2\x1c.octo.conformance.v1.FeatureR\brequires\x12/\n" +
 	"\x05lanes\x18\x15 \x03(\x0e2\x19.octo.conformance.v1.SideR\x05lanes\"\x80\x03\n" +
 	"\x04Step\x12>\n" +
 	"\x05await\x18\x01 \x01(\x0e2&.octo.conformance.v1.LedgerEntry.EventH\x00R\x05await\x12:\n" +
@@ -1015,7 +1134,13 @@ const file_octo_conformance_v1_suite_proto_rawDesc = "" +
 	"\x14TOPOLOGY_MIXED_C_TLS\x10\t\x12\x18\n" +
 	"\x14TOPOLOGY_MIXED_S_TLS\x10\n" +
 	"\x12\x16\n" +
-	"\x12TOPOLOGY_REFERENCE\x10\x14*>\n" +
+	"\x12TOPOLOGY_REFERENCE\x10\x14*t\n" +
+	"\aFeature\x12\x17\n" +
+	"\x13FEATURE_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fFEATURE_STREAMS\x10\x01\x12\x17\n" +
+	"\x13FEATURE_COMPRESSION\x10\x02\x12\x11\n" +
+	"\rFEATURE_CRASH\x10\x03\x12\x0f\n" +
+	"\vFEATURE_TLS\x10\x04*>\n" +
 	"\x04Side\x12\x14\n" +
 	"\x10SIDE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vSIDE_CLIENT\x10\x01\x12\x0f\n" +
@@ -1035,58 +1160,62 @@ func file_octo_conformance_v1_suite_proto_rawDescGZIP() []byte {
 	return file_octo_conformance_v1_suite_proto_rawDescData
 }
 
-var file_octo_conformance_v1_suite_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_octo_conformance_v1_suite_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_octo_conformance_v1_suite_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_octo_conformance_v1_suite_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_octo_conformance_v1_suite_proto_goTypes = []any{
 	(Topology)(0),              // 0: octo.conformance.v1.Topology
-	(Side)(0),                  // 1: octo.conformance.v1.Side
-	(*TestSuite)(nil),          // 2: octo.conformance.v1.TestSuite
-	(*Case)(nil),               // 3: octo.conformance.v1.Case
-	(*Step)(nil),               // 4: octo.conformance.v1.Step
-	(*Expect)(nil),             // 5: octo.conformance.v1.Expect
-	(*ExpectStatus)(nil),       // 6: octo.conformance.v1.ExpectStatus
-	(*Scenario)(nil),           // 7: octo.conformance.v1.Scenario
-	(v1.CallKind)(0),           // 8: octo.wire.v1.CallKind
-	(*Payload)(nil),            // 9: octo.conformance.v1.Payload
-	(*CallOptions)(nil),        // 10: octo.conformance.v1.CallOptions
-	(*ResponseDefinition)(nil), // 11: octo.conformance.v1.ResponseDefinition
-	(*RawPeer)(nil),            // 12: octo.conformance.v1.RawPeer
-	(LedgerEntry_Event)(0),     // 13: octo.conformance.v1.LedgerEntry.Event
-	(Signal_Kind)(0),           // 14: octo.conformance.v1.Signal.Kind
-	(v1.Code)(0),               // 15: octo.wire.v1.Code
-	(v1.Reason)(0),             // 16: octo.wire.v1.Reason
-	(v1.Origin)(0),             // 17: octo.wire.v1.Origin
-	(v1.Disposition)(0),        // 18: octo.wire.v1.Disposition
-	(*Detail)(nil),             // 19: octo.conformance.v1.Detail
+	(Feature)(0),               // 1: octo.conformance.v1.Feature
+	(Side)(0),                  // 2: octo.conformance.v1.Side
+	(*Profile)(nil),            // 3: octo.conformance.v1.Profile
+	(*TestSuite)(nil),          // 4: octo.conformance.v1.TestSuite
+	(*Case)(nil),               // 5: octo.conformance.v1.Case
+	(*Step)(nil),               // 6: octo.conformance.v1.Step
+	(*Expect)(nil),             // 7: octo.conformance.v1.Expect
+	(*ExpectStatus)(nil),       // 8: octo.conformance.v1.ExpectStatus
+	(*Scenario)(nil),           // 9: octo.conformance.v1.Scenario
+	(v1.CallKind)(0),           // 10: octo.wire.v1.CallKind
+	(*Payload)(nil),            // 11: octo.conformance.v1.Payload
+	(*CallOptions)(nil),        // 12: octo.conformance.v1.CallOptions
+	(*ResponseDefinition)(nil), // 13: octo.conformance.v1.ResponseDefinition
+	(*RawPeer)(nil),            // 14: octo.conformance.v1.RawPeer
+	(LedgerEntry_Event)(0),     // 15: octo.conformance.v1.LedgerEntry.Event
+	(Signal_Kind)(0),           // 16: octo.conformance.v1.Signal.Kind
+	(v1.Code)(0),               // 17: octo.wire.v1.Code
+	(v1.Reason)(0),             // 18: octo.wire.v1.Reason
+	(v1.Origin)(0),             // 19: octo.wire.v1.Origin
+	(v1.Disposition)(0),        // 20: octo.wire.v1.Disposition
+	(*Detail)(nil),             // 21: octo.conformance.v1.Detail
 }
 var file_octo_conformance_v1_suite_proto_depIdxs = []int32{
-	0,  // 0: octo.conformance.v1.TestSuite.topologies:type_name -> octo.conformance.v1.Topology
-	3,  // 1: octo.conformance.v1.TestSuite.cases:type_name -> octo.conformance.v1.Case
-	7,  // 2: octo.conformance.v1.TestSuite.scenarios:type_name -> octo.conformance.v1.Scenario
-	0,  // 3: octo.conformance.v1.Case.topologies:type_name -> octo.conformance.v1.Topology
-	8,  // 4: octo.conformance.v1.Case.kind:type_name -> octo.wire.v1.CallKind
-	9,  // 5: octo.conformance.v1.Case.requests:type_name -> octo.conformance.v1.Payload
-	10, // 6: octo.conformance.v1.Case.options:type_name -> octo.conformance.v1.CallOptions
-	11, // 7: octo.conformance.v1.Case.response:type_name -> octo.conformance.v1.ResponseDefinition
-	1,  // 8: octo.conformance.v1.Case.relay:type_name -> octo.conformance.v1.Side
-	4,  // 9: octo.conformance.v1.Case.steps:type_name -> octo.conformance.v1.Step
-	5,  // 10: octo.conformance.v1.Case.expect:type_name -> octo.conformance.v1.Expect
-	3,  // 11: octo.conformance.v1.Case.variants:type_name -> octo.conformance.v1.Case
-	12, // 12: octo.conformance.v1.Case.raw:type_name -> octo.conformance.v1.RawPeer
-	1,  // 13: octo.conformance.v1.Case.lanes:type_name -> octo.conformance.v1.Side
-	13, // 14: octo.conformance.v1.Step.await:type_name -> octo.conformance.v1.LedgerEntry.Event
-	14, // 15: octo.conformance.v1.Step.signal:type_name -> octo.conformance.v1.Signal.Kind
-	6,  // 16: octo.conformance.v1.Expect.status:type_name -> octo.conformance.v1.ExpectStatus
-	15, // 17: octo.conformance.v1.ExpectStatus.code:type_name -> octo.wire.v1.Code
-	16, // 18: octo.conformance.v1.ExpectStatus.reason:type_name -> octo.wire.v1.Reason
-	17, // 19: octo.conformance.v1.ExpectStatus.origins:type_name -> octo.wire.v1.Origin
-	18, // 20: octo.conformance.v1.ExpectStatus.disposition:type_name -> octo.wire.v1.Disposition
-	19, // 21: octo.conformance.v1.ExpectStatus.details:type_name -> octo.conformance.v1.Detail
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	1,  // 0: octo.conformance.v1.Profile.features:type_name -> octo.conformance.v1.Feature
+	0,  // 1: octo.conformance.v1.TestSuite.topologies:type_name -> octo.conformance.v1.Topology
+	5,  // 2: octo.conformance.v1.TestSuite.cases:type_name -> octo.conformance.v1.Case
+	9,  // 3: octo.conformance.v1.TestSuite.scenarios:type_name -> octo.conformance.v1.Scenario
+	0,  // 4: octo.conformance.v1.Case.topologies:type_name -> octo.conformance.v1.Topology
+	10, // 5: octo.conformance.v1.Case.kind:type_name -> octo.wire.v1.CallKind
+	11, // 6: octo.conformance.v1.Case.requests:type_name -> octo.conformance.v1.Payload
+	12, // 7: octo.conformance.v1.Case.options:type_name -> octo.conformance.v1.CallOptions
+	13, // 8: octo.conformance.v1.Case.response:type_name -> octo.conformance.v1.ResponseDefinition
+	2,  // 9: octo.conformance.v1.Case.relay:type_name -> octo.conformance.v1.Side
+	6,  // 10: octo.conformance.v1.Case.steps:type_name -> octo.conformance.v1.Step
+	7,  // 11: octo.conformance.v1.Case.expect:type_name -> octo.conformance.v1.Expect
+	5,  // 12: octo.conformance.v1.Case.variants:type_name -> octo.conformance.v1.Case
+	14, // 13: octo.conformance.v1.Case.raw:type_name -> octo.conformance.v1.RawPeer
+	1,  // 14: octo.conformance.v1.Case.requires:type_name -> octo.conformance.v1.Feature
+	2,  // 15: octo.conformance.v1.Case.lanes:type_name -> octo.conformance.v1.Side
+	15, // 16: octo.conformance.v1.Step.await:type_name -> octo.conformance.v1.LedgerEntry.Event
+	16, // 17: octo.conformance.v1.Step.signal:type_name -> octo.conformance.v1.Signal.Kind
+	8,  // 18: octo.conformance.v1.Expect.status:type_name -> octo.conformance.v1.ExpectStatus
+	17, // 19: octo.conformance.v1.ExpectStatus.code:type_name -> octo.wire.v1.Code
+	18, // 20: octo.conformance.v1.ExpectStatus.reason:type_name -> octo.wire.v1.Reason
+	19, // 21: octo.conformance.v1.ExpectStatus.origins:type_name -> octo.wire.v1.Origin
+	20, // 22: octo.conformance.v1.ExpectStatus.disposition:type_name -> octo.wire.v1.Disposition
+	21, // 23: octo.conformance.v1.ExpectStatus.details:type_name -> octo.conformance.v1.Detail
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_octo_conformance_v1_suite_proto_init() }
@@ -1098,7 +1227,7 @@ func file_octo_conformance_v1_suite_proto_init() {
 	file_octo_conformance_v1_raw_proto_init()
 	file_octo_conformance_v1_scenario_proto_init()
 	file_octo_conformance_v1_service_proto_init()
-	file_octo_conformance_v1_suite_proto_msgTypes[2].OneofWrappers = []any{
+	file_octo_conformance_v1_suite_proto_msgTypes[3].OneofWrappers = []any{
 		(*Step_Await)(nil),
 		(*Step_Signal)(nil),
 		(*Step_Calls)(nil),
@@ -1109,15 +1238,15 @@ func file_octo_conformance_v1_suite_proto_init() {
 		(*Step_AwaitStopped)(nil),
 		(*Step_SentAtMost)(nil),
 	}
-	file_octo_conformance_v1_suite_proto_msgTypes[3].OneofWrappers = []any{}
 	file_octo_conformance_v1_suite_proto_msgTypes[4].OneofWrappers = []any{}
+	file_octo_conformance_v1_suite_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_conformance_v1_suite_proto_rawDesc), len(file_octo_conformance_v1_suite_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   5,
+			NumEnums:      3,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
