@@ -156,7 +156,7 @@ func TestOpenLoopKeepsItsRate(t *testing.T) {
 
 func TestFailuresEndARun(t *testing.T) {
 	b := short(t, "--loads", "1:1")
-	b.proxyBinary = "unused"
+	b.proxyBinary, b.peers[envoy] = "unused", &program{}
 	b.rows = []row{{name: "dead", what: "a client without a server", start: func(*cell) (side.Spec, error) {
 		return side.Spec{Kind: "sdk-direct-client", Dial: "tcp:" + unused}, nil
 	}}}
@@ -164,6 +164,12 @@ func TestFailuresEndARun(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "calls failed, the first: ") {
 		t.Fatalf("got %v", err)
 	}
+	b.rows[0].needs = envoy // somebody else's failure is told, and the table goes on without
+	if err := b.run(io.Discard); err == nil || !strings.Contains(err.Error(), "no row can be measured") || len(b.absent) == 0 ||
+		!strings.Contains(b.absent[len(b.absent)-1], "dead at 1:1") {
+		t.Fatalf("got %v, %v", err, b.absent)
+	}
+	b.rows[0].needs = ""
 	b.rows[0].start = func(*cell) (side.Spec, error) { return side.Spec{Kind: "nonsense"}, nil }
 	if err := b.run(io.Discard); err == nil || !strings.Contains(err.Error(), `no side is called "nonsense"`) {
 		t.Fatalf("got %v", err)

@@ -4,20 +4,29 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/octomesh/octomesh/tools/octobench/side"
 )
 
+// place is a cell of the table: load and row.
+type place [2]int
+
 // measure interleaves the rounds, so that whatever disturbs the machine disturbs all rows alike.
 func (b *bench) measure(dir string) ([]Row, error) {
-	rounds := make(map[[2]int][]*round)
+	rounds := make(map[place][]*round)
+	broken := make(map[place]bool)
 	for n := range b.rounds {
-		err := b.each(func(l, i int, load side.Load, r row) error {
+		err := b.each(func(at place, load side.Load, r row) error {
+			if broken[at] {
+				return nil
+			}
 			got, err := b.round(dir, n, r, load)
 			if err != nil {
-				return err
+				broken[at] = true
+				return b.peerFailed(r, load, err)
 			}
-			rounds[[2]int{i, l}] = append(rounds[[2]int{i, l}], got)
+			rounds[at] = append(rounds[at], got)
 			fmt.Fprintf(b.progress, "round %d/%d %-20s %-16s %8.0f calls/s\n", n+1, b.rounds, load.Column(), r.name, got.callsPerSecond)
 			return nil
 		})
@@ -26,15 +35,21 @@ func (b *bench) measure(dir string) ([]Row, error) {
 		}
 	}
 	var out []Row
-	err := b.each(func(l, i int, load side.Load, r row) error {
-		out = append(out, summarize(r.name, load, rounds[[2]int{i, l}]))
+	err := b.each(func(at place, load side.Load, r row) error {
+		if broken[at] {
+			return nil
+		}
+		out = append(out, summarize(r.name, load, rounds[at]))
 		if !b.syscalls {
 			return nil
 		}
-		var err error
-		out[len(out)-1].Syscalls, err = b.countSyscalls(dir, r, load)
+		counts, err := b.countSyscalls(dir, r, load)
+		if err != nil {
+			return b.peerFailed(r, load, err)
+		}
+		out[len(out)-1].Syscalls = counts
 		fmt.Fprintf(b.progress, "system calls %-20s %-16s\n", load.Column(), r.name)
-		return err
+		return nil
 	})
 	if err == nil && len(out) == 0 {
 		err = errors.New("no row can be measured under any of these loads here")
@@ -42,14 +57,24 @@ func (b *bench) measure(dir string) ([]Row, error) {
 	return out, err
 }
 
+// peerFailed notes that somebody else's program cannot do a load; that of ours fails the run.
+func (b *bench) peerFailed(r row, load side.Load, err error) error {
+	if r.needs == "" {
+		return err
+	}
+	text, _, _ := strings.Cut(err.Error(), "\n")
+	b.absent = append(b.absent, fmt.Sprintf("row %s at %s: %s", r.name, load.Column(), text))
+	return nil
+}
+
 // each visits the cells of the table, load by load.
-func (b *bench) each(f func(l, i int, load side.Load, r row) error) error {
+func (b *bench) each(f func(at place, load side.Load, r row) error) error {
 	for l, load := range b.loads {
 		for i, r := range b.rows {
 			if !r.takes(load, b.named) {
 				continue
 			}
-			if err := f(l, i, load, r); err != nil {
+			if err := f(place{l, i}, load, r); err != nil {
 				return fmt.Errorf("row %s at %s: %w", r.name, load.Column(), err)
 			}
 		}
