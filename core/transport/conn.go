@@ -18,9 +18,13 @@ type Output interface {
 // WriteStall is how long a full socket may take no byte before the connection is given up.
 const WriteStall = 10 * time.Second
 
-// keepSpare bounds the memory that a connection keeps for its next output: about two windows, so that a
-// long transfer does not make garbage. Trim gives back what an idle connection does not need.
-const keepSpare = 512 << 10
+// keepSpare bounds the memory that a connection keeps for its next output: the windows of many calls, since
+// output that is allocated anew for each flush is copied again and again as it grows. Trim gives back what a
+// connection has not needed of late.
+const keepSpare = 4 << 20
+
+// smallSpare is not worth giving back while a connection is used.
+const smallSpare = 64 << 10
 
 // ErrStalled ends a connection whose peer stopped reading.
 var ErrStalled = errors.New("octo: the peer took no byte for 10 s")
@@ -39,7 +43,8 @@ type Conn struct {
 	closing  bool // close once the output is flushed
 	err      error
 	spare    []byte
-	idle     bool // nothing was written since the last Trim
+	largest  int // of what was written at once since the last Trim, in bytes
+	written  int // the memory that this took, which the state machine has now
 
 	received atomic.Uint64
 	waiting  atomic.Bool // the reader has taken all there was
@@ -137,7 +142,7 @@ func (c *Conn) flushed(buf []byte, err error) bool {
 	if cap(buf) <= keepSpare {
 		c.spare = buf[:0]
 	}
-	c.idle = false
+	c.largest, c.written = max(c.largest, len(buf)), cap(buf)
 	return true
 }
 
@@ -213,15 +218,18 @@ func (c *Conn) try(fd uintptr) bool {
 	return true
 }
 
-// Trim gives back memory if nothing was written since the Trim before, and tells whether that is so.
-// Owners call it now and then, with the lock held.
-func (c *Conn) Trim() (idle bool) {
-	idle = c.idle && !c.flushing
-	if idle {
-		c.spare = nil
+// Trim gives back memory that the output of late has not needed, if there is any, and tells whether the state
+// machine should give back its own. Owners call it now and then, with the lock held.
+func (c *Conn) Trim() (more bool) {
+	if c.flushing {
+		return false
 	}
-	c.idle = true
-	return idle
+	more = c.largest == 0 || max(cap(c.spare), c.written) > max(smallSpare, 4*c.largest)
+	if more {
+		c.spare, c.written = nil, 0
+	}
+	c.largest = 0
+	return more
 }
 
 // Err returns why nothing can be written any more, or nil. The lock must be held.

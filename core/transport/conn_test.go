@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -86,6 +87,53 @@ func TestFlushFromManyWritersKeepsEveryByteInOrder(t *testing.T) {
 	}
 	c.Close()
 	c.Wait()
+}
+
+// The output of a long transfer is kept for what follows, and given back once it is not needed any more: at
+// once by a connection that falls silent, soon by one that goes on with little.
+func TestTrimKeepsWhatOutputOfLateNeeded(t *testing.T) {
+	a, b := pair(t)
+	go func() { _, _ = io.Copy(io.Discard, b) }()
+	defer b.Close()
+	q := &queue{}
+	c := New(a, q)
+	defer c.Close()
+	write := func(n int) {
+		t.Helper()
+		c.Lock()
+		q.b = append(q.b, make([]byte, n)...)
+		c.FlushUnlock()
+		for written := false; !written; runtime.Gosched() { // what the socket did not take at once
+			c.Lock()
+			written = !c.flushing
+			c.Unlock()
+		}
+	}
+	trim := func() (kept int) {
+		c.Lock()
+		defer c.Unlock()
+		if c.Trim() {
+			q.b = nil // as the state machine does
+		}
+		return cap(c.spare) + cap(q.b)
+	}
+	const large = 1 << 20
+	write(large)
+	write(large)
+	if kept := trim(); kept < large {
+		t.Fatalf("%d bytes are kept while more are used", kept)
+	}
+	write(100)
+	if kept := trim(); kept > 2*smallSpare {
+		t.Fatalf("%d bytes are kept for little output", kept)
+	}
+	write(100)
+	if kept := trim(); kept == 0 {
+		t.Fatal("small memory is given back while it is used")
+	}
+	if kept := trim(); kept != 0 {
+		t.Fatalf("a silent connection keeps %d bytes", kept)
+	}
 }
 
 func TestFlushDoesNotWaitForAPeerThatDoesNotRead(t *testing.T) {

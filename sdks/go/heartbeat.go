@@ -33,6 +33,9 @@ func heartbeat(tc *transport.Conn, wc *wire.Conn, waiting func() bool, stop <-ch
 		}
 		tc.Lock()
 		wc.Tick()
+		if tc.Trim() {
+			wc.Trim()
+		}
 		if !wc.Ready() {
 			tc.Unlock()
 			continue
