@@ -28,6 +28,8 @@ func (c *serverCall) finish(k *worker, res proto.Message, st *wire.Status) {
 			}
 			if cap(b) <= keepSpare {
 				k.body = b
+			} else {
+				defer giveBack(b) // when it has gone
 			}
 		}
 	}

@@ -61,10 +61,11 @@ func (c *clientCall) recycle() {
 	c.in.drop()
 	body, post, in := c.body, c.post, c.in
 	if cap(body) > keepSpare {
+		giveBack(body)
 		body = nil
 	}
 	*c = clientCall{ch: c.ch, timer: c.timer, wake: c.wake, credit: c.credit, body: body[:0], post: post[:0],
-		in: inbox{budget: in.budget, waiting: in.waiting, spare: in.spare}}
+		in: in.fresh()}
 	c.ch.calls.Put(c)
 }
 

@@ -32,7 +32,7 @@ type arrived struct {
 	compressed bool
 }
 
-// keepSpare bounds the buffer that a stream keeps for its next message.
+// keepSpare bounds the memory that a stream keeps for its next message, in each direction.
 const keepSpare = 64 << 10
 
 // len is the number of complete messages that wait.
@@ -78,11 +78,12 @@ func (b *inbox) begin(s *wire.Stream, f *wire.Frame) wire.Reason {
 	}
 	b.current = arrived{compressed: compressed}
 	if f.Has(wire.FlagMore) {
-		if !b.budget.take(int64(total)) {
+		b.current.reserved = int64(sharedSize(int(total)))
+		if !b.budget.take(b.current.reserved) {
+			b.current.reserved = 0
 			return wire.ReasonOverloaded
 		}
-		b.current.reserved = int64(total)
-		b.current.data = make([]byte, 0, total)
+		b.current.data = borrow(int(total))
 	} else {
 		b.current.data, b.spare = b.spare[:0], nil
 	}
@@ -102,13 +103,21 @@ func (b *inbox) take() (m arrived, cost int64) {
 	return m, cost
 }
 
-// recycle keeps a decoded message's memory for the next one.
+// recycle keeps a decoded message's memory for another.
 func (b *inbox) recycle(m *arrived) {
 	b.budget.give(m.reserved)
-	if m.reserved == 0 && cap(m.data) <= keepSpare && cap(m.data) > cap(b.spare) {
+	switch n := cap(m.data); {
+	case m.reserved > 0:
+		giveBack(m.data)
+	case n <= keepSpare && n > cap(b.spare):
 		b.spare = m.data[:0]
 	}
 	m.data, m.reserved = nil, 0
+}
+
+// fresh is an inbox for a later call, with the memory of this one, which is empty.
+func (b *inbox) fresh() inbox {
+	return inbox{budget: b.budget, waiting: b.waiting, spare: b.spare}
 }
 
 // drop empties the inbox.
@@ -159,9 +168,14 @@ func decode(m *arrived, encoding string, limit int, into proto.Message) (wire.Re
 
 // encode serializes a message into dst, and compresses it if encoding says so.
 func encode(dst []byte, m proto.Message, encoding string) ([]byte, error) {
-	b, err := proto.MarshalOptions{}.MarshalAppend(dst, m)
+	if size := (proto.MarshalOptions{}).Size(m); size > keepSpare && size > cap(dst) {
+		dst = borrow(size)
+	}
+	b, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(dst, m)
 	if err != nil || encoding != encodingGzip {
 		return b, err
 	}
-	return compressGzip(nil, b), nil
+	small := compressGzip(nil, b)
+	giveBack(b)
+	return small, nil
 }

@@ -56,7 +56,7 @@ func (c *serverCall) recycle() {
 	wake, credit, in := c.wake, c.credit, c.in
 	drain(wake)
 	drain(credit)
-	*c = serverCall{wake: wake, credit: credit, in: inbox{budget: in.budget, waiting: in.waiting, spare: in.spare}}
+	*c = serverCall{wake: wake, credit: credit, in: in.fresh()}
 	srv.calls.Put(c)
 }
 

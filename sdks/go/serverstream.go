@@ -35,6 +35,8 @@ func (s *serverStream) send(m proto.Message) error {
 	}
 	if cap(b) <= keepSpare {
 		s.sendBuf = b
+	} else {
+		defer giveBack(b) // when it has gone
 	}
 	out := wire.Out{Type: wire.TypeMessage, Flags: wire.FlagMessage, Body: b}
 	if encoding != "" {
