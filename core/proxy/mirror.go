@@ -34,7 +34,7 @@ func mirror(c *session.Call, head *wire.RequestHead) {
 	}
 	peer := e.Peer.(*upstream.Peer)
 	s := peer.Session()
-	if s == nil {
+	if s == nil || !e.Expects(s.Peer().Identity) {
 		peer.Wake()
 		m.Copies.Drop(policy.CopyNotConnected)
 		return

@@ -10,7 +10,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -112,11 +114,13 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 		Environment: cfg.Environment, Zone: cfg.Zone, NewPeer: p.newPeer, Released: p.releasePeers,
 		Published: func(g *store.Generation) {
 			p.log.Info("configuration published", "generation", g.Number, "hash", g.Hash, "source", g.Source)
+			p.recheckPeers()
 		},
 	})
 	p.pool = upstream.NewPool(upstream.Config{
-		TLS:   p.clientTLS(),
-		Group: p.group, Log: p.log, Session: p.options(route.Outbound, wire.OriginClientProxy),
+		TLS:    p.clientTLS(),
+		Expect: func(address, identity string) bool { return p.store.Current().Table.Expects(address, identity) },
+		Group:  p.group, Log: p.log, Session: p.options(route.Outbound, wire.OriginClientProxy),
 		Hello: wire.Hello{
 			Role: wire.RoleCall, Kind: wire.PeerProxy, SDK: "octo-proxy", SDKVersion: Version,
 			Environment: cfg.Environment, Instance: cfg.Instance, Incarnation: uint64(p.started.UnixNano()),
@@ -175,6 +179,16 @@ func (p *Proxy) newPeer(address string) cluster.Peer {
 	p.peers[address] = peer
 	p.peersMu.Unlock()
 	return peer
+}
+
+// recheckPeers gives up connections to peers that the current generation does not expect.
+func (p *Proxy) recheckPeers() {
+	p.peersMu.Lock()
+	peers := slices.Collect(maps.Values(p.peers))
+	p.peersMu.Unlock()
+	for _, peer := range peers {
+		peer.Recheck()
+	}
 }
 
 func (p *Proxy) releasePeers(addresses []string) {

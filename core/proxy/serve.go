@@ -3,6 +3,7 @@ package proxy
 import (
 	"time"
 
+	"github.com/octomesh/octomesh/core/proxy/cluster"
 	"github.com/octomesh/octomesh/core/proxy/policy"
 	"github.com/octomesh/octomesh/core/proxy/route"
 	"github.com/octomesh/octomesh/core/proxy/session"
@@ -99,7 +100,7 @@ const maxPicks = 3
 // forwardOutbound hands the call to the proxy of an endpoint.
 func (p *Proxy) forwardOutbound(c *session.Call, head *wire.RequestHead) {
 	keep(c, head)
-	avoid := c.Avoid
+	avoid, stranger := c.Avoid, false
 	for range maxPicks {
 		e := c.Decision.Pick(head, c.Request.Now, avoid)
 		if e == nil && avoid != nil && avoid == c.Avoid && !c.Decision.Route.Retries.ElsewhereOnly {
@@ -110,7 +111,9 @@ func (p *Proxy) forwardOutbound(c *session.Call, head *wire.RequestHead) {
 		}
 		peer := e.Peer.(*upstream.Peer)
 		c.Endpoint = e
-		if s := peer.Session(); s != nil {
+		if s := peer.Session(); s != nil && !e.Expects(s.Peer().Identity) {
+			stranger = true
+		} else if s != nil {
 			mirror(c, head)
 			if c.Forward(s, head) {
 				return
@@ -118,17 +121,26 @@ func (p *Proxy) forwardOutbound(c *session.Call, head *wire.RequestHead) {
 		} else if c.Attempts++; c.Attempts <= maxPicks && peer.Park(c) {
 			return
 		}
+		if stranger = stranger || peer.Stranger() != nil; stranger {
+			e.Strangers.Add(1)
+		}
 		c.Endpoint, avoid = nil, e
 	}
-	if avoid == nil {
-		c.Refuse(wire.Refuse(wire.ReasonNoEndpoint, wire.OriginClientProxy, "no instance of the target may take calls"))
-		return
+	c.Refuse(unforwarded(c, avoid, stranger))
+}
+
+// unforwarded is the status of a call that no endpoint took, the last of which was avoid, or nil if there was none. That somebody
+// else answered than whom the target expects is said first: it must not go around the mesh for that.
+func unforwarded(c *session.Call, avoid *cluster.Endpoint, stranger bool) wire.Status {
+	switch {
+	case avoid == nil:
+		return wire.Refuse(wire.ReasonNoEndpoint, wire.OriginClientProxy, "no instance of the target may take calls")
+	case stranger:
+		return wire.Refuse(wire.ReasonAuthDenied, wire.OriginClientProxy, "whoever answers at "+avoid.MeshAddress+" is not whom the target's configuration expects")
+	case c.Full:
+		return wire.Refuse(wire.ReasonQueueFull, wire.OriginClientProxy, "too much waits for "+avoid.MeshAddress)
 	}
-	if c.Full {
-		c.Refuse(wire.Refuse(wire.ReasonQueueFull, wire.OriginClientProxy, "too much waits for "+avoid.MeshAddress))
-		return
-	}
-	c.Refuse(wire.Refuse(wire.ReasonProxyUnreachable, wire.OriginClientProxy, "no connection to "+avoid.MeshAddress))
+	return wire.Refuse(wire.ReasonProxyUnreachable, wire.OriginClientProxy, "no connection to "+avoid.MeshAddress)
 }
 
 // forwardInbound hands the call to an attached instance.

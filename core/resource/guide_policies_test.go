@@ -66,7 +66,7 @@ func examples(s *resourcev1.Snapshot) map[string]bool {
 		for field, there := range map[string]bool{
 			"balancing": p.GetBalancing() != nil, "outlier_ejection": p.GetOutlierEjection() != nil, "slow_start": p.GetBalancing().GetSlowStart() != nil,
 			"rate_limits": len(p.GetRateLimits()) > 0, "circuit_breaker": p.GetCircuitBreaker() != nil, "faults": len(p.GetFaults()) > 0,
-			"retries": p.GetRetries() != nil, "retry_budget": p.GetRetryBudget() != nil,
+			"retries": p.GetRetries() != nil, "retry_budget": p.GetRetryBudget() != nil, "identities": len(p.GetIdentities()) > 0,
 		} {
 			got[field] = got[field] || there
 		}

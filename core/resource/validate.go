@@ -153,6 +153,9 @@ func (v *validator) endpoint(at string, e *resourcev1.Endpoint) {
 	if e.GetWeight() > maxWeight {
 		v.bad(at+".weight", "%d is more than %d", e.GetWeight(), maxWeight)
 	}
+	if e.GetIdentity() != "" {
+		v.pattern(at+".identity", e.GetIdentity(), identityForm)
+	}
 	v.optional(at+".zone", e.GetZone(), nameForm)
 	v.tags(at+".tags", e.GetTags())
 }

@@ -30,6 +30,7 @@ func (v *validator) checkPolicies(policies []*resourcev1.ServicePolicy) {
 		v.balancing(at+".balancing", p.GetBalancing())
 		v.outlierEjection(at+".outlier_ejection", p.GetOutlierEjection())
 		v.protection(at, p)
+		v.patterns(at+".identities", p.GetIdentities(), identityForm)
 		v.retries(at+".retries", p.GetRetries())
 		v.retryBudget(at+".retry_budget", p.GetRetryBudget())
 		v.routes(at+".routes", p)

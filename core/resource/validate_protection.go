@@ -178,14 +178,18 @@ func (v *validator) patterns(at string, names []string, f form) {
 		return
 	}
 	for i, n := range names {
-		at := fmt.Sprintf("%s[%d]", at, i)
-		begin, any := strings.CutSuffix(n, "*")
-		begin = strings.TrimSuffix(strings.TrimSuffix(begin, "."), "/")
-		switch {
-		case !any:
-			v.name(at, n, f)
-		case begin != "" && !strings.HasPrefix("spiffe:/", begin):
-			v.name(at, begin, f)
-		}
+		v.pattern(fmt.Sprintf("%s[%d]", at, i), n, f)
+	}
+}
+
+// pattern checks a name that may end in "*".
+func (v *validator) pattern(at, name string, f form) {
+	begin, any := strings.CutSuffix(name, "*")
+	begin = strings.TrimSuffix(strings.TrimSuffix(begin, "."), "/")
+	switch {
+	case !any:
+		v.name(at, name, f)
+	case begin != "" && !strings.HasPrefix("spiffe:/", begin):
+		v.name(at, begin, f)
 	}
 }

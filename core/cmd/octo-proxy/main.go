@@ -187,7 +187,7 @@ func serveAdmin(ops *lifecycle.Group, b *resourcev1.Bootstrap, p *proxy.Proxy, t
 		metrics.Gauge("octo_sessions_"+kind, "Connections of the kind "+kind+".", func() float64 { return float64(p.Sessions()[kind]) })
 	}
 	h := admin.Handler(admin.Config{
-		Store: p.Store(), NotReady: p.NotReady, Metrics: metrics.Handler(), Telemetry: told.Status,
+		Store: p.Store(), NotReady: p.NotReady, Now: p.Now, Metrics: metrics.Handler(), Telemetry: told.Status,
 		Calls: func(yield func(admin.Call) bool) { openCalls(p, yield) },
 		Drain: func() {
 			select {

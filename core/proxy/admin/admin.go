@@ -16,12 +16,10 @@ package admin
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"iter"
 	"net/http"
 	"net/http/pprof"
-	"slices"
 	"strconv"
 	"time"
 
@@ -37,6 +35,8 @@ type Config struct {
 	// NotReady returns why the proxy should get no calls; none: it is ready. The lack of a configuration
 	// need not be among them.
 	NotReady func() []string
+	// Now is the proxy's monotonic clock, by which ejections and slow starts go. Nil: /endpoints knows of none.
+	Now func() int64
 	// Calls yields the open calls. Nil: none are known.
 	Calls iter.Seq[Call]
 	// Drain begins leaving and returns at once.
@@ -175,34 +175,6 @@ func (a *handler) calls(w http.ResponseWriter, r *http.Request) {
 		Total int    `json:"total"`
 		Calls []Call `json:"calls"`
 	}{total, calls})
-}
-
-// endpoint is what /endpoints says of one.
-type endpoint struct {
-	Target      string `json:"target"`
-	Instance    string `json:"instance"`
-	MeshAddress string `json:"mesh_address,omitempty"`
-	Zone        string `json:"zone,omitempty"`
-	Weight      uint32 `json:"weight"`
-	InRotation  bool   `json:"in_rotation"`
-	Ready       bool   `json:"ready"`
-	Open        int64  `json:"open"`
-	Calls       uint64 `json:"calls"`
-	Failures    uint64 `json:"failures"`
-}
-
-func (a *handler) endpoints(w http.ResponseWriter, _ *http.Request) {
-	out := []endpoint{}
-	for e := range a.cfg.Store.Current().Table.Endpoints() {
-		out = append(out, endpoint{
-			e.Target, e.Instance, e.MeshAddress, e.Zone, e.Weight, e.InRotation(), e.InRotation() && e.Ready(),
-			e.Open.Load(), e.Calls.Load(), e.Failures.Load(),
-		})
-	}
-	slices.SortFunc(out, func(a, b endpoint) int {
-		return cmp.Or(cmp.Compare(a.Target, b.Target), cmp.Compare(a.Instance, b.Instance))
-	})
-	reply(w, http.StatusOK, out)
 }
 
 func (a *handler) drain(w http.ResponseWriter, _ *http.Request) {

@@ -42,6 +42,7 @@ var (
 		"target", "outcome")
 	mirrored = desc("octo_mirrored_calls_total", "Copies of calls: sent, and of those answered, failed or expired; or not made: unsuited (the request is not one frame), too_many, no_endpoint, not_connected, busy.",
 		"target", "route", "outcome")
+	strangers = desc("octo_identity_mismatches_total", "Calls that were not handed to an endpoint since who answers there is not whom the target's configuration expects.", "target")
 	snapshots = desc("octo_snapshots_total", "Snapshots that came, by result: applied or refused.", "result")
 )
 
@@ -68,7 +69,7 @@ func (c *Collector) Clock(now func() int64) *Collector {
 func (c *Collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		callsOpen, callsTotal, callsRefused, callSeconds, callsParked, endpoints, endpointOpen, endpointCalls,
-		endpointFails, generation, loadedAt, snapshots, policyCalls, breakerState, ejections, ejected, retries, mirrored,
+		endpointFails, generation, loadedAt, snapshots, policyCalls, breakerState, ejections, ejected, retries, mirrored, strangers,
 	} {
 		out <- d
 	}
@@ -152,7 +153,10 @@ func collectRoute(out chan<- prometheus.Metric, direction, target, route string,
 }
 
 // tally is what octo_endpoints says of one target.
-type tally struct{ ready, notReady, out float64 }
+type tally struct {
+	ready, notReady, out float64
+	strangers            uint64
+}
 
 func collectEndpoints(out chan<- prometheus.Metric, table *route.Table) {
 	tallies, n := make(map[string]*tally), 0
@@ -174,10 +178,14 @@ func collectEndpoints(out chan<- prometheus.Metric, table *route.Table) {
 		gauge(out, endpoints, t.ready, target, "ready")
 		gauge(out, endpoints, t.notReady, target, "not_ready")
 		gauge(out, endpoints, t.out, target, "out")
+		if t.strangers > 0 {
+			counter(out, strangers, t.strangers, target)
+		}
 	}
 }
 
 func (t *tally) count(e *cluster.Endpoint) {
+	t.strangers += e.Strangers.Load()
 	switch {
 	case !e.InRotation():
 		t.out++

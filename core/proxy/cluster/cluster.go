@@ -27,6 +27,8 @@ type State struct {
 	// Calls is the calls handed to it, attempts included; Failures those of them that ended otherwise
 	// than by a word of the application.
 	Calls, Failures atomic.Uint64
+	// Strangers is the calls that were not handed to it since somebody else answers at its address.
+	Strangers atomic.Uint64
 	Health
 }
 
@@ -41,7 +43,10 @@ type Endpoint struct {
 	Tags             map[string]string
 	Disabled         bool // an operator took it out of rotation
 	Backup           bool // for calls only while no other one is usable
-	Peer             Peer // behind MeshAddress; nil where the endpoint is not in rotation
+	// Identities is whom TLS must prove the endpoint's proxy to be, one of: SPIFFE URIs of which each may end in
+	// "*". None: the proxy's own rule for all peers holds alone.
+	Identities []string
+	Peer       Peer // behind MeshAddress; nil where the endpoint is not in rotation
 	*State
 }
 
@@ -50,6 +55,20 @@ func (e *Endpoint) InRotation() bool { return !e.Disabled && e.Weight > 0 && e.M
 
 // Ready tells whether the endpoint's peer is ready. An endpoint without a peer, as in tests, is.
 func (e *Endpoint) Ready() bool { return e.Peer == nil || e.Peer.Ready() }
+
+// Expects tells whether a peer of a proved identity, or of none, may answer for the endpoint.
+func (e *Endpoint) Expects(identity string) bool {
+	if len(e.Identities) == 0 {
+		return true
+	}
+	for _, want := range e.Identities {
+		begin, any := strings.CutSuffix(want, "*")
+		if identity == want || any && identity != "" && strings.HasPrefix(identity, begin) {
+			return true
+		}
+	}
+	return false
+}
 
 // Has tells whether the endpoint carries all of the tags.
 func (e *Endpoint) Has(tags map[string]string) bool {

@@ -49,6 +49,18 @@ func (h *Health) share(now, window, initial int64) int64 {
 	return initial + int64(float64(1000-initial)*float64(age)/float64(window))
 }
 
+// Warmth is the part of the weight that an endpoint has by slow start, in permille. Other than what balancers ask, it
+// changes nothing: an endpoint that got no call yet has its initial share.
+func (h *Health) Warmth(now, window, initial int64) int64 {
+	if window == 0 {
+		return 1000
+	}
+	if h.since.Load() == 0 {
+		return initial
+	}
+	return h.share(now, window, initial)
+}
+
 // Tally is what Note has counted.
 type Tally struct{ InARow, Calls, Failures uint32 }
 

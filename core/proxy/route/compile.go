@@ -103,6 +103,10 @@ func (c *compiler) addEndpoint(r *resourcev1.Endpoint) {
 		MeshAddress: r.GetMeshAddress(), DirectAddress: r.GetDirectAddress(), Zone: r.GetZone(),
 		Weight: DefaultEndpointWeight, Tags: r.GetTags(), Disabled: r.GetDisabled(), Backup: r.GetBackup(),
 	}
+	e.Identities = c.policies[e.Target].GetIdentities()
+	if r.GetIdentity() != "" {
+		e.Identities = []string{r.GetIdentity()}
+	}
 	if r.Weight != nil {
 		e.Weight = r.GetWeight()
 	}
@@ -127,7 +131,8 @@ func (c *compiler) addEndpoint(r *resourcev1.Endpoint) {
 
 func same(a, b *cluster.Endpoint) bool {
 	return a.MeshAddress == b.MeshAddress && a.DirectAddress == b.DirectAddress && a.Zone == b.Zone &&
-		a.Weight == b.Weight && a.Disabled == b.Disabled && a.Backup == b.Backup && a.Peer == b.Peer && maps.Equal(a.Tags, b.Tags)
+		a.Weight == b.Weight && a.Disabled == b.Disabled && a.Backup == b.Backup && a.Peer == b.Peer && maps.Equal(a.Tags, b.Tags) &&
+		slices.Equal(a.Identities, b.Identities)
 }
 
 // addDefault adds a target that no policy speaks of.
@@ -150,7 +155,7 @@ func (c *compiler) target(d Direction, p *resourcev1.ServicePolicy) *Target {
 	t.Lot = policy.NewBounded(&t.state.lot, orDefault(l.GetMaxParkedCalls(), DefaultMaxParkedCalls),
 		orDefault(l.GetMaxPark().AsDuration(), DefaultMaxPark), d.Origin())
 	if d == Outbound {
-		t.Outlier = c.share(t.Name).outlier
+		t.Outlier, t.Rules = c.share(t.Name).outlier, c.share(t.Name).rules
 		for _, r := range p.GetRoutes() {
 			t.Routes = append(t.Routes, c.route(t, p, r, old))
 		}

@@ -63,6 +63,8 @@ type Target struct {
 	Former []*Route
 	// Policies is what each call to the target passes.
 	Policies policy.Chain
+	// Rules is how endpoints of the target are chosen; outbound.
+	Rules cluster.Rules
 	// Lot is where calls to the target wait for an instance, a connection or a stream.
 	Lot *policy.Bounded
 	// Outlier ejects the target's own endpoints; nil: nothing does, or inbound.
@@ -280,6 +282,22 @@ func (t *Table) Endpoints() iter.Seq[*cluster.Endpoint] {
 			}
 		}
 	}
+}
+
+// Expects tells whether a peer of a proved identity, or of none, may answer at a mesh address: for one of the endpoints
+// there at least, or if there is none. It looks at all endpoints.
+func (t *Table) Expects(address, identity string) bool {
+	some := false
+	for _, e := range t.endpoints {
+		if e.MeshAddress != address || !e.InRotation() {
+			continue
+		}
+		if e.Expects(identity) {
+			return true
+		}
+		some = true
+	}
+	return !some
 }
 
 // Addresses returns the mesh addresses of the endpoints in rotation.

@@ -128,7 +128,11 @@ func (c *Call) attemptExpired(b *Batch) {
 // concludes tells how the call ends when its last attempt, or this proxy itself, says st: an earlier attempt's end
 // goes before if that is worse (S-AGAIN-9). The result is st, or a changed copy of it, or an earlier attempt.
 func (c *Call) concludes(st *wire.Status, own bool) (*wire.Status, *attempt) {
-	if c.past == nil || st.Code == wire.OK || !worse(&c.past.status, st) {
+	if c.past == nil || st.Code == wire.OK {
+		return st, nil
+	}
+	nowhere := own && st.Reason == wire.ReasonProxyUnreachable && st.Disposition == c.past.status.Disposition
+	if !nowhere && !worse(&c.past.status, st) { // that there was no other endpoint says less than why one was looked for
 		return st, nil
 	}
 	if own && (st.Reason == wire.ReasonDeadline || st.Reason == wire.ReasonCancelled) {

@@ -5,6 +5,7 @@ package upstream
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -38,6 +39,8 @@ type Config struct {
 	Log            *slog.Logger
 	// TLS is spoken to every peer, and says who it is. nil: plain.
 	TLS *tls.Config
+	// Expect tells whether a peer of a proved identity, empty for none, may answer at an address. nil: any may.
+	Expect func(address, identity string) bool
 	// Dial connects to an address. nil: TCP.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 }
@@ -74,6 +77,8 @@ type Peer struct {
 	current atomic.Pointer[session.Session]
 	// restEnd is when the next dial is due after a failed one, on the pool's clock. 0: at once.
 	restEnd atomic.Int64
+	// stranger is who answered last where somebody else was expected; nil: the last dial ended otherwise.
+	stranger atomic.Pointer[StrangerError]
 
 	mu       sync.Mutex
 	waiters  []*session.Call
@@ -156,6 +161,11 @@ func (p *Peer) connect(ctx context.Context, mayRepeat bool) (again bool) {
 	if err == nil && p.pool.cfg.TLS != nil {
 		nc, id, err = session.Secure(ctx, nc, p.pool.cfg.TLS, false)
 	}
+	if err == nil {
+		if err = p.check(id.String()); err != nil {
+			_ = nc.Close()
+		}
+	}
 	if err != nil {
 		p.dialEnded(nil, err)
 		return false
@@ -174,6 +184,58 @@ func (p *Peer) connect(ctx context.Context, mayRepeat bool) (again bool) {
 	return h.again
 }
 
+// StrangerError says that a peer proved to be somebody who was not expected at its address, or proved nothing.
+type StrangerError struct {
+	Address  string
+	Identity string // what it proved; empty: nothing
+}
+
+// Error names both.
+func (e *StrangerError) Error() string {
+	if e.Identity == "" {
+		return "octo: whoever answers at " + e.Address + " proves no identity, and one is expected"
+	}
+	return "octo: " + e.Identity + " answers at " + e.Address + ", and another identity is expected"
+}
+
+// check compares a peer's identity with what is expected at its address.
+func (p *Peer) check(identity string) error {
+	if p.pool.cfg.TLS == nil {
+		identity = ""
+	}
+	if p.pool.cfg.Expect == nil || p.pool.cfg.Expect(p.address, identity) {
+		return nil
+	}
+	return &StrangerError{p.address, identity}
+}
+
+// Stranger returns who answered at the address instead of whom was expected; nil: nobody.
+func (p *Peer) Stranger() *StrangerError { return p.stranger.Load() }
+
+// Draining tells whether new calls go by a connection whose peer leaves, since no other one stands yet.
+func (p *Peer) Draining() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.current.Load()
+	return s != nil && p.sessions[s]
+}
+
+// Recheck gives up a connection whose peer is not expected any more: it carries no new calls, and is closed when its
+// calls have ended.
+func (p *Peer) Recheck() {
+	s := p.current.Load()
+	if s == nil || p.check(s.Peer().Identity) == nil {
+		return
+	}
+	p.mu.Lock()
+	p.current.CompareAndSwap(s, nil)
+	if _, open := p.sessions[s]; open {
+		p.sessions[s] = true
+	}
+	p.mu.Unlock()
+	s.SendDrained()
+}
+
 // dialEnded takes the outcome of a dial, whoever waits is resumed and decides anew.
 func (p *Peer) dialEnded(s *session.Session, err error) {
 	p.mu.Lock()
@@ -185,6 +247,9 @@ func (p *Peer) dialEnded(s *session.Session, err error) {
 			p.current.CompareAndSwap(old, nil)
 		}
 	}
+	var stranger *StrangerError
+	errors.As(err, &stranger)
+	p.stranger.Store(stranger)
 	if err == nil {
 		p.failures = 0
 		p.restEnd.Store(0)

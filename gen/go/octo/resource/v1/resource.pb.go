@@ -154,7 +154,10 @@ type Endpoint struct {
 	// An operator took it out of rotation.
 	Disabled bool `protobuf:"varint,9,opt,name=disabled,proto3" json:"disabled,omitempty"`
 	// It gets calls only while no other endpoint of its destination is usable.
-	Backup        bool `protobuf:"varint,10,opt,name=backup,proto3" json:"backup,omitempty"`
+	Backup bool `protobuf:"varint,10,opt,name=backup,proto3" json:"backup,omitempty"`
+	// Whom TLS must prove whoever answers at mesh_address to be: a SPIFFE URI, which may end in "*". Empty: as
+	// its target's policy says.
+	Identity      string `protobuf:"bytes,11,opt,name=identity,proto3" json:"identity,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -259,6 +262,13 @@ func (x *Endpoint) GetBackup() bool {
 	return false
 }
 
+func (x *Endpoint) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
 // ServicePolicy says how calls to one target go. Absent parts take the documented defaults.
 type ServicePolicy struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -285,7 +295,12 @@ type ServicePolicy struct {
 	// caller's proxy's.
 	Retries *RetryPolicy `protobuf:"bytes,11,opt,name=retries,proto3" json:"retries,omitempty"`
 	// Bounds what goes again to the target. Absent: an empty one.
-	RetryBudget   *RetryBudget `protobuf:"bytes,12,opt,name=retry_budget,json=retryBudget,proto3" json:"retry_budget,omitempty"`
+	RetryBudget *RetryBudget `protobuf:"bytes,12,opt,name=retry_budget,json=retryBudget,proto3" json:"retry_budget,omitempty"`
+	// Whom TLS must prove whoever answers at the mesh addresses of the target's endpoints to be, one of: SPIFFE URIs,
+	// such as "spiffe://example.org/prod/proxy/cart-*", of which each may end in "*". Empty: anybody of the proxy's
+	// own trust domain and environment, and without TLS anybody. An endpoint where somebody else answers gets no calls; if there is no
+	// other one they are refused AUTH_DENIED. It is the caller's proxy's.
+	Identities    []string `protobuf:"bytes,13,rep,name=identities,proto3" json:"identities,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -400,6 +415,13 @@ func (x *ServicePolicy) GetRetries() *RetryPolicy {
 func (x *ServicePolicy) GetRetryBudget() *RetryBudget {
 	if x != nil {
 		return x.RetryBudget
+	}
+	return nil
+}
+
+func (x *ServicePolicy) GetIdentities() []string {
+	if x != nil {
+		return x.Identities
 	}
 	return nil
 }
@@ -1863,7 +1885,7 @@ var File_octo_resource_v1_resource_proto protoreflect.FileDescriptor
 
 const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\n" +
-	"\x1focto/resource/v1/resource.proto\x12\x10octo.resource.v1\x1a\x1egoogle/protobuf/duration.proto\"\x8d\x03\n" +
+	"\x1focto/resource/v1/resource.proto\x12\x10octo.resource.v1\x1a\x1egoogle/protobuf/duration.proto\"\xa9\x03\n" +
 	"\bEndpoint\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12 \n" +
@@ -1875,11 +1897,12 @@ const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\x04tags\x18\b \x03(\v2$.octo.resource.v1.Endpoint.TagsEntryR\x04tags\x12\x1a\n" +
 	"\bdisabled\x18\t \x01(\bR\bdisabled\x12\x16\n" +
 	"\x06backup\x18\n" +
-	" \x01(\bR\x06backup\x1a7\n" +
+	" \x01(\bR\x06backup\x12\x1a\n" +
+	"\bidentity\x18\v \x01(\tR\bidentity\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
-	"\a_weight\"\xc8\x05\n" +
+	"\a_weight\"\xe8\x05\n" +
 	"\rServicePolicy\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12/\n" +
 	"\x06routes\x18\x02 \x03(\v2\x17.octo.resource.v1.RouteR\x06routes\x12B\n" +
@@ -1895,7 +1918,10 @@ const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\x06faults\x18\n" +
 	" \x03(\v2\x17.octo.resource.v1.FaultR\x06faults\x127\n" +
 	"\aretries\x18\v \x01(\v2\x1d.octo.resource.v1.RetryPolicyR\aretries\x12@\n" +
-	"\fretry_budget\x18\f \x01(\v2\x1d.octo.resource.v1.RetryBudgetR\vretryBudget\"\xa1\x02\n" +
+	"\fretry_budget\x18\f \x01(\v2\x1d.octo.resource.v1.RetryBudgetR\vretryBudget\x12\x1e\n" +
+	"\n" +
+	"identities\x18\r \x03(\tR\n" +
+	"identities\"\xa1\x02\n" +
 	"\vRetryPolicy\x12!\n" +
 	"\fmax_attempts\x18\x01 \x01(\rR\vmaxAttempts\x12\x14\n" +
 	"\x05codes\x18\x02 \x03(\rR\x05codes\x12B\n" +
