@@ -55,6 +55,11 @@ func startNode(t *testing.T, limits wire.Limits) *node {
 
 func startSecureNode(t *testing.T, limits wire.Limits, tls *identity.Source) *node {
 	t.Helper()
+	return startNodeWith(t, proxy.Config{Limits: limits, TLS: tls})
+}
+
+func startNodeWith(t *testing.T, cfg proxy.Config) *node {
+	t.Helper()
 	socket := filepath.Join(t.TempDir(), "o.sock")
 	out, err := transport.ListenUnix(socket, 0o600)
 	if err != nil {
@@ -65,10 +70,9 @@ func startSecureNode(t *testing.T, limits wire.Limits, tls *identity.Source) *no
 		t.Fatal(err)
 	}
 	n := &node{socket: socket, address: in.Addr().String(), source: &source{make(chan *resourcev1.Snapshot)}}
-	n.Proxy, err = proxy.Start(context.Background(), proxy.Config{
-		Environment: "test", Instance: t.Name(), Outbound: out, Inbound: in, Source: n.source, Limits: limits, TLS: tls,
-		Log: slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn})), DrainDeadline: 5 * time.Second,
-	})
+	cfg.Environment, cfg.Instance, cfg.Outbound, cfg.Inbound, cfg.Source, cfg.DrainDeadline = "test", t.Name(), out, in, n.source, 5*time.Second
+	cfg.Log = slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	n.Proxy, err = proxy.Start(context.Background(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

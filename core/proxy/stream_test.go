@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/octomesh/octomesh/core/meshtest"
+	"github.com/octomesh/octomesh/core/proxy"
+	"github.com/octomesh/octomesh/core/proxy/tap"
 	"github.com/octomesh/octomesh/core/wire"
 )
 
@@ -264,12 +266,13 @@ func TestForeignEnvironmentIsRefused(t *testing.T) {
 // this process: the ceiling is for all four together.
 func TestUnaryCallAllocatesLittle(t *testing.T) {
 	for name, endpoints := range map[string]int{"one endpoint": 1, "two, so that requests are kept": 2} {
-		t.Run(name, func(t *testing.T) { allocatesLittle(t, endpoints) })
+		t.Run(name, func(t *testing.T) { allocatesLittle(t, endpoints, nil) })
 	}
 }
 
-func allocatesLittle(t *testing.T, endpoints int) {
-	client, server := mesh(t)
+func allocatesLittle(t *testing.T, endpoints int, told *tap.Tap) {
+	server, client := startNode(t, wire.Limits{}), startNodeWith(t, proxy.Config{Tap: told})
+	client.configure(t, map[string][]string{"echo": {server.address}})
 	server.serve(t, "echo", meshtest.Echo)
 	if endpoints > 1 {
 		client.configure(t, map[string][]string{"echo": slices.Repeat([]string{server.address}, endpoints)})
