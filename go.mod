@@ -7,6 +7,7 @@ require (
 	github.com/octomesh/octomesh/core/wire v0.0.0
 	github.com/octomesh/octomesh/gen/go v0.0.0
 	github.com/octomesh/octomesh/sdks/go v0.0.0
+	github.com/octomesh/octomesh/sdks/go/otel v0.0.0
 	github.com/prometheus/client_golang v1.23.2
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
 	go.opentelemetry.io/otel v1.47.0
@@ -51,4 +52,5 @@ replace (
 	github.com/octomesh/octomesh/core/wire => ./core/wire
 	github.com/octomesh/octomesh/gen/go => ./gen/go
 	github.com/octomesh/octomesh/sdks/go => ./sdks/go
+	github.com/octomesh/octomesh/sdks/go/otel => ./sdks/go/otel
 )

@@ -10,6 +10,10 @@ import (
 	"testing"
 	"time"
 
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
+	tracev1 "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -19,6 +23,7 @@ import (
 	"github.com/octomesh/octomesh/core/proxy/tap"
 	"github.com/octomesh/octomesh/core/telemetry/otlp/otlptest"
 	octomesh "github.com/octomesh/octomesh/sdks/go"
+	octootel "github.com/octomesh/octomesh/sdks/go/otel"
 )
 
 // told is the taps of a world's proxies.
@@ -116,6 +121,38 @@ func TestSpansOfAChainOfCallsAreOneTrace(t *testing.T) {
 				t.Errorf("the handler got %+v, want a traceparent that begins with %s", got, want)
 			}
 		})
+	}
+}
+
+// TestServicesSpansJoinTheProxies: caller's and handler's OpenTelemetry spans and those of the two proxies
+// between them are one chain.
+func TestServicesSpansJoinTheProxies(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, true)
+	collector := otlptest.GRPC(t)
+	taps := tell(w, func(string) *resourcev1.Telemetry { return spansTo(collector, 0) })
+	own := tracetest.NewInMemoryExporter()
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(own))
+	traced := octomesh.WithInterceptors(octootel.Interceptor(octootel.WithTracerProvider(provider)))
+	ch := w.pair(thing{}, traced)
+	if _, err := unary(within(t, long), ch, do, text("x")); err != nil {
+		t.Fatal(err)
+	}
+	taps.flush()
+	proxies := map[tracev1.Span_SpanKind]otlptest.Span{}
+	for _, s := range collector.Wait(t, 2) {
+		proxies[s.Kind] = s
+	}
+	eventually(t, "the services' spans", func() bool { return len(own.GetSpans()) == 2 })
+	services := map[trace.SpanKind]tracetest.SpanStub{}
+	for _, s := range own.GetSpans() {
+		services[s.SpanKind] = s
+	}
+	out, in := proxies[tracev1.Span_SPAN_KIND_CLIENT], proxies[tracev1.Span_SPAN_KIND_SERVER]
+	client, server := services[trace.SpanKindClient], services[trace.SpanKindServer]
+	if out.Parent() != client.SpanContext.SpanID().String() || in.Parent() != out.ID() || server.Parent.SpanID().String() != in.ID() ||
+		in.Trace() != server.SpanContext.TraceID().String() || in.Trace() != client.SpanContext.TraceID().String() {
+		t.Errorf("client %v, proxies %v and %v, server %v", client.SpanContext, out, in, server)
 	}
 }
 

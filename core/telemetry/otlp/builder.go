@@ -95,12 +95,12 @@ func (b *builder) attributes(r *record.Record, method string) []attribute.KeyVal
 	b.attrs = append(b.attrs[:0],
 		semconv.RPCSystemNameKey.String(System), semconv.RPCMethod(method), semconv.RPCResponseStatusCode(r.CodeName),
 		attribute.Int64(AttrGeneration, int64(r.Generation)), attribute.Int(AttrAttempts, r.Attempts))
-	for key, text := range map[string]string{
-		AttrTarget: string(r.Text(record.Target)), AttrCaller: string(r.Text(record.Caller)), AttrLane: string(r.Text(record.Lane)),
-		AttrRoute: r.Route, AttrEndpoint: r.Endpoint, AttrOrigin: r.Origin, AttrReason: r.Reason,
+	for _, a := range [...]struct{ key, text string }{
+		{AttrTarget, string(r.Text(record.Target))}, {AttrCaller, string(r.Text(record.Caller))}, {AttrLane, string(r.Text(record.Lane))},
+		{AttrRoute, r.Route}, {AttrEndpoint, r.Endpoint}, {AttrOrigin, r.Origin}, {AttrReason, r.Reason},
 	} {
-		if text != "" {
-			b.attrs = append(b.attrs, attribute.String(key, text))
+		if a.text != "" {
+			b.attrs = append(b.attrs, attribute.String(a.key, a.text))
 		}
 	}
 	if r.Code != 0 {

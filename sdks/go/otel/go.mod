@@ -1,0 +1,31 @@
+module github.com/octomesh/octomesh/sdks/go/otel
+
+go 1.26.0
+
+require (
+	github.com/octomesh/octomesh/sdks/go v0.0.0
+	go.opentelemetry.io/otel v1.47.0
+	go.opentelemetry.io/otel/sdk v1.47.0
+	go.opentelemetry.io/otel/trace v1.47.0
+	google.golang.org/protobuf v1.36.12
+)
+
+require (
+	github.com/cespare/xxhash/v2 v2.3.0 // indirect
+	github.com/go-logr/logr v1.4.4 // indirect
+	github.com/go-logr/stdr v1.2.2 // indirect
+	github.com/google/uuid v1.6.0 // indirect
+	github.com/octomesh/octomesh/core/transport v0.0.0 // indirect
+	github.com/octomesh/octomesh/core/wire v0.0.0 // indirect
+	go.opentelemetry.io/auto/sdk v1.2.1 // indirect
+	go.opentelemetry.io/otel/log v1.47.0 // indirect
+	go.opentelemetry.io/otel/metric v1.47.0 // indirect
+	golang.org/x/sys v0.48.0 // indirect
+)
+
+replace (
+	github.com/octomesh/octomesh/core/transport => ../../../core/transport
+	github.com/octomesh/octomesh/core/wire => ../../../core/wire
+	github.com/octomesh/octomesh/gen/go => ../../../gen/go
+	github.com/octomesh/octomesh/sdks/go => ../
+)
