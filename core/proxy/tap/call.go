@@ -24,7 +24,7 @@ func (t *Tap) Begin(c *session.Call, head *wire.RequestHead, d route.Direction, 
 	if !n.Span && s.log == nil {
 		return
 	}
-	n.On, n.Generation = true, generation
+	n.On, n.Shadow, n.Generation = true, head.Shadow, generation
 	n.Keep(record.Target, head.Target)
 	n.Keep(record.Method, c.Name())
 	if d == route.Inbound {

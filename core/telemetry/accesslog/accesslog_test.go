@@ -217,7 +217,7 @@ func TestFieldsAreThoseOfALine(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "access.log")
 	l := open(t, accesslog.Config{File: file})
 	r := call()
-	r.Span, r.Context = true, trace.NewRoot()
+	r.Span, r.Shadow, r.Context = true, true, trace.NewRoot()
 	l.Put(r)
 	end(l)
 	var got []string

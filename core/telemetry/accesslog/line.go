@@ -35,6 +35,7 @@ type line struct {
 	TraceID     string              `json:"trace_id,omitempty"`
 	SpanID      string              `json:"span_id,omitempty"`
 	Sampled     bool                `json:"sampled,omitempty"`
+	Shadow      bool                `json:"shadow,omitempty"`
 	Metadata    map[string][]string `json:"metadata,omitempty"`
 }
 
@@ -44,7 +45,7 @@ func appendLine(b *bytes.Buffer, r *record.Record, arrived time.Time) {
 	l := line{
 		Time: arrived.UTC().Truncate(time.Microsecond), Direction: "outbound", Caller: string(r.Text(record.Caller)), Target: string(r.Text(record.Target)),
 		Route: r.Route, Lane: string(r.Text(record.Lane)), Endpoint: r.Endpoint, Address: r.Address, Attempts: r.Attempts, Generation: r.Generation,
-		Code: r.CodeName, Reason: r.Reason, Origin: r.Origin, Disposition: r.Disposition, DurationUS: r.Took / us,
+		Code: r.CodeName, Reason: r.Reason, Origin: r.Origin, Disposition: r.Disposition, DurationUS: r.Took / us, Shadow: r.Shadow,
 	}
 	if r.Inbound {
 		l.Direction = "inbound"

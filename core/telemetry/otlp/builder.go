@@ -33,6 +33,7 @@ const (
 	AttrReason      = "octo.status.reason"
 	AttrDisposition = "octo.status.disposition"
 	AttrWaited      = "octo.waited_us"
+	AttrShadow      = "octo.shadow"
 )
 
 // builder makes spans by the OpenTelemetry SDK, with ids that were chosen when the call began. One goroutine
@@ -105,6 +106,9 @@ func (b *builder) attributes(r *record.Record, method string) []attribute.KeyVal
 	}
 	if r.Code != 0 {
 		b.attrs = append(b.attrs, attribute.String(AttrDisposition, r.Disposition))
+	}
+	if r.Shadow {
+		b.attrs = append(b.attrs, attribute.Bool(AttrShadow, true))
 	}
 	if r.Sent != 0 {
 		b.attrs = append(b.attrs, attribute.Int64(AttrWaited, (r.Sent-r.Arrived)/int64(time.Microsecond)))

@@ -37,7 +37,7 @@ func start(t *testing.T, cfg otlp.Config) *otlp.Exporter {
 }
 
 func call(root bool) *record.Record {
-	n := record.Note{On: true, Span: true, Context: trace.NewRoot(), Generation: 7}
+	n := record.Note{On: true, Span: true, Shadow: root, Context: trace.NewRoot(), Generation: 7}
 	if !root {
 		n.Parent = trace.NewSpanID()
 	}
@@ -102,7 +102,7 @@ func TestRootHasNoParent(t *testing.T) {
 	r := call(true)
 	context := r.Context
 	e.Put(r)
-	if s := collector.Wait(t, 1)[0]; s.Trace() != context.Trace.String() || s.ID() != context.Span.String() || s.Parent() != "" {
+	if s := collector.Wait(t, 1)[0]; s.Trace() != context.Trace.String() || s.ID() != context.Span.String() || s.Parent() != "" || s.Attr("octo.shadow") != "bool_value:true" {
 		t.Errorf("ids of %v", s)
 	}
 }

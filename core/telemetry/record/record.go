@@ -43,6 +43,8 @@ type Note struct {
 	Span    bool
 	Context trace.Context
 	Parent  trace.SpanID
+	// Shadow: the call is a copy of another one.
+	Shadow bool
 	// Generation of the configuration that the call has.
 	Generation uint64
 
