@@ -3,10 +3,13 @@ package telemetry
 import (
 	"encoding/hex"
 	"net/http"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
 
 	"github.com/octomesh/octomesh/core/telemetry/meter"
 )
@@ -42,7 +45,22 @@ func (m *Metrics) Counter(name, help string, value func() float64) {
 // Handler serves the metrics: in Prometheus' text format, or in OpenMetrics' where the Accept header asks for
 // it. Only OpenMetrics has room for exemplars.
 func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{EnableOpenMetrics: true})
+	plain := promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+	open := promhttp.HandlerFor(prometheus.GathererFunc(m.gatherOpen), promhttp.HandlerOpts{EnableOpenMetrics: true})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if expfmt.NegotiateIncludingOpenMetrics(r.Header).FormatType() == expfmt.TypeOpenMetrics {
+			open.ServeHTTP(w, r)
+			return
+		}
+		plain.ServeHTTP(w, r)
+	})
+}
+
+// gatherOpen gathers what OpenMetrics can say. There a counter's family goes without its "_total", so that one of
+// Go's own would be the family of a gauge again, and a strict parser would refuse all of it.
+func (m *Metrics) gatherOpen() ([]*dto.MetricFamily, error) {
+	all, err := m.registry.Gather()
+	return slices.DeleteFunc(all, func(f *dto.MetricFamily) bool { return f.GetName() == "go_memstats_alloc_bytes_total" }), err
 }
 
 // Histogram makes a metric of a meter's histogram, in seconds, with the histogram's exemplars.

@@ -111,10 +111,13 @@ func checkExemplars(t *testing.T, p *process, spans []otlptest.Span) {
 			t.Errorf("exemplar of trace %s, want %s", f[1], spans[0].Trace())
 		}
 	}
-	_, plain := p.get("/metrics")
-	if strings.Contains(plain, "trace_id") || !strings.Contains(plain, `octo_spans_total{result="exported"} 2`) {
-		t.Errorf("in Prometheus' format:\n%s", plain)
-	}
+	await(t, "the count of spans", func() bool {
+		_, b := p.get("/metrics")
+		if strings.Contains(b, "trace_id") {
+			t.Fatalf("exemplars in Prometheus' own format:\n%s", b)
+		}
+		return strings.Contains(b, `octo_spans_total{result="exported"} 2`)
+	})
 }
 
 func TestTelemetryThatCannotBeIsRefusedAtTheStart(t *testing.T) {
