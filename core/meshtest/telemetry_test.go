@@ -124,6 +124,86 @@ func TestSpansOfAChainOfCallsAreOneTrace(t *testing.T) {
 	}
 }
 
+// TestTelemetryIsChangedWhileCallsRun: no call is lost, whatever is switched on and off beneath it.
+func TestTelemetryIsChangedWhileCallsRun(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, true)
+	collector := otlptest.GRPC(t)
+	file := filepath.Join(t.TempDir(), "log")
+	log := &resourcev1.AccessLog{File: file, SuccessPermille: proto.Uint32(1000), MaxFailuresPerSecond: proto.Uint32(10)}
+	taps := tell(w, func(string) *resourcev1.Telemetry { return spansTo(collector, 500) })
+	ch := w.pair(thing{})
+	ctx, stop := context.WithCancel(within(t, long))
+	var callers sync.WaitGroup
+	for range 4 {
+		callers.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := unary(context.Background(), ch, do, text("x")); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	both := spansTo(collector, 1000)
+	both.AccessLog = log
+	for range 5 {
+		for _, c := range []*resourcev1.Telemetry{nil, {AccessLog: log}, both, both, spansTo(collector, 0)} {
+			for _, tap := range taps.taps {
+				if err := tap.Apply(within(t, long), c); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}
+	for _, tap := range taps.taps {
+		if err := tap.Apply(within(t, long), both); err != nil {
+			t.Error(err)
+		}
+		eventually(t, "spans and lines", func() bool {
+			s := tap.Status()
+			return s.Spans.Exported > 0 && s.AccessLog.Written > 0
+		})
+	}
+	stop()
+	callers.Wait()
+	taps.flush()
+	if err := taps.taps["caller"].Apply(context.Background(), both); err == nil {
+		t.Error("telemetry that has ended was configured")
+	}
+}
+
+// TestCallsThatGoAgainAreOneSpan: it counts the attempts, and the first one's time is the proxy's.
+func TestCallsThatGoAgainAreOneSpan(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, true)
+	collector := otlptest.GRPC(t)
+	taps := tell(w, func(string) *resourcev1.Telemetry { return spansTo(collector, 1000) })
+	w.add("thing", w.proxy("empty").Address) // no instance has attached there: calls go again, elsewhere
+	ch := w.pair(thing{})
+	const n = 20
+	for range n {
+		var got octomesh.Timings
+		before := time.Now()
+		if _, err := unary(within(t, long), ch, do, text("x"), octomesh.CaptureTimings(&got)); err != nil {
+			t.Fatal(err)
+		}
+		checkTimings(t, w, &got, time.Since(before))
+	}
+	taps.flush()
+	attempts := map[string]int{}
+	var refused int
+	for _, s := range collector.Spans() {
+		if s.Kind == tracev1.Span_SPAN_KIND_CLIENT {
+			attempts[s.Attr("octo.attempts")]++
+		} else if s.Resource["service.instance.id"] == "proxy-of-empty" {
+			refused++
+		}
+	}
+	if attempts["int_value:1"]+attempts["int_value:2"] != n || attempts["int_value:2"] != refused || refused == 0 {
+		t.Errorf("spans by attempts %v, %d calls were refused", attempts, refused)
+	}
+}
+
 // TestServicesSpansJoinTheProxies: caller's and handler's OpenTelemetry spans and those of the two proxies
 // between them are one chain.
 func TestServicesSpansJoinTheProxies(t *testing.T) {

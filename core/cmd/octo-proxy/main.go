@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 
@@ -74,7 +75,7 @@ func run(path string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	defer endTelemetry(told)
+	defer told.Close(ended) // it has told all, unless something failed before
 	p, err := start(b, id, told, reload, log)
 	if err != nil {
 		return err
@@ -94,7 +95,9 @@ func run(path string, log *slog.Logger) error {
 		<-stop
 		cancel()
 	}()
+	begun := time.Now()
 	cut := p.Drain(ctx)
+	endTelemetry(ctx, told, b.GetDrainDeadline().AsDuration()-time.Since(begun))
 	log.Info("left", "calls_cut_off", cut)
 	return nil
 }

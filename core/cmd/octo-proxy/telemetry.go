@@ -17,8 +17,18 @@ import (
 	"github.com/octomesh/octomesh/core/resource"
 )
 
-// lastWords is how long spans and lines that wait may take at the end.
-const lastWords = 5 * time.Second
+// Spans and lines that wait at the end may take what is left of the drain's time, within these bounds.
+const (
+	lastWords      = 5 * time.Second
+	leastLastWords = 500 * time.Millisecond
+)
+
+// ended is a context without time.
+var ended = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
 
 // loadTelemetry starts what tells of calls. On SIGHUP it reads the section again and opens the access log anew.
 func loadTelemetry(ops *lifecycle.Group, path string, b *resourcev1.Bootstrap, log *slog.Logger) (*tap.Tap, error) {
@@ -55,8 +65,9 @@ func reloadTelemetry(ctx context.Context, t *tap.Tap, path string) error {
 	return t.Apply(ctx, b.GetTelemetry())
 }
 
-func endTelemetry(t *tap.Tap) {
-	ctx, cancel := context.WithTimeout(context.Background(), lastWords)
+// endTelemetry tells what waits, within what is left of the drain's time. The end of ctx cuts it short.
+func endTelemetry(ctx context.Context, t *tap.Tap, left time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, min(max(left, leastLastWords), lastWords))
 	defer cancel()
 	t.Close(ctx)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -212,6 +213,22 @@ func TestEndExportsWhatWaits(t *testing.T) {
 	e.Close(ctx)
 	if n := len(collector.Spans()); n != 1000 || collector.Requests() < 2 || e.Status().Exported != 1000 {
 		t.Errorf("%d spans in %d requests, %+v", n, collector.Requests(), e.Status())
+	}
+}
+
+func TestCollectorsCertificateIsChecked(t *testing.T) {
+	t.Parallel()
+	collector, authorities := otlptest.HTTPS(t)
+	good := start(t, otlp.Config{Endpoint: collector.Endpoint, HTTP: true, AuthoritiesFile: authorities})
+	good.Put(call(true))
+	collector.Wait(t, 1)
+	stranger := start(t, otlp.Config{Endpoint: collector.Endpoint, HTTP: true}) // the system's authorities
+	stranger.Put(call(true))
+	for stranger.Status().Failed == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if s := stranger.Status(); s.Exported != 0 || !strings.Contains(s.LastError, "certificate") {
+		t.Errorf("status %+v", s)
 	}
 }
 

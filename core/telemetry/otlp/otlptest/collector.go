@@ -5,9 +5,13 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/hex"
+	"encoding/pem"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -89,6 +93,19 @@ func HTTP(t testing.TB) *Collector {
 		done.Wait()
 	})
 	return c
+}
+
+// HTTPS is HTTP by TLS; the file holds the authority that signed the collector's certificate.
+func HTTPS(t testing.TB) (c *Collector, authorities string) {
+	t.Helper()
+	c = &Collector{news: make(chan struct{}, 1)}
+	s := httptest.NewTLSServer(http.HandlerFunc(c.serve))
+	t.Cleanup(s.Close)
+	c.Endpoint, authorities = s.URL, filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(authorities, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return c, authorities
 }
 
 func listen(t testing.TB) net.Listener {
