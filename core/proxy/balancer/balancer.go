@@ -110,8 +110,8 @@ func twoChoices(g *cluster.Group, now int64, avoid *cluster.Endpoint) (e *cluste
 		}
 		return e, g.Usable(e, now)
 	}
-	i := first(g, now, avoid)
-	a, b := g.Endpoints[i], second(g, i, avoid)
+	i, random := first(g, now, avoid)
+	a, b := g.Endpoints[i], second(g, i, random, avoid)
 	if b == nil {
 		return a, g.Usable(a, now)
 	}
@@ -136,16 +136,18 @@ func twoChoices(g *cluster.Group, now int64, avoid *cluster.Endpoint) (e *cluste
 	return b, ua
 }
 
-// first draws by weight. The group has two endpoints or more.
-func first(g *cluster.Group, now int64, avoid *cluster.Endpoint) int {
-	i := g.Sample(rand.Uint64())
+// first draws by weight, and returns what it drew with. The group has two endpoints or more.
+func first(g *cluster.Group, now int64, avoid *cluster.Endpoint) (i int, random uint64) {
+	random = rand.Uint64()
+	i = g.Sample(random)
 	for try := 1; try < draws && (g.Endpoints[i] == avoid || !g.Plain() && !warm(g, g.Endpoints[i], now)); try++ {
-		i = g.Sample(rand.Uint64())
+		random = rand.Uint64()
+		i = g.Sample(random)
 	}
 	if g.Endpoints[i] == avoid {
 		i = (i + 1) % len(g.Endpoints)
 	}
-	return i
+	return i, random
 }
 
 // warm lets an endpoint's draw pass as often as its share of its weight says.
@@ -154,10 +156,16 @@ func warm(g *cluster.Group, e *cluster.Endpoint, now int64) bool {
 	return share >= 1000 || rand.Int64N(1000) < share
 }
 
-// second draws evenly among the others; nil if that leaves none but the one to avoid.
-func second(g *cluster.Group, i int, avoid *cluster.Endpoint) *cluster.Endpoint {
+// second draws evenly among the others, by the bits of the first draw mixed anew: drawing is what costs most here. Nil if
+// that leaves none but the one to avoid.
+func second(g *cluster.Group, i int, random uint64, avoid *cluster.Endpoint) *cluster.Endpoint {
 	n := len(g.Endpoints)
-	j := (i + 1 + rand.IntN(n-1)) % n
+	random = (random ^ random>>32) * 0x9e3779b97f4a7c15
+	random = (random ^ random>>29) * 0xbf58476d1ce4e5b9
+	j := i + 1 + int((random>>32)*uint64(n-1)>>32)
+	if j >= n {
+		j -= n
+	}
 	if g.Endpoints[j] != avoid {
 		return g.Endpoints[j]
 	}

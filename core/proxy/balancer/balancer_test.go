@@ -168,3 +168,34 @@ func BenchmarkPick(b *testing.B) {
 		}
 	}
 }
+
+// TestSecondDrawIsEvenWhateverTheFirst holds the second draw, which uses the bits of the first again, to be
+// independent of it: with every endpoint loaded alike but one, the loads decide, and any pair must come up.
+func TestSecondDrawIsEvenWhateverTheFirst(t *testing.T) {
+	for _, weights := range [][]uint32{{1, 1, 1, 1, 1}, {1, 2, 3, 4, 5}} {
+		for idle := range weights {
+			c := newCluster(weights...)
+			var total float64
+			for i, e := range c.Endpoints {
+				e.Open.Store(1 << 40)
+				if i == idle {
+					e.Open.Store(0)
+				}
+				total += float64(weights[i])
+			}
+			// It is taken if it is drawn first, by its weight, or second, evenly if another one was first.
+			p := float64(weights[idle]) / total
+			want := p + (1-p)/float64(len(weights)-1)
+			const n = 100_000
+			got := 0
+			for range n {
+				if pick(c, nil) == c.Endpoints[idle] {
+					got++
+				}
+			}
+			if off := float64(got)/n - want; off < -0.01 || off > 0.01 { // six standard deviations
+				t.Errorf("weights %v: the idle endpoint %d has a share of %.3f, want %.3f", weights, idle, float64(got)/n, want)
+			}
+		}
+	}
+}

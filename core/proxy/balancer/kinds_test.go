@@ -284,3 +284,52 @@ func BenchmarkChoose(b *testing.B) {
 		}
 	}
 }
+
+// TestKeysSpreadAsEvenlyAsChanceAllows looks at many sets of instances and of keys. Whatever treats keys apart from each
+// other spreads them by chance at best: with 10,000 keys an endpoint's share of a tenth has a standard deviation of 3 %, so
+// that one in a thousand is off by more than 10 %. What a bad hash would add to that shows in the mean of the squares.
+func TestKeysSpreadAsEvenlyAsChanceAllows(t *testing.T) {
+	const keys, sets = 10_000, 60
+	for _, weights := range [][]uint32{{1, 1, 1}, {1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, {100, 200, 300, 400}, {1, 1, 1, 1, 16}} {
+		var squares, worst, total float64
+		for _, w := range weights {
+			total += float64(w)
+		}
+		over := 0
+		for set := range sets {
+			var endpoints []*cluster.Endpoint
+			for i, w := range weights {
+				endpoints = append(endpoints, &cluster.Endpoint{
+					Target: "t", Instance: fmt.Sprintf("host-%d.rack%d:%d", set*len(weights)+i, set%7, 7000+i), MeshAddress: "h:1", Weight: w, State: &cluster.State{},
+				})
+			}
+			c := cluster.New("t", nil, endpoints, cluster.Rules{Keys: true})
+			got := map[string]int{}
+			for k := range keys {
+				key := fmt.Appendf(nil, "%d/user-%d", set, k)
+				got[balancer.Choose(balancer.RingHash{}, c.Groups(nil), balancer.Request{HashKey: key, Now: 1}).Instance]++
+			}
+			for _, e := range endpoints {
+				p := float64(e.Weight) / total
+				z := (float64(got[e.Instance]) - keys*p) / math.Sqrt(keys*p*(1-p))
+				squares += z * z
+				worst = max(worst, math.Abs(z))
+				if math.Abs(float64(got[e.Instance])/(keys*p)-1) > 0.1 {
+					over++
+				}
+			}
+		}
+		n := float64(sets * len(weights))
+		t.Logf("%v: mean of squares %.2f, worst %.1f standard deviations, %d of %.0f shares off by more than 10 %%", weights, squares/n, worst, over, n)
+		// The mean of n squares is 1 with a deviation of √(2/n), which the sum of shares being fixed makes no larger.
+		if limit := 1 + 5*math.Sqrt(2/n); squares/n > limit {
+			t.Errorf("%v: the mean of squares is %.2f, more than %.2f: worse than chance", weights, squares/n, limit)
+		}
+		if worst > 5 {
+			t.Errorf("%v: a share is off by %.1f standard deviations", weights, worst)
+		}
+		if len(weights) <= 4 && over > 0 { // four standard deviations of the smallest share there
+			t.Errorf("%v: %d shares of few endpoints are off by more than 10 %%", weights, over)
+		}
+	}
+}

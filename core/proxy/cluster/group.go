@@ -77,8 +77,7 @@ func newGroup(endpoints []*Endpoint, rules *Rules) *Group {
 // Plain tells that only readiness matters in the group.
 func (g *Group) Plain() bool { return g.rules == nil }
 
-// Usable tells whether a call may go to the endpoint now: it is ready, not ejected or absent, and has capacity. This is small
-// enough to be inlined, which groups without rules profit from.
+// Usable tells whether a call may go to the endpoint now: it is ready, not ejected or absent, and has capacity.
 func (g *Group) Usable(e *Endpoint, now int64) bool {
 	return (g.rules == nil || g.rules.admit(e, now)) && e.absent.Load() <= now && e.Ready()
 }
