@@ -1,0 +1,345 @@
+package snapshot_test
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/octomesh/octomesh/core/pilot/snapshot"
+	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
+)
+
+var (
+	stock  = snapshot.Topic{Kind: snapshot.KindEndpoint, Environment: "prod", Target: "shop.stock"}
+	policy = snapshot.Topic{Kind: snapshot.KindServicePolicy, Environment: "prod", Target: "shop.stock"}
+)
+
+const all = 1 << 20
+
+// endpoint is a version of an instance.
+func endpoint(t testing.TB, topic snapshot.Topic, name string, port int) snapshot.Entry {
+	t.Helper()
+	r, err := snapshot.New(topic, name, &resourcev1.Endpoint{MeshAddress: fmt.Sprintf("10.0.0.1:%d", port)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return snapshot.Entry{Stable: r}
+}
+
+// text is an update in a line.
+func text(u snapshot.Update) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%v", u.Kind)
+	for _, told := range u.Told {
+		fmt.Fprintf(&b, " +%s", told.Topic.FullName(told.Resource.Name))
+	}
+	for _, name := range u.Removed {
+		fmt.Fprintf(&b, " -%s", name)
+	}
+	return b.String()
+}
+
+func wants(t *testing.T, f *snapshot.Follower, want string) snapshot.Update {
+	t.Helper()
+	u, ok := f.Take(all)
+	if got := text(u); !ok && want != "" || ok && got != want {
+		t.Fatalf("told %q (%v), want %q", got, ok, want)
+	}
+	return u
+}
+
+func TestElementsAreWhatAnyClientReads(t *testing.T) {
+	e := endpoint(t, stock, "s1", 7000)
+	res := &discoveryv3.DeltaDiscoveryResponse{}
+	if err := proto.Unmarshal(append(slices.Clone(e.Stable.Element), e.Stable.Element...), res); err != nil {
+		t.Fatal(err)
+	}
+	if len(res.Resources) != 2 || res.Resources[0].Name != "prod/shop.stock/s1" || res.Resources[0].Version != e.Stable.Version {
+		t.Fatal(res)
+	}
+	got := &resourcev1.Endpoint{}
+	if err := proto.Unmarshal(res.Resources[1].Resource.Value, got); err != nil || got.MeshAddress != "10.0.0.1:7000" {
+		t.Fatal(got, err)
+	}
+	if n := len(e.Stable.Element); n > 60 {
+		t.Errorf("an endpoint has %d bytes", n)
+	}
+	if same := endpoint(t, stock, "s2", 7000); same.Stable.Version != e.Stable.Version {
+		t.Error("versions go by content")
+	}
+}
+
+func TestTopicsHaveNames(t *testing.T) {
+	for _, topic := range []snapshot.Topic{stock, policy} {
+		if got, err := snapshot.ParseTopic(topic.Kind, topic.Name()); err != nil || got != topic {
+			t.Errorf("%q: %v, %v", topic.Name(), got, err)
+		}
+		if name, ok := topic.LocalName(topic.FullName("x")); !ok || topic == stock && name != "x" {
+			t.Error(topic, name, ok)
+		}
+		if _, ok := topic.LocalName("prod/shop.stocking/x"); ok {
+			t.Error("another target's resource")
+		}
+	}
+	for _, name := range []string{"", "/", "prod", "prod/", "/x", "prod/a/b/*", "prod/a", "*", "prod/*"} {
+		if topic, err := snapshot.ParseTopic(snapshot.KindEndpoint, name); err == nil {
+			t.Errorf("%q: %v", name, topic)
+		}
+	}
+}
+
+func TestAFollowerIsToldWhatIsAndWhatChanges(t *testing.T) {
+	c := snapshot.NewCache()
+	var interest []string
+	c.Interest = func(t snapshot.Topic) { interest = append(interest, fmt.Sprint(t.Name(), c.Followed(t))) }
+	f := c.Follow("n1")
+	f.Subscribe(stock, nil)
+	wants(t, f, "") // not known yet
+	c.Load(stock, map[string]snapshot.Entry{"s1": endpoint(t, stock, "s1", 1), "s2": endpoint(t, stock, "s2", 1)})
+	<-f.Wake()
+	wants(t, f, "Endpoint +prod/shop.stock/s1 +prod/shop.stock/s2")
+	wants(t, f, "")
+	c.Set(stock, "s2", endpoint(t, stock, "s2", 2))
+	c.Set(stock, "s1", endpoint(t, stock, "s1", 1)) // nothing new
+	wants(t, f, "Endpoint +prod/shop.stock/s2")
+	c.Set(stock, "s2", snapshot.Entry{})
+	wants(t, f, "Endpoint -prod/shop.stock/s2")
+	c.Load(stock, map[string]snapshot.Entry{"s3": endpoint(t, stock, "s3", 1)})
+	wants(t, f, "Endpoint +prod/shop.stock/s3 -prod/shop.stock/s1")
+	f.Subscribe(stock, nil) // again: all of it
+	wants(t, f, "Endpoint +prod/shop.stock/s3")
+	f.Unsubscribe(stock)
+	c.Set(stock, "s3", endpoint(t, stock, "s3", 9))
+	wants(t, f, "")
+	if got := strings.Join(interest, " "); got != "prod/shop.stock/*true prod/shop.stock/*false" {
+		t.Error(got)
+	}
+	if !c.Drop(stock) {
+		t.Error("nobody follows it")
+	}
+}
+
+func TestWhatIsNotThereIsToldOnce(t *testing.T) {
+	c := snapshot.NewCache()
+	f := c.Follow("n1")
+	f.Subscribe(policy, nil)
+	f.Subscribe(stock, nil)
+	c.Load(policy, nil)
+	c.Load(stock, nil)
+	wants(t, f, "Endpoint -prod/shop.stock/*")
+	wants(t, f, "ServicePolicy -prod/shop.stock")
+	wants(t, f, "")
+	c.Set(policy, "", endpoint(t, policy, "", 1)) // it was remembered
+	wants(t, f, "ServicePolicy +prod/shop.stock")
+}
+
+func TestAReturningFollowerIsToldTheDifference(t *testing.T) {
+	c := snapshot.NewCache()
+	same, newer := endpoint(t, stock, "same", 1), endpoint(t, stock, "newer", 2)
+	c.Load(stock, map[string]snapshot.Entry{"same": same, "newer": newer, "new": endpoint(t, stock, "new", 1)})
+	f := c.Follow("n1")
+	f.Subscribe(stock, map[string]string{"same": same.Stable.Version, "newer": "old", "gone": "x"})
+	wants(t, f, "Endpoint +prod/shop.stock/new +prod/shop.stock/newer -prod/shop.stock/gone")
+	g := c.Follow("n2")
+	c.Load(policy, nil)
+	g.Subscribe(policy, map[string]string{"": "x"})
+	wants(t, g, "ServicePolicy -prod/shop.stock")
+}
+
+func TestManyChangesOfOneResourceAreToldAsOne(t *testing.T) {
+	c := snapshot.NewCache()
+	f := c.Follow("n1")
+	c.Load(stock, nil)
+	f.Subscribe(stock, nil)
+	wants(t, f, "Endpoint -prod/shop.stock/*")
+	for port := range 100 {
+		c.Set(stock, "s1", endpoint(t, stock, "s1", port+1))
+	}
+	u := wants(t, f, "Endpoint +prod/shop.stock/s1")
+	if want := endpoint(t, stock, "s1", 100); u.Told[0].Resource.Version != want.Stable.Version || f.Coalesced() != 99 {
+		t.Fatal(u, f.Coalesced())
+	}
+}
+
+func TestLargeUpdatesComeInParts(t *testing.T) {
+	c := snapshot.NewCache()
+	entries := make(map[string]snapshot.Entry)
+	for i := range 100 {
+		name := fmt.Sprintf("s%02d", i)
+		entries[name] = endpoint(t, stock, name, i+1)
+	}
+	c.Load(stock, entries)
+	f := c.Follow("n1")
+	f.Subscribe(stock, nil)
+	seen, parts := make(map[string]bool), 0
+	for {
+		u, ok := f.Take(1000)
+		if !ok {
+			break
+		}
+		parts++
+		if u.Bytes > 1100 {
+			t.Fatalf("%d bytes at once", u.Bytes)
+		}
+		for _, told := range u.Told {
+			seen[told.Resource.Name] = true
+		}
+	}
+	if len(seen) != 100 || parts < 4 {
+		t.Fatal(len(seen), parts)
+	}
+}
+
+func TestAWaveReachesItsNodesOnly(t *testing.T) {
+	c := snapshot.NewCache()
+	stable, candidate := endpoint(t, policy, "", 1).Stable, endpoint(t, policy, "", 2).Stable
+	c.Load(policy, map[string]snapshot.Entry{"": {Stable: stable}})
+	followers := make(map[string]*snapshot.Follower)
+	has := make(map[string]string)
+	for i := range 1000 {
+		node := fmt.Sprintf("n%d", i)
+		followers[node] = c.Follow(node)
+		followers[node].Subscribe(policy, nil)
+	}
+	take := func() (told int) {
+		for node, f := range followers {
+			for u, ok := f.Take(all); ok; u, ok = f.Take(all) {
+				for _, r := range u.Told {
+					told++
+					has[node] = r.Resource.Version
+				}
+			}
+		}
+		return told
+	}
+	take()
+	with := func() (n int) {
+		for _, v := range has {
+			if v == candidate.Version {
+				n++
+			}
+		}
+		return n
+	}
+	before := make(map[string]string)
+	for _, step := range []struct {
+		wave      *snapshot.Wave
+		low, high int
+	}{
+		{&snapshot.Wave{Nodes: map[string]bool{"n7": true}, Salt: "w"}, 1, 1},
+		{&snapshot.Wave{Nodes: map[string]bool{"n7": true}, Salt: "w", Permille: 100}, 60, 140},
+		{&snapshot.Wave{Nodes: map[string]bool{"n7": true}, Salt: "w", Permille: 500}, 440, 560},
+		{&snapshot.Wave{Salt: "w", Permille: 1000}, 1000, 1000},
+		{nil, 0, 0}, // taken back
+	} {
+		c.Set(policy, "", snapshot.Entry{Stable: stable, Candidate: candidate, Wave: step.wave})
+		told := take()
+		if n := with(); n < step.low || n > step.high {
+			t.Fatalf("%+v: %d have the candidate", step.wave, n)
+		}
+		moved := 0
+		for node, v := range has {
+			if v != before[node] && before[node] != "" {
+				moved++
+			}
+			if step.wave != nil && before[node] == candidate.Version && v != candidate.Version {
+				t.Fatalf("%s left a wave that grew", node)
+			}
+		}
+		if len(before) > 0 && told != moved {
+			t.Fatalf("%+v: %d told, %d moved", step.wave, told, moved)
+		}
+		before = maps.Clone(has)
+	}
+}
+
+func TestFinalStatesAreNeverLost(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	c := snapshot.NewCache()
+	names := []string{"a", "b", "c", "d"}
+	topics := []snapshot.Topic{stock, {Kind: snapshot.KindEndpoint, Environment: "prod", Target: "other"}}
+	for _, topic := range topics {
+		c.Load(topic, nil)
+	}
+	done := make(chan struct{})
+	var writers, readers sync.WaitGroup
+	for w := range topics { // one writer a topic, as in life
+		writers.Go(func() {
+			rnd := rand.New(rand.NewPCG(seed, uint64(w)))
+			for n := range 3000 {
+				name := names[rnd.IntN(len(names))]
+				switch rnd.IntN(10) {
+				case 0:
+					c.Set(topics[w], name, snapshot.Entry{})
+				case 1:
+					c.Load(topics[w], map[string]snapshot.Entry{name: endpoint(t, topics[w], name, n)})
+				default:
+					c.Set(topics[w], name, endpoint(t, topics[w], name, n))
+				}
+			}
+		})
+	}
+	check := func(f *snapshot.Follower, rnd *rand.Rand) {
+		has := make(map[string]string)
+		take := func() {
+			for u, ok := f.Take(100); ok; u, ok = f.Take(100) {
+				for _, told := range u.Told {
+					has[told.Topic.FullName(told.Resource.Name)] = told.Resource.Version
+				}
+				for _, name := range u.Removed {
+					delete(has, name)
+				}
+			}
+		}
+		for _, topic := range topics {
+			f.Subscribe(topic, nil)
+		}
+		for ended := false; !ended; {
+			select {
+			case <-f.Wake():
+			case <-done:
+				ended = true
+			}
+			if rnd.IntN(20) == 0 { // it goes, and comes back with what it has
+				for _, topic := range topics {
+					have := make(map[string]string)
+					f.Unsubscribe(topic)
+					for full, v := range has {
+						if name, ok := topic.LocalName(full); ok {
+							have[name] = v
+						}
+					}
+					f.Subscribe(topic, have)
+				}
+			}
+			take()
+		}
+		take()
+		want := make(map[string]string)
+		for _, topic := range topics {
+			entries, _ := c.Get(topic)
+			for name, e := range entries {
+				want[topic.FullName(name)] = e.Stable.Version
+			}
+		}
+		if !maps.Equal(has, want) {
+			t.Errorf("%s has %v, the cache %v", f.Node, has, want)
+		}
+	}
+	for n := range 4 {
+		readers.Go(func() {
+			check(c.Follow(fmt.Sprint("n", n)), rand.New(rand.NewPCG(seed, uint64(100+n))))
+		})
+	}
+	writers.Wait()
+	close(done)
+	readers.Wait()
+}
