@@ -13,8 +13,8 @@ type Follower struct {
 	// Node is the follower's name, by which waves choose.
 	Node string
 
-	cache *Cache
-	wake  chan struct{} // holds one element while something waits
+	cache  *Cache
+	notify func() // something waits; may be called with locks held
 
 	mu         sync.Mutex
 	followings map[Topic]*Following
@@ -34,13 +34,23 @@ type Following struct {
 	over   bool
 }
 
-// Follow makes a follower without interests.
-func (c *Cache) Follow(node string) *Follower {
-	return &Follower{Node: node, cache: c, wake: make(chan struct{}, 1), followings: make(map[Topic]*Following)}
+// Follow makes a follower without interests. notify is called whenever something has begun to wait for it, from
+// whatever goroutine, with locks of the cache held: it must neither block nor call the cache or the follower.
+func (c *Cache) Follow(node string, notify func()) *Follower {
+	return &Follower{Node: node, cache: c, notify: notify, followings: make(map[Topic]*Following)}
 }
 
-// Wake has an element when there may be something to take.
-func (f *Follower) Wake() <-chan struct{} { return f.wake }
+// Waiting tells whether there may be something to take.
+func (f *Follower) Waiting() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, w := range f.waiting {
+		if len(w) > 0 {
+			return true
+		}
+	}
+	return false
+}
 
 // Coalesced counts changes that were not told, since a newer one of the same resource came before.
 func (f *Follower) Coalesced() uint64 {
@@ -146,8 +156,5 @@ func (f *Follower) queue(g *Following) {
 		g.queued = true
 		f.waiting[g.Kind] = append(f.waiting[g.Kind], g)
 	}
-	select {
-	case f.wake <- struct{}{}:
-	default:
-	}
+	f.notify()
 }

@@ -183,3 +183,12 @@ func version(r *Resource) string {
 	}
 	return r.Version
 }
+
+// TopicOf is the topic of a resource's full name.
+func TopicOf(k Kind, full string) (Topic, error) {
+	if !k.collected() {
+		return ParseTopic(k, full)
+	}
+	cut := strings.LastIndexByte(full, '/')
+	return ParseTopic(k, full[:cut+1]+"*")
+}

@@ -33,6 +33,17 @@ func endpoint(t testing.TB, topic snapshot.Topic, name string, port int) snapsho
 	return snapshot.Entry{Stable: r}
 }
 
+// follow makes a follower, and what has an element when something waits for it.
+func follow(c *snapshot.Cache, node string) (*snapshot.Follower, <-chan struct{}) {
+	wake := make(chan struct{}, 1)
+	return c.Follow(node, func() {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	}), wake
+}
+
 // text is an update in a line.
 func text(u snapshot.Update) string {
 	var b strings.Builder
@@ -99,11 +110,11 @@ func TestAFollowerIsToldWhatIsAndWhatChanges(t *testing.T) {
 	c := snapshot.NewCache()
 	var interest []string
 	c.Interest = func(t snapshot.Topic) { interest = append(interest, fmt.Sprint(t.Name(), c.Followed(t))) }
-	f := c.Follow("n1")
+	f, wake := follow(c, "n1")
 	f.Subscribe(stock, nil)
 	wants(t, f, "") // not known yet
 	c.Load(stock, map[string]snapshot.Entry{"s1": endpoint(t, stock, "s1", 1), "s2": endpoint(t, stock, "s2", 1)})
-	<-f.Wake()
+	<-wake
 	wants(t, f, "Endpoint +prod/shop.stock/s1 +prod/shop.stock/s2")
 	wants(t, f, "")
 	c.Set(stock, "s2", endpoint(t, stock, "s2", 2))
@@ -128,7 +139,7 @@ func TestAFollowerIsToldWhatIsAndWhatChanges(t *testing.T) {
 
 func TestWhatIsNotThereIsToldOnce(t *testing.T) {
 	c := snapshot.NewCache()
-	f := c.Follow("n1")
+	f, _ := follow(c, "n1")
 	f.Subscribe(policy, nil)
 	f.Subscribe(stock, nil)
 	c.Load(policy, nil)
@@ -144,10 +155,10 @@ func TestAReturningFollowerIsToldTheDifference(t *testing.T) {
 	c := snapshot.NewCache()
 	same, newer := endpoint(t, stock, "same", 1), endpoint(t, stock, "newer", 2)
 	c.Load(stock, map[string]snapshot.Entry{"same": same, "newer": newer, "new": endpoint(t, stock, "new", 1)})
-	f := c.Follow("n1")
+	f, _ := follow(c, "n1")
 	f.Subscribe(stock, map[string]string{"same": same.Stable.Version, "newer": "old", "gone": "x"})
 	wants(t, f, "Endpoint +prod/shop.stock/new +prod/shop.stock/newer -prod/shop.stock/gone")
-	g := c.Follow("n2")
+	g, _ := follow(c, "n2")
 	c.Load(policy, nil)
 	g.Subscribe(policy, map[string]string{"": "x"})
 	wants(t, g, "ServicePolicy -prod/shop.stock")
@@ -155,7 +166,7 @@ func TestAReturningFollowerIsToldTheDifference(t *testing.T) {
 
 func TestManyChangesOfOneResourceAreToldAsOne(t *testing.T) {
 	c := snapshot.NewCache()
-	f := c.Follow("n1")
+	f, _ := follow(c, "n1")
 	c.Load(stock, nil)
 	f.Subscribe(stock, nil)
 	wants(t, f, "Endpoint -prod/shop.stock/*")
@@ -176,7 +187,7 @@ func TestLargeUpdatesComeInParts(t *testing.T) {
 		entries[name] = endpoint(t, stock, name, i+1)
 	}
 	c.Load(stock, entries)
-	f := c.Follow("n1")
+	f, _ := follow(c, "n1")
 	f.Subscribe(stock, nil)
 	seen, parts := make(map[string]bool), 0
 	for {
@@ -205,7 +216,7 @@ func TestAWaveReachesItsNodesOnly(t *testing.T) {
 	has := make(map[string]string)
 	for i := range 1000 {
 		node := fmt.Sprintf("n%d", i)
-		followers[node] = c.Follow(node)
+		followers[node], _ = follow(c, node)
 		followers[node].Subscribe(policy, nil)
 	}
 	take := func() (told int) {
@@ -287,7 +298,7 @@ func TestFinalStatesAreNeverLost(t *testing.T) {
 			}
 		})
 	}
-	check := func(f *snapshot.Follower, rnd *rand.Rand) {
+	check := func(f *snapshot.Follower, wake <-chan struct{}, rnd *rand.Rand) {
 		has := make(map[string]string)
 		take := func() {
 			for u, ok := f.Take(100); ok; u, ok = f.Take(100) {
@@ -304,7 +315,7 @@ func TestFinalStatesAreNeverLost(t *testing.T) {
 		}
 		for ended := false; !ended; {
 			select {
-			case <-f.Wake():
+			case <-wake:
 			case <-done:
 				ended = true
 			}
@@ -336,7 +347,8 @@ func TestFinalStatesAreNeverLost(t *testing.T) {
 	}
 	for n := range 4 {
 		readers.Go(func() {
-			check(c.Follow(fmt.Sprint("n", n)), rand.New(rand.NewPCG(seed, uint64(100+n))))
+			f, wake := follow(c, fmt.Sprint("n", n))
+			check(f, wake, rand.New(rand.NewPCG(seed, uint64(100+n))))
 		})
 	}
 	writers.Wait()

@@ -1,0 +1,435 @@
+package push_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"go.uber.org/goleak"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/octomesh/octomesh/core/pilot/push"
+	"github.com/octomesh/octomesh/core/pilot/snapshot"
+	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// long is for what must come.
+const long = 20 * time.Second
+
+var stock = snapshot.Topic{Kind: snapshot.KindEndpoint, Environment: "prod", Target: "stock"}
+
+// pilot is a server that runs, and how clients reach it.
+type pilot struct {
+	t      testing.TB
+	cache  *snapshot.Cache
+	server *push.Server
+	conn   *grpc.ClientConn
+	seen   *seen
+}
+
+// seen is an observer that remembers.
+type seen struct {
+	mu   sync.Mutex
+	all  []string
+	news chan struct{}
+}
+
+func (s *seen) note(text string) {
+	s.mu.Lock()
+	s.all = append(s.all, text)
+	s.mu.Unlock()
+	select {
+	case s.news <- struct{}{}:
+	default:
+	}
+}
+
+func (s *seen) Applied(n push.Node, told []snapshot.Told) { s.note(n.ID + " applied " + names(told)) }
+
+func (s *seen) Refused(n push.Node, told []snapshot.Told, why string) {
+	s.note(n.ID + " refused " + names(told) + ": " + why)
+}
+
+func (s *seen) await(t testing.TB, text string) {
+	t.Helper()
+	late := time.After(long)
+	for {
+		s.mu.Lock()
+		found := slices.Contains(s.all, text)
+		s.mu.Unlock()
+		if found {
+			return
+		}
+		select {
+		case <-s.news:
+		case <-late:
+			t.Fatalf("%q did not come, but %q", text, s.all)
+		}
+	}
+}
+
+func names(told []snapshot.Told) string {
+	var all []string
+	for _, r := range told {
+		all = append(all, r.Topic.FullName(r.Resource.Name))
+	}
+	return strings.Join(all, " ")
+}
+
+func start(t testing.TB, cfg push.Config) *pilot {
+	t.Helper()
+	p := &pilot{t: t, cache: snapshot.NewCache(), seen: &seen{news: make(chan struct{}, 1)}}
+	cfg.Cache, cfg.Observer, cfg.Log = p.cache, p.seen, slog.New(slog.NewTextHandler(io.Discard, nil))
+	p.server = push.New(cfg)
+	g := grpc.NewServer(push.Codec())
+	p.server.Register(g)
+	l := bufconn.Listen(1 << 20)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = g.Serve(l) })
+	wg.Go(func() { p.server.Run(ctx) })
+	var err error
+	p.conn, err = grpc.NewClient("passthrough:pilot", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = p.conn.Close()
+		cancel()
+		g.Stop()
+		wg.Wait()
+	})
+	return p
+}
+
+// client is one proxy's side of a stream.
+type client struct {
+	t      testing.TB
+	stream grpc.BidiStreamingClient[discoveryv3.DeltaDiscoveryRequest, discoveryv3.DeltaDiscoveryResponse]
+	stop   context.CancelFunc
+	node   *corev3.Node
+	has    map[string]string // versions by full name
+}
+
+func (p *pilot) client(node string) *client {
+	p.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(p.conn).DeltaAggregatedResources(ctx)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(cancel)
+	return &client{p.t, stream, cancel, &corev3.Node{Id: node, Cluster: "prod"}, make(map[string]string)}
+}
+
+func (c *client) send(r *discoveryv3.DeltaDiscoveryRequest) {
+	c.t.Helper()
+	if r.TypeUrl == "" {
+		r.TypeUrl = snapshot.KindEndpoint.TypeURL()
+	}
+	r.Node, c.node = c.node, nil // in the first request only
+	if err := c.stream.Send(r); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// receive takes a response without an answer.
+func (c *client) receive() *discoveryv3.DeltaDiscoveryResponse {
+	c.t.Helper()
+	r, err := c.stream.Recv()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, res := range r.Resources {
+		c.has[res.Name] = res.Version
+	}
+	for _, name := range r.RemovedResources {
+		delete(c.has, name)
+	}
+	return r
+}
+
+func (c *client) ack(r *discoveryv3.DeltaDiscoveryResponse) {
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: r.TypeUrl, ResponseNonce: r.Nonce})
+}
+
+func (c *client) fails() error {
+	c.t.Helper()
+	_, err := c.stream.Recv()
+	if err == nil {
+		c.t.Fatal("the stream goes on")
+	}
+	return err
+}
+
+func subscribe(names ...string) *discoveryv3.DeltaDiscoveryRequest {
+	return &discoveryv3.DeltaDiscoveryRequest{ResourceNamesSubscribe: names}
+}
+
+func entry(t testing.TB, name string, port int) snapshot.Entry {
+	t.Helper()
+	return entryOf(t, stock, name, port)
+}
+
+func entryOf(t testing.TB, topic snapshot.Topic, name string, port int) snapshot.Entry {
+	t.Helper()
+	r, err := snapshot.New(topic, name, &resourcev1.Endpoint{MeshAddress: fmt.Sprintf("10.0.0.1:%d", port)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return snapshot.Entry{Stable: r}
+}
+
+func told(r *discoveryv3.DeltaDiscoveryResponse) string {
+	var all []string
+	for _, res := range r.Resources {
+		all = append(all, "+"+res.Name)
+	}
+	for _, name := range r.RemovedResources {
+		all = append(all, "-"+name)
+	}
+	return strings.Join(all, " ")
+}
+
+func wants(t testing.TB, r *discoveryv3.DeltaDiscoveryResponse, want string) {
+	t.Helper()
+	if got := told(r); got != want {
+		t.Fatalf("told %q, want %q", got, want)
+	}
+}
+
+func TestOneResponseAtATimeAndTheNewestOfAll(t *testing.T) {
+	p := start(t, push.Config{})
+	p.cache.Load(stock, map[string]snapshot.Entry{"s1": entry(t, "s1", 1)})
+	c := p.client("n1")
+	c.send(subscribe("prod/stock/*"))
+	first := c.receive()
+	wants(t, first, "+prod/stock/s1")
+	for port := range 50 { // while it is not acknowledged
+		p.cache.Set(stock, "s1", entry(t, "s1", 2+port))
+		p.cache.Set(stock, "s2", entry(t, "s2", 2+port))
+	}
+	c.ack(first)
+	second := c.receive()
+	wants(t, second, "+prod/stock/s1 +prod/stock/s2")
+	if v := entry(t, "s1", 51).Stable.Version; second.Resources[0].Version != v {
+		t.Fatalf("version %q, the newest is %q", second.Resources[0].Version, v)
+	}
+	c.ack(second)
+	p.seen.await(t, "n1 applied prod/stock/s1 prod/stock/s2")
+	if s := p.server.Stats(); s.Responses != 2 || s.Resources != 3 || s.Streams != 1 {
+		t.Fatal(s)
+	}
+}
+
+func TestARefusalIsToldAndTheNextVersionComes(t *testing.T) {
+	p := start(t, push.Config{})
+	p.cache.Load(stock, map[string]snapshot.Entry{"s1": entry(t, "s1", 1)})
+	c := p.client("n1")
+	c.send(subscribe("prod/stock/*"))
+	r := c.receive()
+	c.send(&discoveryv3.DeltaDiscoveryRequest{ResponseNonce: r.Nonce, ErrorDetail: &rpcstatus.Status{Message: "no such zone"}})
+	p.seen.await(t, "n1 refused prod/stock/s1: no such zone")
+	p.cache.Set(stock, "s1", entry(t, "s1", 2))
+	wants(t, c.receive(), "+prod/stock/s1")
+	if s := p.server.Stats(); s.Refusals != 1 {
+		t.Fatal(s)
+	}
+}
+
+func TestSubscriptionsCountWhateverTheNonce(t *testing.T) {
+	p := start(t, push.Config{})
+	other := snapshot.Topic{Kind: snapshot.KindEndpoint, Environment: "prod", Target: "other"}
+	p.cache.Load(stock, map[string]snapshot.Entry{"s1": entry(t, "s1", 1)})
+	p.cache.Load(other, map[string]snapshot.Entry{"o1": entryOf(t, other, "o1", 1)})
+	c := p.client("n1")
+	c.send(subscribe("prod/stock/*"))
+	r := c.receive()
+	c.send(&discoveryv3.DeltaDiscoveryRequest{ResponseNonce: "of another day", ResourceNamesSubscribe: []string{"prod/other/*"}})
+	c.ack(r) // only now may the next one come
+	wants(t, c.receive(), "+prod/other/o1")
+}
+
+func TestAReturningProxyIsToldTheDifference(t *testing.T) {
+	p := start(t, push.Config{})
+	p.cache.Load(stock, map[string]snapshot.Entry{"s1": entry(t, "s1", 1), "s2": entry(t, "s2", 1)})
+	c := p.client("n1")
+	r := subscribe("prod/stock/*")
+	r.InitialResourceVersions = map[string]string{
+		"prod/stock/s1": entry(t, "s1", 1).Stable.Version, "prod/stock/s2": "older", "prod/stock/s3": "gone",
+	}
+	c.send(r)
+	wants(t, c.receive(), "+prod/stock/s2 -prod/stock/s3")
+}
+
+func TestWhatIsNotThereIsSaid(t *testing.T) {
+	p := start(t, push.Config{})
+	policy := snapshot.Topic{Kind: snapshot.KindServicePolicy, Environment: "prod", Target: "stock"}
+	p.cache.Load(policy, nil)
+	c := p.client("n1")
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: snapshot.KindServicePolicy.TypeURL(), ResourceNamesSubscribe: []string{"prod/stock"}})
+	wants(t, c.receive(), "-prod/stock")
+}
+
+func TestBadStreamsEndWithAReason(t *testing.T) {
+	p := start(t, push.Config{})
+	for name, c := range map[string]struct {
+		r    *discoveryv3.DeltaDiscoveryRequest
+		code codes.Code
+	}{
+		"type":        {&discoveryv3.DeltaDiscoveryRequest{TypeUrl: "type.googleapis.com/envoy.config.cluster.v3.Cluster"}, codes.InvalidArgument},
+		"name":        {subscribe("stock"), codes.InvalidArgument},
+		"environment": {subscribe("test/stock/*"), codes.PermissionDenied},
+	} {
+		s := p.client("n1")
+		s.send(c.r)
+		if err := s.fails(); status.Code(err) != c.code {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	s := p.client("")
+	s.send(subscribe("prod/stock/*"))
+	if err := s.fails(); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("no node: %v", err)
+	}
+	if topics, followings := p.cache.Topics(); followings != 0 {
+		t.Errorf("%d topics, %d followings are left", topics, followings)
+	}
+}
+
+func TestTooManyStreamsAreToldWhenToComeAgain(t *testing.T) {
+	p := start(t, push.Config{StreamsPerSecond: 1, StreamsAtOnce: 2})
+	p.cache.Load(stock, nil)
+	for range 2 {
+		c := p.client("n1")
+		c.send(subscribe("prod/stock/*"))
+		c.receive() // it is in
+	}
+	last := time.Duration(0)
+	for range 3 {
+		err := p.client("n1").fails()
+		s := status.Convert(err)
+		if s.Code() != codes.Unavailable || len(s.Details()) != 1 {
+			t.Fatal(err)
+		}
+		wait := s.Details()[0].(*errdetails.RetryInfo).RetryDelay.AsDuration()
+		if wait <= last {
+			t.Fatalf("come again after %v, the one before after %v", wait, last)
+		}
+		last = wait
+	}
+}
+
+func TestAProxyThatDoesNotAnswerIsGivenUp(t *testing.T) {
+	p := start(t, push.Config{AckWithin: time.Second})
+	p.cache.Load(stock, map[string]snapshot.Entry{"s1": entry(t, "s1", 1)})
+	c := p.client("n1")
+	c.send(subscribe("prod/stock/*"))
+	c.receive()
+	if err := c.fails(); status.Code(err) != codes.DeadlineExceeded {
+		t.Fatal(err)
+	}
+	if _, followings := p.cache.Topics(); followings != 0 && p.server.Stats().Overdue != 1 {
+		t.Fatal(followings)
+	}
+}
+
+// run is a proxy that follows a topic with interruptions until it is told to stop, and then until it has what is
+// wanted.
+func (p *pilot) run(node string, rnd *rand.Rand, done <-chan struct{}, wanted func() map[string]string) error {
+	has := make(map[string]string)
+	for {
+		c := p.client(node)
+		c.has = has
+		r := subscribe("prod/stock/*")
+		r.InitialResourceVersions = maps.Clone(has)
+		c.send(r)
+		for n := rnd.IntN(30); ; n-- {
+			select {
+			case <-done:
+				if want := wanted(); maps.Equal(has, want) {
+					c.stop()
+					return nil
+				}
+			default:
+				if n < 0 {
+					c.stop()
+				}
+			}
+			res, err := c.stream.Recv()
+			if err != nil {
+				break
+			}
+			for _, one := range res.Resources {
+				has[one.Name] = one.Version
+			}
+			for _, name := range res.RemovedResources {
+				delete(has, name)
+			}
+			if c.stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: res.TypeUrl, ResponseNonce: res.Nonce}) != nil {
+				break
+			}
+		}
+	}
+}
+
+func TestFinalStatesSurviveReconnects(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	p := start(t, push.Config{})
+	p.cache.Load(stock, nil)
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	done := make(chan struct{})
+	final := make(map[string]string)
+	errs := make(chan error, 8)
+	for n := range cap(errs) {
+		go func() {
+			errs <- p.run(fmt.Sprint("n", n), rand.New(rand.NewPCG(seed, uint64(n+1))), done, func() map[string]string { return final })
+		}()
+	}
+	for range 2000 {
+		name := fmt.Sprint("s", rnd.IntN(10))
+		if rnd.IntN(4) == 0 {
+			p.cache.Set(stock, name, snapshot.Entry{})
+			delete(final, "prod/stock/"+name)
+		} else {
+			e := entry(t, name, rnd.IntN(60000)+1)
+			p.cache.Set(stock, name, e)
+			final["prod/stock/"+name] = e.Stable.Version
+		}
+	}
+	e := entry(t, "last", 1) // so that everyone has something to hear
+	final["prod/stock/last"] = e.Stable.Version
+	p.cache.Set(stock, "last", e)
+	close(done)
+	for range cap(errs) {
+		select {
+		case err := <-errs:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(long):
+			t.Fatalf("proxies do not get what is there now: %v", final)
+		}
+	}
+}

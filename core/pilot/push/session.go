@@ -1,0 +1,211 @@
+// Package push tells proxies what the snapshot has for them: delta ADS of the xDS protocol, on grpc-go. A resource is
+// encoded once and its bytes are shared by all who get it.
+package push
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/octomesh/octomesh/core/pilot/snapshot"
+)
+
+const (
+	// MaxResponse is about how large a response gets, in bytes: what is more comes with the next one.
+	MaxResponse = 1 << 20
+	// MaxTopics is how many topics one stream may follow.
+	MaxTopics = 65536
+)
+
+// Node is whose stream it is, as it says itself in its first request.
+type Node struct {
+	ID string // the proxy's instance
+	// Environment is the only one of which it may know.
+	Environment string
+}
+
+// Observer learns what became of resources. Methods are called from many goroutines and must not block. What was
+// told is not to be changed.
+type Observer interface {
+	// Applied tells that the node goes by these versions now.
+	Applied(n Node, told []snapshot.Told)
+	// Refused tells that it does not, and keeps what it had: why is in its own words.
+	Refused(n Node, told []snapshot.Told, why string)
+}
+
+// session is the state of one stream, without the stream. Receive and next may run at the same time.
+type session struct {
+	follower *snapshot.Follower
+	node     Node
+	observer Observer
+
+	mu     sync.Mutex
+	nonce  uint64
+	open   *response // sent, and not acknowledged
+	sentAt time.Time
+	begun  [snapshot.Kinds]bool // a request of the kind has come
+}
+
+// response is one DeltaDiscoveryResponse, encoded.
+type response struct {
+	snapshot.Update
+	nonce   string
+	buffers mem.BufferSlice
+}
+
+// receive takes a request: an acknowledgement, a change of subscriptions, or both. An error ends the stream.
+func (s *session) receive(r *discoveryv3.DeltaDiscoveryRequest) error {
+	kind, ok := snapshot.KindOf(r.TypeUrl)
+	if !ok {
+		return status.Errorf(codes.InvalidArgument, "type %q is not served here", r.TypeUrl)
+	}
+	s.acknowledge(r)
+	have, err := s.initial(kind, r.InitialResourceVersions)
+	if err != nil {
+		return err
+	}
+	for _, name := range r.ResourceNamesUnsubscribe {
+		if t, err := snapshot.ParseTopic(kind, name); err == nil {
+			s.follower.Unsubscribe(t)
+		}
+	}
+	for _, name := range r.ResourceNamesSubscribe {
+		t, err := s.topic(kind, name)
+		if err != nil {
+			return err
+		}
+		s.follower.Subscribe(t, have[t])
+	}
+	return nil
+}
+
+// topic is the topic of a name, if the node may know of it.
+func (s *session) topic(kind snapshot.Kind, name string) (snapshot.Topic, error) {
+	t, err := snapshot.ParseTopic(kind, name)
+	switch {
+	case err != nil:
+		return t, status.Error(codes.InvalidArgument, err.Error())
+	case t.Environment != s.node.Environment:
+		return t, status.Errorf(codes.PermissionDenied, "%q is of another environment than the proxy's, %q", name, s.node.Environment)
+	case s.follower.Follows() >= MaxTopics:
+		return t, status.Errorf(codes.ResourceExhausted, "a proxy may follow %d topics", MaxTopics)
+	}
+	return t, nil
+}
+
+// initial sorts by topic the versions that a node says to have. They count in the first request of a kind.
+func (s *session) initial(kind snapshot.Kind, versions map[string]string) (map[snapshot.Topic]map[string]string, error) {
+	s.mu.Lock()
+	first := !s.begun[kind]
+	s.begun[kind] = true
+	s.mu.Unlock()
+	if !first || len(versions) == 0 {
+		return nil, nil
+	}
+	have := make(map[snapshot.Topic]map[string]string)
+	for full, version := range versions {
+		t, err := snapshot.TopicOf(kind, full)
+		if err != nil {
+			return nil, status.Error(codes.InvalidArgument, err.Error())
+		}
+		if have[t] == nil {
+			have[t] = make(map[string]string)
+		}
+		name, _ := t.LocalName(full)
+		have[t][strings.Clone(name)] = strings.Clone(version)
+	}
+	return have, nil
+}
+
+// acknowledge takes the answer to the open response. A nonce of an earlier one says nothing.
+func (s *session) acknowledge(r *discoveryv3.DeltaDiscoveryRequest) {
+	s.mu.Lock()
+	open := s.open
+	if open == nil || r.ResponseNonce != open.nonce {
+		s.mu.Unlock()
+		return
+	}
+	s.open = nil
+	s.mu.Unlock()
+	if s.observer == nil {
+		return
+	}
+	if r.ErrorDetail == nil {
+		s.observer.Applied(s.node, open.Told)
+	} else {
+		s.observer.Refused(s.node, open.Told, r.ErrorDetail.Message)
+	}
+}
+
+// next is the response to send now: none while one is not acknowledged, or if there is nothing to tell.
+func (s *session) next(now time.Time) *response {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open != nil {
+		return nil
+	}
+	u, ok := s.follower.Take(MaxResponse)
+	if !ok {
+		return nil
+	}
+	s.nonce++
+	s.open, s.sentAt = encode(u, strconv.FormatUint(s.nonce, 36)), now
+	return s.open
+}
+
+// ready tells whether next may have something.
+func (s *session) ready() bool {
+	s.mu.Lock()
+	open := s.open
+	s.mu.Unlock()
+	return open == nil && s.follower.Waiting()
+}
+
+// overdue tells how long the open response has waited, 0 without one.
+func (s *session) overdue(now time.Time) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == nil {
+		return 0
+	}
+	return now.Sub(s.sentAt)
+}
+
+// Numbers of fields of DeltaDiscoveryResponse.
+const (
+	fieldTypeURL = 4
+	fieldNonce   = 5
+	fieldRemoved = 6
+)
+
+// encode puts a response together: what is its own, then the shared elements.
+func encode(u snapshot.Update, nonce string) *response {
+	own := make([]byte, 0, 64)
+	own = protowire.AppendTag(own, fieldTypeURL, protowire.BytesType)
+	own = protowire.AppendString(own, u.Kind.TypeURL())
+	own = protowire.AppendTag(own, fieldNonce, protowire.BytesType)
+	own = protowire.AppendString(own, nonce)
+	for _, name := range u.Removed {
+		own = protowire.AppendTag(own, fieldRemoved, protowire.BytesType)
+		own = protowire.AppendString(own, name)
+	}
+	r := &response{Update: u, nonce: nonce, buffers: make(mem.BufferSlice, 0, 1+len(u.Told))}
+	r.buffers = append(r.buffers, mem.SliceBuffer(own))
+	for _, told := range u.Told {
+		r.buffers = append(r.buffers, mem.SliceBuffer(told.Resource.Element))
+	}
+	return r
+}
+
+// String describes a response for logs.
+func (r *response) String() string {
+	return fmt.Sprintf("%v: %d told, %d removed, %d bytes, nonce %s", r.Kind, len(r.Told), len(r.Removed), r.buffers.Len(), r.nonce)
+}
