@@ -47,7 +47,7 @@ type Server struct {
 }
 
 type counters struct {
-	responses, resources, removed, bytes, acks, refusals, turnedAway, overdue atomic.Uint64
+	responses, resources, removed, bytes, refusals, turnedAway, overdue atomic.Uint64
 }
 
 // Stats are counts since the server was made.

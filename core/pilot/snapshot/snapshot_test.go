@@ -271,87 +271,103 @@ func TestAWaveReachesItsNodesOnly(t *testing.T) {
 	}
 }
 
+// reader follows topics, with interruptions, and knows what it was told.
+type reader struct {
+	*snapshot.Follower
+	topics []snapshot.Topic
+	has    map[string]string // versions by full name
+}
+
+func (r *reader) take() {
+	for u, ok := r.Take(100); ok; u, ok = r.Take(100) {
+		for _, told := range u.Told {
+			r.has[told.Topic.FullName(told.Resource.Name)] = told.Resource.Version
+		}
+		for _, name := range u.Removed {
+			delete(r.has, name)
+		}
+	}
+}
+
+// comeAgain has the reader go, and come back with what it has.
+func (r *reader) comeAgain() {
+	for _, topic := range r.topics {
+		have := make(map[string]string)
+		r.Unsubscribe(topic)
+		for full, v := range r.has {
+			if name, ok := topic.LocalName(full); ok {
+				have[name] = v
+			}
+		}
+		r.Subscribe(topic, have)
+	}
+}
+
+// run reads until there is no more to come.
+func (r *reader) run(wake, done <-chan struct{}, rnd *rand.Rand) {
+	for _, topic := range r.topics {
+		r.Subscribe(topic, nil)
+	}
+	for ended := false; !ended; {
+		select {
+		case <-wake:
+		case <-done:
+			ended = true
+		}
+		if rnd.IntN(20) == 0 {
+			r.comeAgain()
+		}
+		r.take()
+	}
+	r.take()
+}
+
+// write changes a topic at random.
+func write(t *testing.T, c *snapshot.Cache, topic snapshot.Topic, rnd *rand.Rand) {
+	names := []string{"a", "b", "c", "d"}
+	for n := range 3000 {
+		name := names[rnd.IntN(len(names))]
+		switch rnd.IntN(10) {
+		case 0:
+			c.Set(topic, name, snapshot.Entry{})
+		case 1:
+			c.Load(topic, map[string]snapshot.Entry{name: endpoint(t, topic, name, n)})
+		default:
+			c.Set(topic, name, endpoint(t, topic, name, n))
+		}
+	}
+}
+
 func TestFinalStatesAreNeverLost(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	c := snapshot.NewCache()
-	names := []string{"a", "b", "c", "d"}
 	topics := []snapshot.Topic{stock, {Kind: snapshot.KindEndpoint, Environment: "prod", Target: "other"}}
-	for _, topic := range topics {
-		c.Load(topic, nil)
-	}
 	done := make(chan struct{})
 	var writers, readers sync.WaitGroup
-	for w := range topics { // one writer a topic, as in life
-		writers.Go(func() {
-			rnd := rand.New(rand.NewPCG(seed, uint64(w)))
-			for n := range 3000 {
-				name := names[rnd.IntN(len(names))]
-				switch rnd.IntN(10) {
-				case 0:
-					c.Set(topics[w], name, snapshot.Entry{})
-				case 1:
-					c.Load(topics[w], map[string]snapshot.Entry{name: endpoint(t, topics[w], name, n)})
-				default:
-					c.Set(topics[w], name, endpoint(t, topics[w], name, n))
-				}
-			}
-		})
+	for w, topic := range topics { // one writer a topic, as in life
+		c.Load(topic, nil)
+		writers.Go(func() { write(t, c, topic, rand.New(rand.NewPCG(seed, uint64(w)))) })
 	}
-	check := func(f *snapshot.Follower, wake <-chan struct{}, rnd *rand.Rand) {
-		has := make(map[string]string)
-		take := func() {
-			for u, ok := f.Take(100); ok; u, ok = f.Take(100) {
-				for _, told := range u.Told {
-					has[told.Topic.FullName(told.Resource.Name)] = told.Resource.Version
-				}
-				for _, name := range u.Removed {
-					delete(has, name)
-				}
-			}
-		}
-		for _, topic := range topics {
-			f.Subscribe(topic, nil)
-		}
-		for ended := false; !ended; {
-			select {
-			case <-wake:
-			case <-done:
-				ended = true
-			}
-			if rnd.IntN(20) == 0 { // it goes, and comes back with what it has
-				for _, topic := range topics {
-					have := make(map[string]string)
-					f.Unsubscribe(topic)
-					for full, v := range has {
-						if name, ok := topic.LocalName(full); ok {
-							have[name] = v
-						}
-					}
-					f.Subscribe(topic, have)
-				}
-			}
-			take()
-		}
-		take()
-		want := make(map[string]string)
-		for _, topic := range topics {
-			entries, _ := c.Get(topic)
-			for name, e := range entries {
-				want[topic.FullName(name)] = e.Stable.Version
-			}
-		}
-		if !maps.Equal(has, want) {
-			t.Errorf("%s has %v, the cache %v", f.Node, has, want)
-		}
-	}
-	for n := range 4 {
-		readers.Go(func() {
-			f, wake := follow(c, fmt.Sprint("n", n))
-			check(f, wake, rand.New(rand.NewPCG(seed, uint64(100+n))))
-		})
+	all := make([]*reader, 4)
+	for n := range all {
+		f, wake := follow(c, fmt.Sprint("n", n))
+		all[n] = &reader{f, topics, make(map[string]string)}
+		readers.Go(func() { all[n].run(wake, done, rand.New(rand.NewPCG(seed, uint64(100+n)))) })
 	}
 	writers.Wait()
 	close(done)
 	readers.Wait()
+	want := make(map[string]string)
+	for _, topic := range topics {
+		entries, _ := c.Get(topic)
+		for name, e := range entries {
+			want[topic.FullName(name)] = e.Stable.Version
+		}
+	}
+	for _, r := range all {
+		if !maps.Equal(r.has, want) {
+			t.Errorf("%s has %v, the cache %v", r.Node, r.has, want)
+		}
+	}
 }
