@@ -27,13 +27,17 @@ type Told struct {
 func (f *Follower) Take(limit int) (u Update, ok bool) {
 	for kind := range Kinds {
 		u.Kind = kind
-		for u.Bytes < limit {
-			g, w := f.next(kind)
-			if g == nil {
-				break
+		// What begins to wait from here on is for the next update, or one might say of a resource both that it is
+		// there and that it is not.
+		queue := f.dequeue(kind)
+		for len(queue) > 0 && u.Bytes < limit {
+			g := queue[0]
+			queue = queue[1:]
+			if w, ok := f.begin(g); ok {
+				u.add(f, g, w, limit)
 			}
-			u.add(f, g, w, limit)
 		}
+		f.requeue(kind, queue)
 		if len(u.Told)+len(u.Removed) > 0 {
 			return u, true
 		}
@@ -48,26 +52,35 @@ type waiting struct {
 	have  map[string]string
 }
 
-// next takes the first following of a kind that waits.
-func (f *Follower) next(kind Kind) (*Following, waiting) {
+// dequeue takes all followings of a kind that wait.
+func (f *Follower) dequeue(kind Kind) []*Following {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for len(f.waiting[kind]) > 0 {
-		g := f.waiting[kind][0]
-		f.waiting[kind][0] = nil
-		if f.waiting[kind] = f.waiting[kind][1:]; len(f.waiting[kind]) == 0 {
-			f.waiting[kind] = nil
-		}
-		w := waiting{g.all, g.names, g.have}
-		g.queued, g.all, g.names = false, false, nil
-		if w.all {
-			g.have = nil
-		}
-		if !g.over {
-			return g, w
-		}
+	queue := f.waiting[kind]
+	f.waiting[kind] = nil
+	return queue
+}
+
+// requeue puts the rest of a queue before what has come since.
+func (f *Follower) requeue(kind Kind, rest []*Following) {
+	if len(rest) == 0 {
+		return
 	}
-	return nil, waiting{}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.waiting[kind] = append(slices.Clip(rest), f.waiting[kind]...)
+}
+
+// begin takes what a following waits for; ok is false if it is over.
+func (f *Follower) begin(g *Following) (w waiting, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	w = waiting{g.all, g.names, g.have}
+	g.queued, g.all, g.names = false, false, nil
+	if w.all {
+		g.have = nil
+	}
+	return w, !g.over
 }
 
 // add reads what a following waits for from its topic.
