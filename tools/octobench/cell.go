@@ -70,7 +70,7 @@ func (c *cell) proxy(role, mesh string) *proxyProcess {
 	if c.err != nil {
 		return &proxyProcess{}
 	}
-	p, err := startProxy(role, c.bench.proxyBinary, c.dir, strings.TrimPrefix(mesh, "tcp:"))
+	p, err := startProxy(role, c.bench.proxyBinary, c.dir, strings.TrimPrefix(mesh, "tcp:"), c.bench.collector)
 	if err != nil {
 		c.err = err
 		return &proxyProcess{}

@@ -34,10 +34,12 @@ type bench struct {
 	duration time.Duration
 	warmUp   time.Duration
 	syscalls bool
+	observed bool // proxies trace and log
 
 	proxyBinary string
 	peersFolder string
 	peers       map[string]*program
+	collector   string   // where proxies send their spans; empty: none
 	absent      []string // which peers are not here, and what to do about it
 	self        string   // this program, for its sides
 	profiles    string   // directory; empty: none
@@ -80,6 +82,7 @@ func parse(args []string) (*bench, error) {
 	f.DurationVar(&b.duration, "duration", 600*time.Millisecond, "how long a round is measured")
 	f.DurationVar(&b.warmUp, "warmup", 200*time.Millisecond, "how long a round runs before it is measured")
 	f.BoolVar(&b.syscalls, "syscalls", true, "count system calls too, by perf, in a round of their own")
+	f.BoolVar(&b.observed, "telemetry", true, "proxies trace and write access logs, as they do by default once told where to")
 	f.StringVar(&b.profiles, "cpuprofile", "", "directory for a CPU profile of each process and round; profiling costs some CPU itself")
 	f.StringVar(&b.proxyBinary, "proxy", "", "an octo-proxy; empty: that of this tree is built")
 	f.StringVar(&b.peersFolder, "peers", "tools/bench", "where make bench-peers has put the programs to compare with")
@@ -133,6 +136,14 @@ func (b *bench) run(out io.Writer) error {
 		if err := os.MkdirAll(b.profiles, 0o755); err != nil {
 			return err
 		}
+	}
+	if b.observed {
+		address, stop, err := collector()
+		if err != nil {
+			return err
+		}
+		defer stop()
+		b.collector = address
 	}
 	b.findPeers()
 	if b.syscalls && !countsSyscalls() {

@@ -23,6 +23,27 @@ const targets = 100
 // unused is an address that nobody listens on and nobody dials.
 const unused = "127.0.0.1:9"
 
+// telemetry is a proxy's section for it, with what is said by nobody at its default: of the calls that come
+// without a trace 1 % begin one, and 1 % of those that succeed are logged.
+const telemetry = `telemetry:
+  otlp: {endpoint: "http://%s", protocol: PROTOCOL_HTTP}
+  access_log: {file: %q}
+`
+
+// collector takes spans and throws them away.
+func collector() (address string, stop func(), err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
+	srv := &http.Server{ReadHeaderTimeout: startTimeout, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "application/x-protobuf")
+	})}
+	go func() { _ = srv.Serve(l) }()
+	return l.Addr().String(), func() { _ = srv.Close() }, nil
+}
+
 // proxyProcess is a running octo-proxy.
 type proxyProcess struct {
 	*process
@@ -41,12 +62,16 @@ func buildProxy(dir string) (string, error) {
 	return binary, nil
 }
 
-// startProxy runs an octo-proxy whose target of the measurement is at the mesh address.
-func startProxy(role, binary, dir, mesh string) (*proxyProcess, error) {
+// startProxy runs an octo-proxy whose target of the measurement is at the mesh address. It traces to the
+// collector and writes an access log, unless the collector is empty.
+func startProxy(role, binary, dir, mesh, collector string) (*proxyProcess, error) {
 	base := filepath.Join(dir, role)
 	admin := base + ".adm"
 	bootstrap := fmt.Sprintf("environment: %s\ninstance: %s\noutbound_socket: %s\ninbound_address: 127.0.0.1:0\n"+
 		"admin_socket: %s\nresources_file: %s\n", side.Environment, role, base+".sock", admin, base+".res.yaml")
+	if collector != "" {
+		bootstrap += fmt.Sprintf(telemetry, collector, base+".log")
+	}
 	if err := os.WriteFile(base+".res.yaml", []byte(resources(mesh)), 0o600); err != nil {
 		return nil, err
 	}
@@ -85,9 +110,13 @@ func resources(mesh string) string {
 }
 
 // proxySettings says what a proxy is configured with, for the table.
-func proxySettings() string {
+func proxySettings(observed bool) string {
+	how := "tracing (1 % of calls begin a trace) and access log (1 % of successes) on"
+	if !observed {
+		how = "NEITHER TRACING NOR ACCESS LOG"
+	}
 	return fmt.Sprintf("proxies: octo-proxy, %d targets with default policies and one endpoint each, metrics and admin socket on, "+
-		"log level info, no TLS; rows named deadline: %v a call", targets, callTimeout)
+		"%s, log level info, no TLS; rows named deadline: %v a call", targets, how, callTimeout)
 }
 
 // wait returns when the proxy has said where it listens and has loaded its configuration.

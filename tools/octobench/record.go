@@ -39,7 +39,7 @@ func (b *bench) settings() []string {
 		fmt.Sprintf("%d rounds of %v after %v, interleaved; medians; all on this machine, GOMAXPROCS %d", b.rounds, b.duration, b.warmUp, runtime.GOMAXPROCS(0)),
 		"loads: connections:calls in flight, closed loop; @: an open loop of so many calls a second, latency from the time at which a call was to go; " +
 			"1 KiB each way, else as said; of streams messages are counted",
-		proxySettings(),
+		proxySettings(b.observed),
 		"byte copy: Go, a read-and-write loop per direction, buffers of 132 KiB, no splice",
 		"SDK, grpc-go and Kitex ends: a goroutine per call in flight, the same message (google.protobuf.BytesValue), handlers that return it",
 		end.GRPCSettings,
