@@ -87,7 +87,7 @@ func pageText(r *Record, results []Row) string {
 		for _, g := range r.Gates {
 			is, goal, hard := g.figures()
 			verdict := g.Verdict
-			if verdict != passed {
+			if verdict == failed || verdict == overGoal {
 				verdict = "**" + verdict + "**"
 			}
 			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", g.What, g.Load, is, goal, hard, verdict)

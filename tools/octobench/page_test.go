@@ -27,6 +27,7 @@ func TestGatesCompareRowsOfOneLoad(t *testing.T) {
 		figuresAt("copy-uds-tcp", "1:16", 1), figuresAt("mesh-1", "1:16", 1.4), figuresAt("copy-uds-tcp", "4:100", 1), figuresAt("mesh-1", "4:100", 2),
 		figuresAt("mesh-1-deadline", "4:100", 2.6), figuresAt("mesh-2", "1:100", 2), figuresAt("mesh-2-sdk", "1:100", 2), figuresAt("sdk-uds", "1:1", 0),
 		figuresAt("copy-uds-tcp", "1:16/16k", 1), figuresAt("mesh-1", "1:16/16k", 9), // no gate: it is about small calls
+		figuresAt("mesh-1-sdk", "4:100", 3), figuresAt("sdk-uds", "1:4/1m", 0), figuresAt("grpc-uds", "1:4/1m", 0), figuresAt("grpc-uds", "1:1", 0),
 		figuresAt("envoy-grpc", "1:16", 14), figuresAt("haproxy-h2", "1:16", 2), figuresAt("haproxy-h2", "4:100", 6), figuresAt("nginx-grpc", "4:100", 9),
 	}
 	got := make(map[string]string)
@@ -43,6 +44,10 @@ func TestGatesCompareRowsOfOneLoad(t *testing.T) {
 		"haproxy-h2 over mesh-1, CPU between the ends 1:16":             failed,
 		"haproxy-h2 over mesh-1, CPU between the ends 4:100":            passed,
 		"nginx-grpc over mesh-1, CPU between the ends 4:100":            failed,
+		"nginx-grpc over mesh-1-sdk, CPU between the ends 4:100":        noGate,
+		"haproxy-h2 over mesh-1-sdk, CPU between the ends 4:100":        noGate,
+		"sdk-uds over grpc-uds, CPU of the ends 1:1":                    failed, // as dear as it
+		"sdk-uds over grpc-uds, CPU of the ends 1:4/1m":                 noGate,
 	}
 	for what, verdict := range want {
 		if got[what] != verdict {
