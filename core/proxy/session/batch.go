@@ -1,6 +1,10 @@
 package session
 
-import "github.com/octomesh/octomesh/core/wire"
+import (
+	"runtime"
+
+	"github.com/octomesh/octomesh/core/wire"
+)
 
 // Batch is what somebody who handles events has still to do once no call is locked: resume calls that
 // waited for a stream, and flush, once each, the sessions that were appended to.
@@ -9,6 +13,7 @@ type Batch struct {
 	Now      int64
 	sessions []*Session
 	freed    []*Session // a stream of theirs has ended while calls wait for one
+	shared   bool       // others write to one of the sessions too
 }
 
 // next takes the call that has waited longest for a stream, if one is free. The session is not locked.
@@ -25,12 +30,25 @@ func (s *Session) next() *Call {
 	return c
 }
 
+// sharedFor is for how many batches a session counts as shared after two have written to it in turn.
+const sharedFor = 64
+
 // touch notes that the owner of b flushes s. s is locked. Whoever finds the note leaves it to the other,
 // who clears it before it takes the output.
 func (s *Session) touch(b *Batch) {
+	if s.writer != b {
+		if s.writer != nil {
+			s.shared = sharedFor
+		}
+		s.writer = b
+	}
 	if !s.touched {
 		s.touched = true
 		b.sessions = append(b.sessions, s)
+		if s.shared > 0 {
+			s.shared--
+			b.shared = true
+		}
 	}
 }
 
@@ -42,6 +60,11 @@ func (b *Batch) Flush() {
 		for c := s.next(); c != nil; c = s.next() { // one that has ended meanwhile takes no stream
 			c.resume(b)
 		}
+	}
+	if b.shared {
+		// Other readers that have bytes append theirs first, and one write serves all.
+		b.shared = false
+		runtime.Gosched()
 	}
 	for _, s := range b.sessions {
 		s.flush()

@@ -155,6 +155,7 @@ func (s *Session) Tick() {
 	s.lastSeen = seen
 	s.tc.Lock()
 	s.wc.Tick()
+	s.writer = nil
 	if s.tc.Trim() {
 		s.wc.Trim()
 	}

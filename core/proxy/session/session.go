@@ -77,6 +77,8 @@ type Session struct {
 
 	// Guarded by tc's lock.
 	touched bool    // somebody is about to flush it
+	writer  *Batch  // that touched it last, since the last tick
+	shared  int     // above 0: several touch it
 	waiting []*Call // calls that wait for a stream here
 	ready   bool
 	leaving bool
