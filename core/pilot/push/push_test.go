@@ -27,6 +27,7 @@ import (
 
 	"github.com/octomesh/octomesh/core/pilot/push"
 	"github.com/octomesh/octomesh/core/pilot/snapshot"
+	"github.com/octomesh/octomesh/core/resource"
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
 
@@ -35,7 +36,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // long is for what must come.
 const long = 20 * time.Second
 
-var stock = snapshot.Topic{Kind: snapshot.KindEndpoint, Environment: "prod", Target: "stock"}
+var stock = resource.Topic{Kind: resource.KindEndpoint, Environment: "prod", Target: "stock"}
 
 // pilot is a server that runs, and how clients reach it.
 type pilot struct {
@@ -145,7 +146,7 @@ func (p *pilot) client(node string) *client {
 func (c *client) send(r *discoveryv3.DeltaDiscoveryRequest) {
 	c.t.Helper()
 	if r.TypeUrl == "" {
-		r.TypeUrl = snapshot.KindEndpoint.TypeURL()
+		r.TypeUrl = resource.KindEndpoint.TypeURL()
 	}
 	r.Node, c.node = c.node, nil // in the first request only
 	if err := c.stream.Send(r); err != nil {
@@ -191,7 +192,7 @@ func entry(t testing.TB, name string, port int) snapshot.Entry {
 	return entryOf(t, stock, name, port)
 }
 
-func entryOf(t testing.TB, topic snapshot.Topic, name string, port int) snapshot.Entry {
+func entryOf(t testing.TB, topic resource.Topic, name string, port int) snapshot.Entry {
 	t.Helper()
 	r, err := snapshot.New(topic, name, &resourcev1.Endpoint{MeshAddress: fmt.Sprintf("10.0.0.1:%d", port)})
 	if err != nil {
@@ -259,7 +260,7 @@ func TestARefusalIsToldAndTheNextVersionComes(t *testing.T) {
 
 func TestSubscriptionsCountWhateverTheNonce(t *testing.T) {
 	p := start(t, push.Config{})
-	other := snapshot.Topic{Kind: snapshot.KindEndpoint, Environment: "prod", Target: "other"}
+	other := resource.Topic{Kind: resource.KindEndpoint, Environment: "prod", Target: "other"}
 	p.cache.Load(stock, map[string]snapshot.Entry{"s1": entry(t, "s1", 1)})
 	p.cache.Load(other, map[string]snapshot.Entry{"o1": entryOf(t, other, "o1", 1)})
 	c := p.client("n1")
@@ -284,10 +285,10 @@ func TestAReturningProxyIsToldTheDifference(t *testing.T) {
 
 func TestWhatIsNotThereIsSaid(t *testing.T) {
 	p := start(t, push.Config{})
-	policy := snapshot.Topic{Kind: snapshot.KindServicePolicy, Environment: "prod", Target: "stock"}
+	policy := resource.Topic{Kind: resource.KindServicePolicy, Environment: "prod", Target: "stock"}
 	p.cache.Load(policy, nil)
 	c := p.client("n1")
-	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: snapshot.KindServicePolicy.TypeURL(), ResourceNamesSubscribe: []string{"prod/stock"}})
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: resource.KindServicePolicy.TypeURL(), ResourceNamesSubscribe: []string{"prod/stock"}})
 	wants(t, c.receive(), "-prod/stock")
 }
 

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/octomesh/octomesh/core/pilot/snapshot"
+	"github.com/octomesh/octomesh/core/resource"
 )
 
 const (
@@ -51,7 +52,7 @@ type session struct {
 	nonce  uint64
 	open   *response // sent, and not acknowledged
 	sentAt time.Time
-	begun  [snapshot.Kinds]bool // a request of the kind has come
+	begun  [resource.Kinds]bool // a request of the kind has come
 }
 
 // response is one DeltaDiscoveryResponse, encoded.
@@ -63,7 +64,7 @@ type response struct {
 
 // receive takes a request: an acknowledgement, a change of subscriptions, or both. An error ends the stream.
 func (s *session) receive(r *discoveryv3.DeltaDiscoveryRequest) error {
-	kind, ok := snapshot.KindOf(r.TypeUrl)
+	kind, ok := resource.KindOf(r.TypeUrl)
 	if !ok {
 		return status.Errorf(codes.InvalidArgument, "type %q is not served here", r.TypeUrl)
 	}
@@ -73,7 +74,7 @@ func (s *session) receive(r *discoveryv3.DeltaDiscoveryRequest) error {
 		return err
 	}
 	for _, name := range r.ResourceNamesUnsubscribe {
-		if t, err := snapshot.ParseTopic(kind, name); err == nil {
+		if t, err := resource.ParseTopic(kind, name); err == nil {
 			s.follower.Unsubscribe(t)
 		}
 	}
@@ -88,8 +89,8 @@ func (s *session) receive(r *discoveryv3.DeltaDiscoveryRequest) error {
 }
 
 // topic is the topic of a name, if the node may know of it.
-func (s *session) topic(kind snapshot.Kind, name string) (snapshot.Topic, error) {
-	t, err := snapshot.ParseTopic(kind, name)
+func (s *session) topic(kind resource.Kind, name string) (resource.Topic, error) {
+	t, err := resource.ParseTopic(kind, name)
 	switch {
 	case err != nil:
 		return t, status.Error(codes.InvalidArgument, err.Error())
@@ -102,7 +103,7 @@ func (s *session) topic(kind snapshot.Kind, name string) (snapshot.Topic, error)
 }
 
 // initial sorts by topic the versions that a node says to have. They count in the first request of a kind.
-func (s *session) initial(kind snapshot.Kind, versions map[string]string) (map[snapshot.Topic]map[string]string, error) {
+func (s *session) initial(kind resource.Kind, versions map[string]string) (map[resource.Topic]map[string]string, error) {
 	s.mu.Lock()
 	first := !s.begun[kind]
 	s.begun[kind] = true
@@ -110,9 +111,9 @@ func (s *session) initial(kind snapshot.Kind, versions map[string]string) (map[s
 	if !first || len(versions) == 0 {
 		return nil, nil
 	}
-	have := make(map[snapshot.Topic]map[string]string)
+	have := make(map[resource.Topic]map[string]string)
 	for full, version := range versions {
-		t, err := snapshot.TopicOf(kind, full)
+		t, err := resource.TopicOf(kind, full)
 		if err != nil {
 			return nil, status.Error(codes.InvalidArgument, err.Error())
 		}

@@ -4,6 +4,8 @@ import (
 	"hash/maphash"
 	"maps"
 	"sync"
+
+	"github.com/octomesh/octomesh/core/resource"
 )
 
 // shards is how many parts the cache has, each with its own lock: topics meet only there, and only to be found.
@@ -16,7 +18,7 @@ const shards = 256
 type Cache struct {
 	// Interest is called when a topic has got its first follower or lost its last; Followed tells which, by the time
 	// that one asks. It must not block. Set it before the first use; nil: nobody cares.
-	Interest func(Topic)
+	Interest func(resource.Topic)
 
 	seed   maphash.Seed
 	shards [shards]shard
@@ -24,7 +26,7 @@ type Cache struct {
 
 type shard struct {
 	mu     sync.Mutex
-	topics map[Topic]*topic
+	topics map[resource.Topic]*topic
 }
 
 // topic is one topic's state.
@@ -38,12 +40,12 @@ type topic struct {
 // NewCache makes an empty cache.
 func NewCache() *Cache { return &Cache{seed: maphash.MakeSeed()} }
 
-func (c *Cache) shard(t Topic) *shard {
+func (c *Cache) shard(t resource.Topic) *shard {
 	return &c.shards[maphash.Comparable(c.seed, t)%shards]
 }
 
 // at finds a topic, and makes it if told to. It returns it locked; nil: it is not there.
-func (c *Cache) at(t Topic, create bool) *topic {
+func (c *Cache) at(t resource.Topic, create bool) *topic {
 	s := c.shard(t)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -53,7 +55,7 @@ func (c *Cache) at(t Topic, create bool) *topic {
 			return nil
 		}
 		if s.topics == nil {
-			s.topics = make(map[Topic]*topic)
+			s.topics = make(map[resource.Topic]*topic)
 		}
 		found = &topic{entries: make(map[string]Entry), followers: make(map[*Following]struct{})}
 		s.topics[t] = found
@@ -63,7 +65,7 @@ func (c *Cache) at(t Topic, create bool) *topic {
 }
 
 // Load replaces all that a topic has: the first full set of its source, or one after the source was lost.
-func (c *Cache) Load(t Topic, entries map[string]Entry) {
+func (c *Cache) Load(t resource.Topic, entries map[string]Entry) {
 	p := c.at(t, true)
 	defer p.mu.Unlock()
 	before := p.entries
@@ -89,7 +91,7 @@ func (c *Cache) Load(t Topic, entries map[string]Entry) {
 }
 
 // Set changes one resource of a topic; an empty entry removes it. A topic that was not loaded stays so.
-func (c *Cache) Set(t Topic, name string, e Entry) {
+func (c *Cache) Set(t resource.Topic, name string, e Entry) {
 	p := c.at(t, true)
 	defer p.mu.Unlock()
 	before := p.entries[name]
@@ -102,7 +104,7 @@ func (c *Cache) Set(t Topic, name string, e Entry) {
 }
 
 // Drop forgets a topic that nobody follows; its next follower is a first one. It tells whether it did.
-func (c *Cache) Drop(t Topic) bool {
+func (c *Cache) Drop(t resource.Topic) bool {
 	s := c.shard(t)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,7 +122,7 @@ func (c *Cache) Drop(t Topic) bool {
 }
 
 // Get returns what a topic has, and whether it is loaded.
-func (c *Cache) Get(t Topic) (map[string]Entry, bool) {
+func (c *Cache) Get(t resource.Topic) (map[string]Entry, bool) {
 	p := c.at(t, false)
 	if p == nil {
 		return nil, false
@@ -130,7 +132,7 @@ func (c *Cache) Get(t Topic) (map[string]Entry, bool) {
 }
 
 // Followed tells whether anybody follows a topic.
-func (c *Cache) Followed(t Topic) bool {
+func (c *Cache) Followed(t resource.Topic) bool {
 	p := c.at(t, false)
 	if p == nil {
 		return false

@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"sync"
+
+	"github.com/octomesh/octomesh/core/resource"
 )
 
 // Follower is one who follows topics: a stream of a proxy. What has changed for it waits here, by resource and not by
@@ -17,14 +19,14 @@ type Follower struct {
 	notify func() // something waits; may be called with locks held
 
 	mu         sync.Mutex
-	followings map[Topic]*Following
-	waiting    [Kinds][]*Following // with something to tell, in the order in which that began
+	followings map[resource.Topic]*Following
+	waiting    [resource.Kinds][]*Following // with something to tell, in the order in which that began
 	coalesced  uint64
 }
 
 // Following is one follower's interest in one topic. Its fields are guarded by the follower's lock.
 type Following struct {
-	Topic
+	resource.Topic
 	owner *Follower
 
 	queued bool                // it stands in waiting
@@ -37,7 +39,7 @@ type Following struct {
 // Follow makes a follower without interests. notify is called whenever something has begun to wait for it, from
 // whatever goroutine, with locks of the cache held: it must neither block nor call the cache or the follower.
 func (c *Cache) Follow(node string, notify func()) *Follower {
-	return &Follower{Node: node, cache: c, notify: notify, followings: make(map[Topic]*Following)}
+	return &Follower{Node: node, cache: c, notify: notify, followings: make(map[resource.Topic]*Following)}
 }
 
 // Waiting tells whether there may be something to take.
@@ -61,7 +63,7 @@ func (f *Follower) Coalesced() uint64 {
 
 // Subscribe begins to follow a topic. have is which versions the follower has, by name; what differs from them is
 // told, and also that the topic has nothing. A topic that is followed already is told again, all of it.
-func (f *Follower) Subscribe(t Topic, have map[string]string) {
+func (f *Follower) Subscribe(t resource.Topic, have map[string]string) {
 	f.mu.Lock()
 	g := f.followings[t]
 	again := g != nil
@@ -84,7 +86,7 @@ func (f *Follower) Subscribe(t Topic, have map[string]string) {
 }
 
 // Unsubscribe ends to follow a topic.
-func (f *Follower) Unsubscribe(t Topic) {
+func (f *Follower) Unsubscribe(t resource.Topic) {
 	f.mu.Lock()
 	g := f.followings[t]
 	delete(f.followings, t)

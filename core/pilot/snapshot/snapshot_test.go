@@ -13,18 +13,19 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/octomesh/octomesh/core/pilot/snapshot"
+	"github.com/octomesh/octomesh/core/resource"
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
 
 var (
-	stock  = snapshot.Topic{Kind: snapshot.KindEndpoint, Environment: "prod", Target: "shop.stock"}
-	policy = snapshot.Topic{Kind: snapshot.KindServicePolicy, Environment: "prod", Target: "shop.stock"}
+	stock  = resource.Topic{Kind: resource.KindEndpoint, Environment: "prod", Target: "shop.stock"}
+	policy = resource.Topic{Kind: resource.KindServicePolicy, Environment: "prod", Target: "shop.stock"}
 )
 
 const all = 1 << 20
 
 // endpoint is a version of an instance.
-func endpoint(t testing.TB, topic snapshot.Topic, name string, port int) snapshot.Entry {
+func endpoint(t testing.TB, topic resource.Topic, name string, port int) snapshot.Entry {
 	t.Helper()
 	r, err := snapshot.New(topic, name, &resourcev1.Endpoint{MeshAddress: fmt.Sprintf("10.0.0.1:%d", port)})
 	if err != nil {
@@ -87,29 +88,10 @@ func TestElementsAreWhatAnyClientReads(t *testing.T) {
 	}
 }
 
-func TestTopicsHaveNames(t *testing.T) {
-	for _, topic := range []snapshot.Topic{stock, policy} {
-		if got, err := snapshot.ParseTopic(topic.Kind, topic.Name()); err != nil || got != topic {
-			t.Errorf("%q: %v, %v", topic.Name(), got, err)
-		}
-		if name, ok := topic.LocalName(topic.FullName("x")); !ok || topic == stock && name != "x" {
-			t.Error(topic, name, ok)
-		}
-		if _, ok := topic.LocalName("prod/shop.stocking/x"); ok {
-			t.Error("another target's resource")
-		}
-	}
-	for _, name := range []string{"", "/", "prod", "prod/", "/x", "prod/a/b/*", "prod/a", "*", "prod/*"} {
-		if topic, err := snapshot.ParseTopic(snapshot.KindEndpoint, name); err == nil {
-			t.Errorf("%q: %v", name, topic)
-		}
-	}
-}
-
 func TestAFollowerIsToldWhatIsAndWhatChanges(t *testing.T) {
 	c := snapshot.NewCache()
 	var interest []string
-	c.Interest = func(t snapshot.Topic) { interest = append(interest, fmt.Sprint(t.Name(), c.Followed(t))) }
+	c.Interest = func(t resource.Topic) { interest = append(interest, fmt.Sprint(t.Name(), c.Followed(t))) }
 	f, wake := follow(c, "n1")
 	f.Subscribe(stock, nil)
 	wants(t, f, "") // not known yet
@@ -274,7 +256,7 @@ func TestAWaveReachesItsNodesOnly(t *testing.T) {
 // reader follows topics, with interruptions, and knows what it was told.
 type reader struct {
 	*snapshot.Follower
-	topics []snapshot.Topic
+	topics []resource.Topic
 	has    map[string]string // versions by full name
 }
 
@@ -323,7 +305,7 @@ func (r *reader) run(wake, done <-chan struct{}, rnd *rand.Rand) {
 }
 
 // write changes a topic at random.
-func write(t *testing.T, c *snapshot.Cache, topic snapshot.Topic, rnd *rand.Rand) {
+func write(t *testing.T, c *snapshot.Cache, topic resource.Topic, rnd *rand.Rand) {
 	names := []string{"a", "b", "c", "d"}
 	for n := range 3000 {
 		name := names[rnd.IntN(len(names))]
@@ -342,7 +324,7 @@ func TestFinalStatesAreNeverLost(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	c := snapshot.NewCache()
-	topics := []snapshot.Topic{stock, {Kind: snapshot.KindEndpoint, Environment: "prod", Target: "other"}}
+	topics := []resource.Topic{stock, {Kind: resource.KindEndpoint, Environment: "prod", Target: "other"}}
 	done := make(chan struct{})
 	var writers, readers sync.WaitGroup
 	for w, topic := range topics { // one writer a topic, as in life

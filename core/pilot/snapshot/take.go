@@ -3,11 +3,13 @@ package snapshot
 import (
 	"maps"
 	"slices"
+
+	"github.com/octomesh/octomesh/core/resource"
 )
 
 // Update is what a follower is told at once: all of one kind.
 type Update struct {
-	Kind Kind
+	Kind resource.Kind
 	// Told are the resources that it has now, by topic.
 	Told []Told
 	// Removed are full names of what is not there any more, or never was: of a collection without any resource, the topic's.
@@ -18,14 +20,14 @@ type Update struct {
 
 // Told is one resource of one topic.
 type Told struct {
-	Topic    Topic
+	Topic    resource.Topic
 	Resource *Resource
 }
 
 // Take takes what waits, of one kind, as much as fits into about limit bytes and at least one resource. ok is false if
 // nothing waits. Versions are read here and not when they changed: what is told is the newest.
 func (f *Follower) Take(limit int) (u Update, ok bool) {
-	for kind := range Kinds {
+	for kind := range resource.Kinds {
 		u.Kind = kind
 		// What begins to wait from here on is for the next update, or one might say of a resource both that it is
 		// there and that it is not.
@@ -53,7 +55,7 @@ type waiting struct {
 }
 
 // dequeue takes all followings of a kind that wait.
-func (f *Follower) dequeue(kind Kind) []*Following {
+func (f *Follower) dequeue(kind resource.Kind) []*Following {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	queue := f.waiting[kind]
@@ -62,7 +64,7 @@ func (f *Follower) dequeue(kind Kind) []*Following {
 }
 
 // requeue puts the rest of a queue before what has come since.
-func (f *Follower) requeue(kind Kind, rest []*Following) {
+func (f *Follower) requeue(kind resource.Kind, rest []*Following) {
 	if len(rest) == 0 {
 		return
 	}

@@ -1,0 +1,105 @@
+package resource
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Kind is a type of resource. Kinds are independent of each other: a change of one never sends another again.
+type Kind uint8
+
+// The kinds, in the order in which they are pushed: what others refer to comes before them.
+const (
+	KindEndpoint Kind = iota
+	KindServicePolicy
+	KindAuthPolicy
+	KindMeshSwitch
+	Kinds // how many there are
+)
+
+// typeURLs are the names of kinds on the stream. They have no "type.googleapis.com/" before them: each response
+// carries one, and to the subscribers of a single endpoint it would be the largest part.
+var typeURLs = [Kinds]string{
+	"octo.resource.v1.Endpoint", "octo.resource.v1.ServicePolicy", "octo.resource.v1.AuthPolicy", "octo.resource.v1.MeshSwitch",
+}
+
+// TypeURL is the kind's name on the stream.
+func (k Kind) TypeURL() string { return typeURLs[k] }
+
+// String is the kind's name.
+func (k Kind) String() string { return strings.TrimPrefix(typeURLs[k], "octo.resource.v1.") }
+
+// KindOf finds a kind by its name on the stream; ok is false for a foreign one.
+func KindOf(typeURL string) (k Kind, ok bool) {
+	for k := range Kinds {
+		if typeURLs[k] == typeURL {
+			return k, true
+		}
+	}
+	return 0, false
+}
+
+// collected tells whether a topic of the kind has many resources, one an instance, and not just one.
+func (k Kind) collected() bool { return k == KindEndpoint }
+
+// Topic is what one subscribes to: what a kind says of one target in one environment.
+type Topic struct {
+	Kind        Kind
+	Environment string
+	Target      string
+}
+
+// Name is the topic's name on the stream, "environment/target", of a collection with "/*" behind it.
+func (t Topic) Name() string {
+	name := t.Environment + "/" + t.Target
+	if t.Kind.collected() {
+		name += "/*"
+	}
+	return name
+}
+
+// ParseTopic reads a name from the stream.
+func ParseTopic(k Kind, name string) (Topic, error) {
+	rest := name
+	if k.collected() {
+		var ok bool
+		if rest, ok = strings.CutSuffix(name, "/*"); !ok {
+			return Topic{}, fmt.Errorf("%v %q: subscribe to a target's collection, \"<environment>/<target>/*\"", k, name)
+		}
+	}
+	environment, target, _ := strings.Cut(rest, "/")
+	if environment == "" || target == "" || strings.Contains(target, "/") {
+		return Topic{}, fmt.Errorf("%v %q: want \"<environment>/<target>\"", k, name)
+	}
+	return Topic{k, environment, target}, nil
+}
+
+// FullName is the name on the stream of a resource of the topic.
+func (t Topic) FullName(name string) string {
+	full := t.Environment + "/" + t.Target
+	if t.Kind.collected() {
+		full += "/" + name
+	}
+	return full
+}
+
+// LocalName is the opposite of FullName; ok is false for a resource of another topic.
+func (t Topic) LocalName(full string) (name string, ok bool) {
+	rest, ok := strings.CutPrefix(full, t.Environment+"/"+t.Target)
+	if !ok {
+		return "", false
+	}
+	if !t.Kind.collected() {
+		return "", rest == ""
+	}
+	return strings.CutPrefix(rest, "/")
+}
+
+// TopicOf is the topic of a resource's full name.
+func TopicOf(k Kind, full string) (Topic, error) {
+	if !k.collected() {
+		return ParseTopic(k, full)
+	}
+	cut := strings.LastIndexByte(full, '/')
+	return ParseTopic(k, full[:cut+1]+"*")
+}

@@ -1,0 +1,34 @@
+package resource_test
+
+import (
+	"testing"
+
+	"github.com/octomesh/octomesh/core/resource"
+)
+
+func TestTopicsHaveNames(t *testing.T) {
+	stock := resource.Topic{Kind: resource.KindEndpoint, Environment: "prod", Target: "shop.stock"}
+	policy := resource.Topic{Kind: resource.KindServicePolicy, Environment: "prod", Target: "shop.stock"}
+	for _, topic := range []resource.Topic{stock, policy} {
+		if k, ok := resource.KindOf(topic.Kind.TypeURL()); !ok || k != topic.Kind {
+			t.Error(topic.Kind, k, ok)
+		}
+		if got, err := resource.TopicOf(topic.Kind, topic.FullName("x")); err != nil || got != topic {
+			t.Error(topic, got, err)
+		}
+		if got, err := resource.ParseTopic(topic.Kind, topic.Name()); err != nil || got != topic {
+			t.Errorf("%q: %v, %v", topic.Name(), got, err)
+		}
+		if name, ok := topic.LocalName(topic.FullName("x")); !ok || topic == stock && name != "x" {
+			t.Error(topic, name, ok)
+		}
+		if _, ok := topic.LocalName("prod/shop.stocking/x"); ok {
+			t.Error("another target's resource")
+		}
+	}
+	for _, name := range []string{"", "/", "prod", "prod/", "/x", "prod/a/b/*", "prod/a", "*", "prod/*"} {
+		if topic, err := resource.ParseTopic(resource.KindEndpoint, name); err == nil {
+			t.Errorf("%q: %v", name, topic)
+		}
+	}
+}
