@@ -49,16 +49,19 @@ func (s *settings) sample(c *session.Call, n *record.Note, head *wire.RequestHea
 	if s.spans == nil {
 		return
 	}
-	if came, ok := trace.Parse(head.Traceparent); ok {
-		if !came.Sampled() {
-			return
-		}
+	var came trace.Context
+	valid := false
+	if len(head.Traceparent) > 0 {
+		came, valid = trace.Parse(head.Traceparent)
+	}
+	switch {
+	case valid && came.Sampled():
 		n.Context, n.Parent = came, came.Span
 		n.Context.Span = trace.NewSpanID()
-	} else if d == route.Inbound || !s.root.Draw() {
+	case !valid && d == route.Outbound && s.root.Draw():
+		n.Context = trace.NewRoot()
+	default:
 		return
-	} else {
-		n.Context, n.Parent = trace.NewRoot(), trace.SpanID{}
 	}
 	n.Span = true
 	var text [trace.Size]byte
