@@ -24,6 +24,8 @@ type customer struct {
 
 	stock      *octomesh.ReceiveStream[cataloguev1.WatchStockResponse]
 	stockTrace string
+
+	placed octomesh.Timings // of the last order
 }
 
 func newCustomer(options func(target string) []octomesh.DialOption) (*customer, error) {
@@ -156,6 +158,7 @@ func (c *customer) stockNews(n int) (string, error) {
 }
 
 func (c *customer) place(ctx context.Context, id string, wait bool, opts ...octomesh.CallOption) (string, error) {
+	opts = append(opts[:len(opts):len(opts)], octomesh.CaptureTimings(&c.placed))
 	res, err := c.checkout.PlaceOrder(ctx, &checkoutv1.PlaceOrderRequest{OrderId: id, User: user, WaitForStock: wait}, opts...)
 	if err != nil {
 		return "", err

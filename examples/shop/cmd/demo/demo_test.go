@@ -179,7 +179,7 @@ func TestDemoCountsEachCallOnItsWay(t *testing.T) {
 		t.Fatalf("no direct part:\n%s", r.text())
 	}
 	for _, want := range []string{
-		"customer's proxy → checkout's proxy → checkout\n", "checkout's proxy → cart's proxy → cart ×2\n",
+		" ms: handler ", "customer's proxy → checkout's proxy → checkout\n", "checkout's proxy → cart's proxy → cart ×2\n",
 		"FAILED_PRECONDITION as expected: wanted 5 globe, 3 there", "DEADLINE_EXCEEDED as expected",
 		"open in customer's proxy: outbound catalogue/WatchStock catalogue-", "checkout's proxy → catalogue-b's proxy → catalogue-b\n",
 	} {

@@ -78,6 +78,7 @@ func (s *shop) step(ctx context.Context, number int, st step, out *printer) (res
 	}
 	if st.chain {
 		out.chain(traceID, spans)
+		out.timings(&s.customer.placed)
 	}
 	return r, nil
 }

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/octomesh/octomesh/examples/shop/trace"
+	octomesh "github.com/octomesh/octomesh/sdks/go"
 )
 
 // printer writes for people: with colours on a terminal, and without elsewhere.
@@ -84,6 +85,23 @@ func (p *printer) chain(traceID string, spans []*trace.Span) {
 			p.branch(s, spans, "      ", "")
 		}
 	}
+}
+
+// timings prints where the time of a call went, if its handler answered: else the caller knows its own part only.
+func (p *printer) timings(t *octomesh.Timings) {
+	if t.Of(octomesh.StageHandler) == 0 {
+		return
+	}
+	ms := func(kinds ...octomesh.StageKind) string {
+		var sum time.Duration
+		for _, k := range kinds {
+			sum += t.Of(k)
+		}
+		return fmt.Sprintf("%.2f", float64(sum.Microseconds())/1000)
+	}
+	p.line("      of %.2f ms: handler %s, proxies %s, sockets and network %s, SDKs %s", float64(t.Total.Microseconds())/1000,
+		ms(octomesh.StageHandler), ms(octomesh.StageProxyRequest, octomesh.StageProxyResponse), ms(octomesh.StageLink),
+		ms(octomesh.StageSDKQueue, octomesh.StageSDKResponse, octomesh.StageServerQueue, octomesh.StageServerResponse))
 }
 
 func (p *printer) branch(s *trace.Span, all []*trace.Span, indent, mark string) {
