@@ -14,6 +14,9 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/emptypb"
+
 	"github.com/octomesh/octomesh/tools/octobench/side"
 )
 
@@ -26,22 +29,25 @@ const unused = "127.0.0.1:9"
 // telemetry is a proxy's section for it, with what is said by nobody at its default: of the calls that come
 // without a trace 1 % begin one, and 1 % of those that succeed are logged.
 const telemetry = `telemetry:
-  otlp: {endpoint: "http://%s", protocol: PROTOCOL_HTTP}
+  otlp: {endpoint: "http://%s"}
   access_log: {file: %q}
 `
 
-// collector takes spans and throws them away.
+// collector takes spans by OTLP over gRPC, the default, and throws them away.
 func collector() (address string, stop func(), err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", nil, err
 	}
-	srv := &http.Server{ReadHeaderTimeout: startTimeout, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		w.Header().Set("Content-Type", "application/x-protobuf")
-	})}
+	srv := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
+		// An export and the answer to it are messages of which nothing is looked at.
+		if err := s.RecvMsg(new(emptypb.Empty)); err != nil {
+			return err
+		}
+		return s.SendMsg(new(emptypb.Empty))
+	}))
 	go func() { _ = srv.Serve(l) }()
-	return l.Addr().String(), func() { _ = srv.Close() }, nil
+	return l.Addr().String(), srv.Stop, nil
 }
 
 // proxyProcess is a running octo-proxy.
