@@ -1,0 +1,318 @@
+package control_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/octomesh/octomesh/core/pilot/push"
+	"github.com/octomesh/octomesh/core/pilot/snapshot"
+	"github.com/octomesh/octomesh/core/proxy/control"
+	"github.com/octomesh/octomesh/core/resource"
+	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// long is for what must come.
+const long = 20 * time.Second
+
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+// pilot is a real one, with what its source would have loaded.
+type pilot struct {
+	cache   *snapshot.Cache
+	refused chan string
+	conn    *grpc.ClientConn
+	stop    func()
+}
+
+func (p *pilot) Applied(push.Node, []snapshot.Told) {}
+
+func (p *pilot) Refused(_ push.Node, _ []snapshot.Told, why string) { p.refused <- why }
+
+func startPilot(t testing.TB) *pilot {
+	t.Helper()
+	p := &pilot{cache: snapshot.NewCache(), refused: make(chan string, 16)}
+	for _, target := range []string{"stock", "cart", "mail"} { // mail has nothing
+		for _, k := range []resource.Kind{resource.KindEndpoint, resource.KindServicePolicy, resource.KindAuthPolicy} {
+			p.cache.Load(resource.Topic{Kind: k, Environment: "prod", Target: target}, nil)
+		}
+	}
+	g := grpc.NewServer(push.Codec())
+	push.New(push.Config{Cache: p.cache, Observer: p, Log: quiet}).Register(g)
+	l := bufconn.Listen(1 << 20)
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = g.Serve(l) })
+	var err error
+	p.conn, err = grpc.NewClient("passthrough:pilot", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.stop = sync.OnceFunc(func() { g.Stop(); wg.Wait() })
+	t.Cleanup(func() { _ = p.conn.Close(); p.stop() })
+	return p
+}
+
+func (p *pilot) endpoint(t testing.TB, target, instance, address string) {
+	t.Helper()
+	topic := resource.Topic{Kind: resource.KindEndpoint, Environment: "prod", Target: target}
+	p.set(t, topic, instance, &resourcev1.Endpoint{MeshAddress: address})
+}
+
+func (p *pilot) set(t testing.TB, topic resource.Topic, name string, m proto.Message) {
+	t.Helper()
+	r, err := snapshot.New(topic, name, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.cache.Set(topic, name, snapshot.Entry{Stable: r})
+}
+
+// proxy is a client with what it had applied.
+type proxy struct {
+	*control.Client
+	stop func()
+
+	mu      sync.Mutex
+	current *resourcev1.Snapshot
+	applied chan struct{}
+	refuse  func(*resourcev1.Snapshot) error
+}
+
+func (p *proxy) apply(s *resourcev1.Snapshot) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.refuse != nil {
+		if err := p.refuse(s); err != nil {
+			return err
+		}
+	}
+	p.current = s
+	select {
+	case p.applied <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// text is the current endpoints and policies in a line.
+func (p *proxy) text() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []string
+	for _, e := range p.current.GetEndpoints() {
+		all = append(all, fmt.Sprintf("%s/%s=%s", e.Target, e.Instance, e.MeshAddress))
+	}
+	for _, s := range p.current.GetPolicies() {
+		all = append(all, "policy "+s.Target)
+	}
+	return strings.Join(all, " ")
+}
+
+func (p *proxy) await(t testing.TB, want string) {
+	t.Helper()
+	late := time.After(long)
+	for p.text() != want {
+		select {
+		case <-p.applied:
+		case <-late:
+			t.Fatalf("it has %q, want %q", p.text(), want)
+		}
+	}
+}
+
+func startProxy(t testing.TB, dir string, refuse func(*resourcev1.Snapshot) error, pilots ...grpc.ClientConnInterface) *proxy {
+	t.Helper()
+	p := &proxy{applied: make(chan struct{}, 1), refuse: refuse}
+	p.Client = control.New(control.Config{Environment: "prod", Instance: "p1", Pilots: pilots, Dir: dir, Log: quiet})
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = p.Run(ctx, p.apply) })
+	p.stop = sync.OnceFunc(func() { cancel(); wg.Wait() })
+	t.Cleanup(p.stop)
+	return p
+}
+
+// nobody is a Pilot that is not there.
+func nobody(t testing.TB) grpc.ClientConnInterface {
+	t.Helper()
+	c, err := grpc.NewClient("passthrough:nobody", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return nil, errors.New("nobody is there") }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func within(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), long)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestTargetsAreFollowedOnDemand(t *testing.T) {
+	pilot := startPilot(t)
+	pilot.endpoint(t, "stock", "s1", "h:1")
+	pilot.endpoint(t, "cart", "c1", "h:2")
+	p := startProxy(t, "", nil, pilot.conn)
+	if err := p.Await(within(t), "stock"); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.text(); got != "stock/s1=h:1" { // and cart is nobody's business
+		t.Fatal(got)
+	}
+	if err := p.Await(within(t), "mail"); err != nil || p.text() != "stock/s1=h:1" {
+		t.Fatal(err, p.text()) // known to have nothing
+	}
+	pilot.endpoint(t, "stock", "s2", "h:3")
+	p.await(t, "stock/s1=h:1 stock/s2=h:3")
+	if s := p.Status(); !s.Connected || s.Degraded || !slices.Equal(s.Targets, []string{"mail", "stock"}) || s.Resources != 2 {
+		t.Fatal(s)
+	}
+}
+
+func TestWhatCannotBeUsedIsRefusedAndTheLastGoodGoesOn(t *testing.T) {
+	pilot := startPilot(t)
+	pilot.endpoint(t, "stock", "s1", "h:1")
+	p := startProxy(t, "", func(s *resourcev1.Snapshot) error {
+		for _, e := range s.Endpoints {
+			if e.MeshAddress == "bad" {
+				return errors.New("endpoint s2: no such address")
+			}
+		}
+		return nil
+	}, pilot.conn)
+	p.Follow("stock")
+	p.await(t, "stock/s1=h:1")
+	pilot.endpoint(t, "stock", "s2", "bad")
+	select {
+	case why := <-pilot.refused:
+		if !strings.Contains(why, "no such address") {
+			t.Fatal(why)
+		}
+	case <-time.After(long):
+		t.Fatal("nobody refused it")
+	}
+	pilot.endpoint(t, "stock", "s3", "h:3") // a later good one is taken without the bad one
+	p.await(t, "stock/s1=h:1 stock/s3=h:3")
+	pilot.endpoint(t, "stock", "s2", "h:2")
+	p.await(t, "stock/s1=h:1 stock/s2=h:2 stock/s3=h:3")
+}
+
+func TestItGoesOnWithAnotherPilot(t *testing.T) {
+	first, second := startPilot(t), startPilot(t)
+	for _, pilot := range []*pilot{first, second} {
+		pilot.endpoint(t, "stock", "s1", "h:1")
+	}
+	p := startProxy(t, "", nil, nobody(t), first.conn, second.conn)
+	p.Follow("stock")
+	p.await(t, "stock/s1=h:1")
+	first.stop()
+	second.endpoint(t, "stock", "s2", "h:2")
+	p.await(t, "stock/s1=h:1 stock/s2=h:2")
+}
+
+func TestARestartServesFromTheDisk(t *testing.T) {
+	dir := t.TempDir()
+	pilot := startPilot(t)
+	pilot.endpoint(t, "stock", "s1", "h:1")
+	pilot.set(t, resource.Topic{Kind: resource.KindServicePolicy, Environment: "prod", Target: "stock"}, "", &resourcev1.ServicePolicy{})
+	p := startProxy(t, dir, nil, pilot.conn)
+	if err := p.Await(within(t), "stock"); err != nil {
+		t.Fatal(err)
+	}
+	p.stop()
+	alone := startProxy(t, dir, nil, nobody(t))
+	alone.await(t, "stock/s1=h:1 policy stock")
+	if !alone.Known("stock") || alone.Known("cart") {
+		t.Fatal("known are those that it had")
+	}
+	alone.Follow("cart") // remembered
+	alone.stop()
+	pilot.endpoint(t, "cart", "c1", "h:2")
+	pilot.endpoint(t, "stock", "s1", "h:9")
+	back := startProxy(t, dir, nil, pilot.conn)
+	back.await(t, "cart/c1=h:2 stock/s1=h:9 policy stock")
+	back.stop()
+	if files, _ := filepath.Glob(filepath.Join(dir, "*")); len(files) == 0 || len(files) > 3 {
+		t.Fatal(files)
+	}
+}
+
+func TestSpoiledFilesAreNeverLoaded(t *testing.T) {
+	dir := t.TempDir()
+	pilot := startPilot(t)
+	pilot.endpoint(t, "stock", "s1", "h:1")
+	p := startProxy(t, dir, nil, pilot.conn)
+	if err := p.Await(within(t), "stock"); err != nil {
+		t.Fatal(err)
+	}
+	p.stop()
+	files, _ := filepath.Glob(filepath.Join(dir, "config-*"))
+	whole, err := os.ReadFile(files[len(files)-1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	load := func(content []byte) *control.Client {
+		d := t.TempDir()
+		if err := os.WriteFile(filepath.Join(d, "config-7"), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return control.New(control.Config{Environment: "prod", Dir: d, Log: quiet})
+	}
+	if !load(whole).Known("stock") {
+		t.Fatal("the whole file is not loaded")
+	}
+	for i := range whole {
+		if load(whole[:i]).Known("stock") {
+			t.Fatalf("cut at %d, and loaded", i)
+		}
+		bad := slices.Clone(whole)
+		bad[i] ^= 1
+		if load(bad).Known("stock") {
+			t.Fatalf("changed at %d, and loaded", i)
+		}
+	}
+	if control.New(control.Config{Environment: "test", Dir: dir, Log: quiet}).Known("stock") {
+		t.Fatal("the files of another environment are loaded")
+	}
+	// An older one that is whole stands in.
+	if err := os.WriteFile(filepath.Join(dir, "config-999"), whole[:40], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if !control.New(control.Config{Environment: "prod", Dir: dir, Log: quiet}).Known("stock") {
+		t.Fatal("the one before is not loaded")
+	}
+}
+
+func TestADiskThatCannotBeWrittenHarmsNobody(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(dir, nil, 0o600); err != nil { // a file where the directory should be
+		t.Fatal(err)
+	}
+	pilot := startPilot(t)
+	pilot.endpoint(t, "stock", "s1", "h:1")
+	p := startProxy(t, dir, nil, pilot.conn)
+	p.Follow("stock")
+	p.await(t, "stock/s1=h:1")
+	p.stop()
+}

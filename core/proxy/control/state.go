@@ -1,0 +1,225 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/octomesh/octomesh/core/resource"
+	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
+)
+
+// kinds are what a proxy asks for of each target that it follows.
+var kinds = [...]resource.Kind{resource.KindEndpoint, resource.KindServicePolicy, resource.KindAuthPolicy}
+
+// state is what the control plane has said. It does no I/O and has no lock.
+type state struct {
+	environment string
+	followed    map[string]bool // targets
+	resources   [resource.Kinds]map[string]item
+	answered    map[resource.Topic]bool
+}
+
+// item is one resource, by its full name.
+type item struct {
+	version string
+	value   []byte
+	message proto.Message
+}
+
+func newState(environment string) *state {
+	s := &state{environment: environment, followed: make(map[string]bool), answered: make(map[resource.Topic]bool)}
+	for k := range s.resources {
+		s.resources[k] = make(map[string]item)
+	}
+	return s
+}
+
+func (s *state) topic(k resource.Kind, target string) resource.Topic {
+	return resource.Topic{Kind: k, Environment: s.environment, Target: target}
+}
+
+// known tells whether everything about a target has been answered.
+func (s *state) known(target string) bool {
+	for _, k := range kinds {
+		if !s.answered[s.topic(k, target)] {
+			return false
+		}
+	}
+	return true
+}
+
+// change is how a response changes resources of one kind.
+type change struct {
+	kind     resource.Kind
+	before   map[string]item // of what is touched; without an item where there was none
+	answered []resource.Topic
+}
+
+// apply takes a response into the state. What it returns can be undone, when nobody can go by the outcome.
+func (s *state) apply(r *discoveryv3.DeltaDiscoveryResponse) (*change, error) {
+	kind, ok := resource.KindOf(r.TypeUrl)
+	if !ok || !slices.Contains(kinds[:], kind) {
+		return nil, fmt.Errorf("type %q was not asked for", r.TypeUrl)
+	}
+	c := &change{kind: kind, before: make(map[string]item)}
+	var problems []error
+	for _, res := range r.Resources {
+		topic, err := resource.TopicOf(kind, res.Name)
+		if err != nil || topic.Environment != s.environment {
+			problems = append(problems, fmt.Errorf("resource %q: %w", res.Name, errors.Join(err, errForeign)))
+			continue
+		}
+		m, err := decode(topic, res.Name, res.GetResource().GetValue())
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%v %q: %w", kind, res.Name, err))
+			continue
+		}
+		s.set(c, res.Name, item{res.Version, res.GetResource().GetValue(), m})
+		c.answered = append(c.answered, topic)
+	}
+	for _, name := range r.RemovedResources {
+		if topic, err := resource.ParseTopic(kind, name); err == nil { // the topic has none
+			c.answered = append(c.answered, topic)
+		}
+		s.set(c, name, item{})
+	}
+	if err := errors.Join(problems...); err != nil {
+		s.undo(c)
+		return nil, err
+	}
+	for _, t := range c.answered {
+		s.answered[t] = true
+	}
+	return c, nil
+}
+
+var errForeign = errors.New("not a name of this environment")
+
+// set changes a resource; an item without a message removes it.
+func (s *state) set(c *change, name string, it item) {
+	if _, ok := c.before[name]; !ok {
+		c.before[name] = s.resources[c.kind][name]
+	}
+	if it.message == nil {
+		delete(s.resources[c.kind], name)
+	} else {
+		s.resources[c.kind][name] = it
+	}
+}
+
+// undo makes resources what they were. What was answered stays so.
+func (s *state) undo(c *change) {
+	for name, it := range c.before {
+		if it.message == nil {
+			delete(s.resources[c.kind], name)
+		} else {
+			s.resources[c.kind][name] = it
+		}
+	}
+}
+
+// decode reads a resource, whose place in its message's own fields the name has.
+func decode(t resource.Topic, full string, value []byte) (proto.Message, error) {
+	switch t.Kind {
+	case resource.KindEndpoint:
+		m := &resourcev1.Endpoint{}
+		err := proto.Unmarshal(value, m)
+		m.Target = t.Target
+		m.Instance, _ = t.LocalName(full)
+		return m, err
+	case resource.KindServicePolicy:
+		m := &resourcev1.ServicePolicy{}
+		err := proto.Unmarshal(value, m)
+		m.Target = t.Target
+		return m, err
+	case resource.KindAuthPolicy:
+		m := &resourcev1.AuthPolicy{}
+		err := proto.Unmarshal(value, m)
+		m.Target = t.Target
+		return m, err
+	}
+	return nil, fmt.Errorf("no message for %v", t.Kind)
+}
+
+// snapshot is all resources, in the order of their names. Messages are shared with the state, which never changes them.
+func (s *state) snapshot() *resourcev1.Snapshot {
+	out := &resourcev1.Snapshot{Environment: s.environment}
+	for _, name := range slices.Sorted(maps.Keys(s.resources[resource.KindEndpoint])) {
+		out.Endpoints = append(out.Endpoints, s.resources[resource.KindEndpoint][name].message.(*resourcev1.Endpoint))
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.resources[resource.KindServicePolicy])) {
+		out.Policies = append(out.Policies, s.resources[resource.KindServicePolicy][name].message.(*resourcev1.ServicePolicy))
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.resources[resource.KindAuthPolicy])) {
+		out.AuthPolicies = append(out.AuthPolicies, s.resources[resource.KindAuthPolicy][name].message.(*resourcev1.AuthPolicy))
+	}
+	return out
+}
+
+// subscription is a request for all that is followed, or for some targets of it, of one kind.
+func (s *state) subscription(k resource.Kind, targets []string, resume bool) *discoveryv3.DeltaDiscoveryRequest {
+	r := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: k.TypeURL()}
+	for _, target := range targets {
+		r.ResourceNamesSubscribe = append(r.ResourceNamesSubscribe, s.topic(k, target).Name())
+	}
+	if resume {
+		r.InitialResourceVersions = make(map[string]string, len(s.resources[k]))
+		for name, it := range s.resources[k] {
+			r.InitialResourceVersions[name] = it.version
+		}
+	}
+	return r
+}
+
+// save is the state for the disk.
+func (s *state) save(now int64) *resourcev1.Saved {
+	out := &resourcev1.Saved{Environment: s.environment, WrittenUnixMs: now, Targets: slices.Sorted(maps.Keys(s.followed))}
+	for _, k := range kinds {
+		for _, name := range slices.Sorted(maps.Keys(s.resources[k])) {
+			it := s.resources[k][name]
+			out.Resources = append(out.Resources, &resourcev1.SavedResource{
+				TypeUrl: k.TypeURL(), Name: name, Version: it.version, Value: it.value,
+			})
+		}
+	}
+	return out
+}
+
+// restore makes a state of what was saved. What it does not know, of a later version, it leaves out.
+func restore(environment string, saved *resourcev1.Saved) (*state, error) {
+	if saved.Environment != environment {
+		return nil, fmt.Errorf("it is of environment %q, not %q", saved.Environment, environment)
+	}
+	s := newState(environment)
+	for _, target := range saved.Targets {
+		if target == "" || strings.Contains(target, "/") {
+			return nil, fmt.Errorf("target %q", target)
+		}
+		s.followed[target] = true
+		for _, k := range kinds {
+			s.answered[s.topic(k, target)] = true // as far as one knew
+		}
+	}
+	for _, r := range saved.Resources {
+		kind, ok := resource.KindOf(r.TypeUrl)
+		if !ok || !slices.Contains(kinds[:], kind) {
+			continue
+		}
+		topic, err := resource.TopicOf(kind, r.Name)
+		if err != nil {
+			return nil, err
+		}
+		m, err := decode(topic, r.Name, r.Value)
+		if err != nil {
+			return nil, fmt.Errorf("%v %q: %w", kind, r.Name, err)
+		}
+		s.resources[kind][r.Name] = item{r.Version, r.Value, m}
+	}
+	return s, nil
+}
