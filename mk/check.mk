@@ -87,10 +87,10 @@ ci: ## lint, drift, test, conformance-quick, fuzz-quick; prints minutes per step
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
 .PHONY: full
-full: ## ci, models and long fuzzing (FUZZTIME), with a report in docs/reports
+full: ## ci, all of conformance with its mutations, models and long fuzzing (FUZZTIME), with a report in docs/reports
 	@seed=$(SEED)
 	export OCTO_SEED=$$seed SHUFFLE=$$seed
 	bad=0
-	tools/steps.sh lint drift test conformance fuzz models || bad=1
+	tools/steps.sh lint drift test conformance conformance-mutations fuzz models || bad=1
 	tools/report.sh $$seed
 	exit $$bad

@@ -29,3 +29,7 @@ conformance: need-cc ## all cases and scenarios, with the race detector in proxy
 conformance-matrix: conformance-programs ## run it and write docs/feature-matrix.md
 	@$(run-conformance)
 	cp $(CONFORMANCE)/results/matrix.md docs/feature-matrix.md
+
+.PHONY: conformance-mutations
+conformance-mutations: | $(REPORT) ## break one rule after the other; the cases that hold it must fail
+	@go run ./conformance/mutations --report $(REPORT)/mutations.md

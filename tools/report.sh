@@ -21,6 +21,7 @@ section() { # TITLE FILE
     "Linux $(uname -r | cut -d- -f1), $(go env GOVERSION) $(go env GOARCH)"
   section Steps steps.md
   section Tests tests.md
+  section "Mutations that the conformance suite has seen" mutations.md
   section Fuzzing fuzz.md
   section Models models.md
   section Benchmark bench.md

@@ -2,6 +2,7 @@ package reference
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -54,11 +55,20 @@ func (c *conversation) judge(e *conformancev1.RawExpected, f *Frame) error {
 			return errors.Join(err, fmt.Errorf("expected the message %x", b))
 		}
 	}
+	if b, err := hex.DecodeString(e.HeadHex); err != nil || !bytes.Contains(f.Head, b) {
+		return errors.Join(err, fmt.Errorf("expected %s in the head %x", e.HeadHex, f.Head))
+	}
 	return c.judgeHead(e, f)
 }
 
 func (c *conversation) judgeHead(e *conformancev1.RawExpected, f *Frame) error {
 	switch f.Type {
+	case conformancev1.FrameType_FRAME_TYPE_REQUEST:
+		r, err := parsed(f, &wirev1.RequestHead{})
+		if err == nil && e.Deadline != nil && *e.Deadline != (r.TimeoutUs != 0) {
+			err = fmt.Errorf("it has a deadline: %v, expected %v", r.TimeoutUs != 0, *e.Deadline)
+		}
+		return err
 	case conformancev1.FrameType_FRAME_TYPE_WELCOME:
 		w, err := parsed(f, &wirev1.Welcome{})
 		if err == nil && e.Version != 0 && w.Version != e.Version {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,6 +32,7 @@ type run struct {
 	patience time.Duration
 	ledger   *ledger.Ledger
 	ids      atomic.Int64
+	noTrace  bool
 
 	mu      sync.Mutex
 	results []*conformancev1.CaseResult
@@ -39,7 +41,8 @@ type run struct {
 // options are the command line's.
 type options struct {
 	suites, known, results, matrix string
-	profiles, filter               string
+	profiles                       string
+	filter                         []string
 	quick, noSkips                 bool
 	left                           []*job // by quick
 	testees                        []*program
@@ -57,7 +60,11 @@ func main() {
 	flag.BoolVar(&o.noSkips, "no-skips", false, "a case that is skipped fails the run")
 	flag.StringVar(&o.results, "results", "", "directory for results.json, junit.xml and matrix.md")
 	flag.StringVar(&o.matrix, "matrix", "", "a committed matrix that must be equal to this run's")
-	flag.StringVar(&o.filter, "run", "", "only cases whose name@topology:client-server contains this")
+	flag.Func("run", "only cases whose name@topology:client-server contains this; may be given several times: any of them", func(text string) error {
+		o.filter = append(o.filter, text)
+		return nil
+	})
+	flag.BoolVar(&r.noTrace, "no-trace", false, "do not run a failed case once more for its frames")
 	flag.IntVar(&r.parallel, "parallel", 16, "cases at a time in each topology")
 	flag.DurationVar(&r.patience, "patience", 20*time.Second, "how long to wait for what must come; slow programs need more")
 	flag.Parse()
@@ -112,7 +119,7 @@ func (r *run) main(o *options) (ok bool, err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	r.all(ctx, r.skip(filter(jobs, o.filter)))
-	r.apply(known, o.filter == "" && !o.quick)
+	r.apply(known, len(o.filter) == 0 && !o.quick)
 	ok, err = r.report(o, time.Since(begin))
 	if ok && err == nil {
 		err = os.RemoveAll(r.dir)
@@ -122,10 +129,10 @@ func (r *run) main(o *options) (ok bool, err error) {
 	return ok, err
 }
 
-func filter(jobs []*job, text string) []*job {
+func filter(jobs []*job, texts []string) []*job {
 	var some []*job
 	for _, j := range jobs {
-		if strings.Contains(j.id(), text) {
+		if len(texts) == 0 || slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(j.id(), text) }) {
 			some = append(some, j)
 		}
 	}
@@ -239,7 +246,7 @@ func (r *run) world(js []*job) {
 func (r *run) traceFailures(js []*job) {
 	n := 0
 	for _, j := range js {
-		if j.result == nil || j.result.Verdict != conformancev1.CaseResult_VERDICT_FAILED || j.testee != nil {
+		if r.noTrace || j.result == nil || j.result.Verdict != conformancev1.CaseResult_VERDICT_FAILED || j.testee != nil {
 			continue
 		}
 		if n++; n > maxTraces {

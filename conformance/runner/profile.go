@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	conformancev1 "github.com/octomesh/octomesh/gen/go/octo/conformance/v1"
+	wirev1 "github.com/octomesh/octomesh/gen/go/octo/wire/v1"
 )
 
 // readProfiles reads what the testees declare.
@@ -53,6 +54,9 @@ func (j *job) needs() []conformancev1.Feature {
 	if k := j.c.Kind; k != 0 && (!single(k, true) || !single(k, false)) {
 		all = append(all, conformancev1.Feature_FEATURE_STREAMS)
 	}
+	if streamsRaw(j.c) {
+		all = append(all, conformancev1.Feature_FEATURE_STREAMS)
+	}
 	if j.c.GetOptions().GetCompression() == "gzip" {
 		all = append(all, conformancev1.Feature_FEATURE_COMPRESSION)
 	}
@@ -83,4 +87,19 @@ func (r *run) skip(jobs []*job) []*job {
 		j.result.Verdict = conformancev1.CaseResult_VERDICT_SKIPPED
 	}
 	return rest
+}
+
+// streamsRaw tells whether the reference peer makes a call other than a unary one.
+func streamsRaw(c *conformancev1.Case) bool {
+	for _, p := range c.Raw {
+		for _, script := range p.Conversations {
+			for _, s := range script.Steps {
+				method := s.GetSend().GetCall().GetMethod()
+				if k := kinds[method]; k != 0 && k != wirev1.CallKind_CALL_KIND_UNARY {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }

@@ -1081,7 +1081,11 @@ type RawExpected struct {
 	// Not earlier than so many milliseconds after the last REQUEST, which this side sent or received.
 	AfterMs uint32 `protobuf:"varint,9,opt,name=after_ms,json=afterMs,proto3" json:"after_ms,omitempty"`
 	// Of a WELCOME.
-	Version       uint32 `protobuf:"varint,10,opt,name=version,proto3" json:"version,omitempty"`
+	Version uint32 `protobuf:"varint,10,opt,name=version,proto3" json:"version,omitempty"`
+	// Bytes that stand somewhere in its head, in hexadecimal digits.
+	HeadHex string `protobuf:"bytes,11,opt,name=head_hex,json=headHex,proto3" json:"head_hex,omitempty"`
+	// Of a REQUEST: it says how much time is left, or that there is no deadline.
+	Deadline      *bool `protobuf:"varint,12,opt,name=deadline,proto3,oneof" json:"deadline,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1184,6 +1188,20 @@ func (x *RawExpected) GetVersion() uint32 {
 		return x.Version
 	}
 	return 0
+}
+
+func (x *RawExpected) GetHeadHex() string {
+	if x != nil {
+		return x.HeadHex
+	}
+	return ""
+}
+
+func (x *RawExpected) GetDeadline() bool {
+	if x != nil && x.Deadline != nil {
+		return *x.Deadline
+	}
+	return false
 }
 
 type RawStatus struct {
@@ -1348,7 +1366,7 @@ const file_octo_conformance_v1_raw_proto_rawDesc = "" +
 	"\amessage\x18\x01 \x01(\v2\x1c.octo.conformance.v1.PayloadR\amessage\x12\x10\n" +
 	"\x03hex\x18\x02 \x01(\tR\x03hex\x12\x14\n" +
 	"\x05zeros\x18\x03 \x01(\rR\x05zeros\x12\x12\n" +
-	"\x04gzip\x18\x04 \x01(\bR\x04gzip\"\xab\x03\n" +
+	"\x04gzip\x18\x04 \x01(\bR\x04gzip\"\xf4\x03\n" +
 	"\vRawExpected\x124\n" +
 	"\x05types\x18\x01 \x03(\x0e2\x1e.octo.conformance.v1.FrameTypeR\x05types\x12\x1b\n" +
 	"\x06stream\x18\x02 \x01(\rH\x00R\x06stream\x88\x01\x01\x124\n" +
@@ -1361,8 +1379,11 @@ const file_octo_conformance_v1_raw_proto_rawDesc = "" +
 	"\amessage\x18\b \x01(\v2\x1c.octo.conformance.v1.PayloadR\amessage\x12\x19\n" +
 	"\bafter_ms\x18\t \x01(\rR\aafterMs\x12\x18\n" +
 	"\aversion\x18\n" +
-	" \x01(\rR\aversionB\t\n" +
-	"\a_stream\"\xfd\x01\n" +
+	" \x01(\rR\aversion\x12\x19\n" +
+	"\bhead_hex\x18\v \x01(\tR\aheadHex\x12\x1f\n" +
+	"\bdeadline\x18\f \x01(\bH\x01R\bdeadline\x88\x01\x01B\t\n" +
+	"\a_streamB\v\n" +
+	"\t_deadline\"\xfd\x01\n" +
 	"\tRawStatus\x12&\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x12.octo.wire.v1.CodeR\x04code\x12,\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x14.octo.wire.v1.ReasonR\x06reason\x12.\n" +
