@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -233,7 +234,11 @@ func (w *world) play(c *conformancev1.Case) (problems, trace []string) {
 	servers.Wait()
 	for _, p := range peers {
 		for _, call := range p.Calls() {
-			problem("the ledger", w.ran(c, call))
+			patience := w.patience
+			if len(problems) > 0 {
+				patience = 0 // it failed already
+			}
+			problem("the ledger", w.ran(c, call, patience))
 		}
 	}
 	if len(problems) > 0 {
@@ -298,7 +303,7 @@ func (w *world) release(call string) error {
 }
 
 // ran compares how often handlers ran for a raw call with what was to be, also at the end of the world.
-func (w *world) ran(c *conformancev1.Case, call *reference.Call) error {
+func (w *world) ran(c *conformancev1.Case, call *reference.Call, patience time.Duration) error {
 	n := 1
 	if call.Refused || w.raw[c].target != clientEnd {
 		n = 0
@@ -306,7 +311,7 @@ func (w *world) ran(c *conformancev1.Case, call *reference.Call) error {
 	w.mu.Lock()
 	w.executed[call.ID] = bounds{n, n}
 	w.mu.Unlock()
-	return w.ledger.Await(call.ID, conformancev1.LedgerEntry_EVENT_BEGAN, n, w.patience)
+	return w.ledger.Await(call.ID, conformancev1.LedgerEntry_EVENT_BEGAN, n, patience)
 }
 
 // neighbour is a call of the testee to itself that is open while a raw peer does its worst.
