@@ -36,24 +36,33 @@ func (p *Proxy) sweep(ctx context.Context) {
 			wake, idle = nil, 0
 		case <-fast.C:
 		}
-		limited := 0
-		b.Now = p.clock.Now()
-		for _, s := range p.list(callerKind, remoteKind) {
-			limited += s.Sweep(&b)
-		}
-		for _, s := range p.list(upstreamKind) {
-			limited += s.SweepShadows(&b)
-		}
-		b.Flush()
-		if idle++; limited > 0 {
+		if idle++; p.sweepOnce(&b) > 0 {
 			idle = 0
 		}
 		if idle > int(tickEvery/sweepEvery) {
 			wake = p.clock.Rest()
-			continue
+			// What came since the sweep found nobody to wake.
+			if p.sweepOnce(&b) == 0 {
+				continue
+			}
+			p.clock.Resume()
+			wake, idle = nil, 0
 		}
 		fast.Reset(sweepEvery)
 	}
+}
+
+// sweepOnce ends or sends on what is due, and returns how many calls and copies will be due some time.
+func (p *Proxy) sweepOnce(b *session.Batch) (limited int) {
+	b.Now = p.clock.Now()
+	for _, s := range p.list(callerKind, remoteKind) {
+		limited += s.Sweep(b)
+	}
+	for _, s := range p.list(upstreamKind) {
+		limited += s.SweepShadows(b)
+	}
+	b.Flush()
+	return limited
 }
 
 // closeFinished closes the connections that this proxy dialed and that have served their time: the dialer

@@ -24,6 +24,13 @@ func (c *Clock) Rest() <-chan struct{} {
 	return c.wake
 }
 
+// Resume ends a rest that was not begun after all.
+func (c *Clock) Resume() {
+	if !c.resting.CompareAndSwap(true, false) {
+		<-c.wake // somebody ends it at the same time
+	}
+}
+
 // wakeSweep ends the sweep's rest.
 func (c *Clock) wakeSweep() {
 	if c.resting.Load() && c.resting.CompareAndSwap(true, false) {
