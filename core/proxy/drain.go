@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/octomesh/octomesh/core/proxy/session"
@@ -96,6 +97,7 @@ func (p *Proxy) Drain(ctx context.Context) (cut int) {
 	}
 	p.until(ctx, func() bool { return p.finished(callerKind, remoteKind) })
 	cut = p.cutOff()
+	p.endCopies()
 	p.until(ctx, func() bool {
 		for _, s := range p.list(instanceKind, upstreamKind) { // also one whose dial has ended just now
 			s.SendDrained()
@@ -106,6 +108,15 @@ func (p *Proxy) Drain(ctx context.Context) (cut int) {
 	p.until(ctx, func() bool { return len(p.list(callerKind, remoteKind, instanceKind, upstreamKind)) == 0 })
 	p.group.Stop()
 	return cut
+}
+
+// endCopies cancels the copies of calls that are under way: nobody waits for them.
+func (p *Proxy) endCopies() {
+	b := session.Batch{Now: math.MaxInt64}
+	for _, s := range p.list(upstreamKind) {
+		s.SweepShadows(&b)
+	}
+	b.Flush()
 }
 
 // until polls a condition that peers bring about.

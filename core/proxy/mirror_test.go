@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/octomesh/octomesh/core/meshtest"
 	"github.com/octomesh/octomesh/core/proxy/policy"
@@ -213,5 +214,22 @@ policies: [{target: echo, routes: [{name: moved, destinations: [{target: next}]}
 	}
 	if all := got(); len(all) != 1 || string(all[0].Target) != "next" || all[0].Shadow {
 		t.Errorf("it got %+v", all)
+	}
+}
+
+func TestLeavingProxyWaitsForNoCopy(t *testing.T) {
+	f := newFleet(t, 2)
+	f.attach(0, "echo")
+	f.heads(1, "shadow", func(*meshtest.Raw, *wire.Event) {})
+	f.publish(mirrored + `permille: 1000, timeout: 60s}}]`)
+	f.connect()
+	f.caller.Close()
+	<-f.caller.Done()
+	began := time.Now()
+	if cut := f.client.Drain(t.Context()); cut != 0 || f.copies().Open() != 0 {
+		t.Errorf("%d calls were cut off, %d copies are open", cut, f.copies().Open())
+	}
+	if took := time.Since(began); took > 8*time.Second { // the deadline is 10 s
+		t.Errorf("the drain took %v", took)
 	}
 }
