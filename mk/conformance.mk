@@ -23,7 +23,7 @@ conformance-quick: conformance-programs ## the cases that a change needs at once
 .PHONY: conformance
 conformance: need-cc ## all cases and scenarios, with the race detector in proxy and testees
 	@$(MAKE) CONFORMANCE_BUILD=-race conformance-programs
-	$(run-conformance) --patience 60s --matrix docs/feature-matrix.md
+	$(run-conformance) --patience 60s --memory 8 --matrix docs/feature-matrix.md
 
 .PHONY: conformance-matrix
 conformance-matrix: conformance-programs ## run it and write docs/feature-matrix.md

@@ -33,6 +33,7 @@ type run struct {
 	ledger   *ledger.Ledger
 	ids      atomic.Int64
 	noTrace  bool
+	memory   uint // factor of what cases allow
 
 	mu      sync.Mutex
 	results []*conformancev1.CaseResult
@@ -65,6 +66,7 @@ func main() {
 		return nil
 	})
 	flag.BoolVar(&r.noTrace, "no-trace", false, "do not run a failed case once more for its frames")
+	flag.UintVar(&r.memory, "memory", 1, "how many times the memory that cases allow programs may take: the race detector's cost")
 	flag.IntVar(&r.parallel, "parallel", 16, "cases at a time in each topology")
 	flag.DurationVar(&r.patience, "patience", 20*time.Second, "how long to wait for what must come; slow programs need more")
 	flag.Parse()

@@ -189,8 +189,9 @@ func (w *world) runRaw(c *conformancev1.Case) (problems, trace []string) {
 			problems = append(problems, "a neighbour's call: "+err.Error())
 		}
 	}
-	if grown := w.memory() - before; c.MemoryMib > 0 && grown > int(c.MemoryMib) {
-		problems = append(problems, fmt.Sprintf("testee and proxy took %d MiB more, at most %d expected", grown, c.MemoryMib))
+	most := int(c.MemoryMib) * w.memoryFactor
+	if grown := w.memory() - before; c.MemoryMib > 0 && grown > most {
+		problems = append(problems, fmt.Sprintf("testee and proxy took %d MiB more, at most %d expected", grown, most))
 	}
 	return problems, trace
 }

@@ -51,6 +51,8 @@ type world struct {
 	raw  map[*conformancev1.Case]*rawCase // of a world with the reference peer
 	taps *taps                            // of a world that is traced
 
+	memoryFactor int
+
 	mu       sync.Mutex
 	expected map[side]bounds // calls that proxies count
 	executed map[string]bounds
@@ -106,7 +108,7 @@ func (r *run) newTappedWorld(js []*job, t *taps) (*world, error) {
 		return nil, err
 	}
 	w := &world{
-		topology: j.topology, taps: t, lanes: j.c.Lanes, dir: dir, ledger: r.ledger, ends: make(map[string]*end), ids: &r.ids, patience: r.patience,
+		topology: j.topology, memoryFactor: int(r.memory), taps: t, lanes: j.c.Lanes, dir: dir, ledger: r.ledger, ends: make(map[string]*end), ids: &r.ids, patience: r.patience,
 		expected: make(map[side]bounds), executed: make(map[string]bounds),
 	}
 	if j.testee != nil {

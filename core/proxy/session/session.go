@@ -149,7 +149,7 @@ var (
 
 func (s *Session) checkHandshake() {
 	s.tc.Lock()
-	if s.ready {
+	if s.ready || s.why != nil { // or it has ended meanwhile: Stop does not wait for a timer that fires
 		s.tc.Unlock()
 		return
 	}
@@ -250,7 +250,7 @@ func (s *Session) finish(err error) {
 			s.shadowEnded(c, policy.CopyFailed)
 		}
 	})
-	waiting := s.waiting
+	waiting, why := s.waiting, s.why
 	s.waiting = nil
 	s.tc.Unlock()
 	for i, c := range calls {
@@ -260,7 +260,7 @@ func (s *Session) finish(err error) {
 		c.resume(&s.batch)
 	}
 	s.batch.Flush()
-	s.opts.Handler.Closed(s, s.why)
+	s.opts.Handler.Closed(s, why)
 	s.tc.Wait()
 	close(s.done)
 }
