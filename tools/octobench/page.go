@@ -95,11 +95,23 @@ func pageText(r *Record, results []Row) string {
 	}
 	b.WriteString("\nCPU is in seconds per 100,000 calls, user and system; *ends* is client and server together, *between* each process between them, " +
 		"min and max of it sums over these. System calls a call: those of the ends, then of each process between.\n")
+	b.WriteString("Between the ends it is also said in times that of the byte copy (copy-uds-tcp) under the same load.\n")
+	measured := make(map[string]bool)
+	for _, r := range results {
+		measured[r.Name] = true
+	}
+	b.WriteString("\n| row | what it is |\n|---|---|\n")
+	for _, r := range rows() {
+		if measured[r.name] {
+			fmt.Fprintf(&b, "| %s | %s |\n", r.name, r.what)
+		}
+	}
+	byteCopy := copies(results)
 	for _, column := range columns(results) {
 		fmt.Fprintf(&b, "\n## %s\n\n| row | %s |\n|---|%s\n", column, strings.Join(heads, " | "), strings.Repeat("---|", len(heads)))
 		for i := range results {
 			if r := &results[i]; r.column() == column {
-				fmt.Fprintf(&b, "| %s | %s |\n", r.Name, strings.Join(r.figures(), " | "))
+				fmt.Fprintf(&b, "| %s | %s |\n", r.Name, strings.Join(r.figures(byteCopy[column]), " | "))
 			}
 		}
 	}

@@ -67,7 +67,7 @@ func TestGatesCompareRowsOfOneLoad(t *testing.T) {
 func TestPageIsMadeFromAFileOfFigures(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "bench.json")
-	results := []Row{figuresAt("raw-uds", "1:16", 0), figuresAt("mesh-1", "1:16", 1.25), figuresAt("mesh-1", "1:100@5000/16k/server-stream", 1.5)}
+	results := []Row{figuresAt("raw-uds", "1:16", 0), figuresAt("copy-uds-tcp", "1:16", 0.5), figuresAt("mesh-1", "1:16", 1.25), figuresAt("mesh-1", "1:100@5000/16k/server-stream", 1.5)}
 	record := &Record{Date: "2026-11-22", Command: "octobench --rounds 3", Machine: Machine{CPU: "a CPU", Cores: 2, Commit: "abc123"},
 		Settings: []string{"a setting"}, Absent: []string{"row x: not here"}, Gates: []Gate{Gate{What: "a gate", Load: "1:16", Is: 2, Goal: 1}.judged()}}
 	if err := save(file, results, record); err != nil {
@@ -94,7 +94,7 @@ func TestPageIsMadeFromAFileOfFigures(t *testing.T) {
 	}
 	text := make()
 	for _, want := range []string{"# What calls cost, 22 November 2026", "2 × a CPU", "abc123", "octobench --rounds 3", "- a setting", "- row x: not here",
-		"| a gate | 1:16 | 2.00 | ≤ 1 | - | **FAILS** |", "## 1:16\n", "## 1:100@5000/16k/server-stream", "| mesh-1 | 60000 |", "| 1.25 |"} {
+		"| a gate | 1:16 | 2.00 | ≤ 1 | - | **FAILS** |", "## 1:16\n", "## 1:100@5000/16k/server-stream", "| mesh-1 | 60000 |", "| 1.25 | 1.25 | 1.25 | 2.50 |", "| mesh-1 | raw ends, one proxy"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page lacks %q:\n%s", want, text)
 		}
