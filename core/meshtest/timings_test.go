@@ -63,6 +63,44 @@ func checkTimings(t *testing.T, w *world, got *octomesh.Timings, waited time.Dur
 	}
 }
 
+func TestTimingsOfStreamsCountToTheirEnd(t *testing.T) {
+	everywhere(t, func(t *testing.T, w *world) {
+		const work = 20 * time.Millisecond
+		ch := w.pair(thing{watch: func(ctx context.Context, m *msg, out *octomesh.ServerSender[msg]) error {
+			if err := out.Send(m); err != nil {
+				return err
+			}
+			<-time.After(work)
+			return out.Send(m)
+		}})
+		var got octomesh.Timings
+		before := time.Now()
+		s, err := octomesh.CallServerStream[msg, msg](within(t, long), ch, watch, text("x"), []octomesh.CallOption{octomesh.CaptureTimings(&got)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, err := range s.All() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			n++
+		}
+		checkTimings(t, w, &got, time.Since(before))
+		if n != 2 || got.Of(octomesh.StageHandler) < work {
+			t.Errorf("%d messages, the handler took %v", n, got.Of(octomesh.StageHandler))
+		}
+		got = octomesh.Timings{}
+		if s, err = octomesh.CallServerStream[msg, msg](within(t, long), ch, watch, text("x"), []octomesh.CallOption{octomesh.CaptureTimings(&got)}); err != nil {
+			t.Fatal(err)
+		}
+		s.Close() // nobody knows more than the client
+		if got.Total <= 0 || got.Of(octomesh.StageHandler) != 0 {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
 func TestTimingsOfParkedCallsCountAsTheProxys(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, true)

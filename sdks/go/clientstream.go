@@ -59,6 +59,7 @@ func (ch *Channel) stream(ctx context.Context, m *Method, first proto.Message, o
 		c.timer.Stop()
 	}
 	if err != nil {
+		c.captureTimings()
 		return nil, err
 	}
 	s.watch()
@@ -75,6 +76,7 @@ func (s *clientStream) open(whole bool) *Error {
 	if err := c.open(l); err != nil {
 		return err
 	}
+	c.markSent()
 	s.peer.inFlight.Add(1)
 	c.onEnd = func() { s.peer.inFlight.Add(-1) }
 	sent := l.wc.Send(c.stream, &c.out)
@@ -116,6 +118,7 @@ func (s *clientStream) settled(err *Error) {
 		for _, stop := range s.stops {
 			stop()
 		}
+		s.c.captureTimings()
 		if err != nil {
 			onEnd(s.hooks, err)
 			return

@@ -52,9 +52,9 @@ func (t *Timings) Of(kind StageKind) (sum time.Duration) {
 	return sum
 }
 
-// CaptureTimings asks every process on the way of a unary call for where the time went, and stores the answer
-// in t once the call has ended, however it did. It costs a clock reading at each step and some hundred bytes
-// in the response: ask for a sample of calls, not for all.
+// CaptureTimings asks every process on the way of a call for where the time went, and stores the answer in t
+// once the call has ended, however it did: of a stream, when its end was received or it was closed. It costs
+// a clock reading at each step and some hundred bytes in the response: ask for a sample of calls, not for all.
 func CaptureTimings(t *Timings) CallOption {
 	return func(o *callOptions) { o.timings, o.began = t, time.Now() }
 }
