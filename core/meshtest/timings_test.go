@@ -58,7 +58,7 @@ func checkTimings(t *testing.T, w *world, got *octomesh.Timings, waited time.Dur
 		hops, proxies = 3, 2
 	}
 	// A stage may take less than a microsecond, but no way between two processes does.
-	if len(by[octomesh.StageLink]) != hops || len(by[octomesh.StageProxyRequest]) > proxies || len(by[octomesh.StageHandler]) != 1 {
+	if len(by[octomesh.StageLink]) != hops || len(by[octomesh.StageProxyRequest]) > proxies || len(by[octomesh.StageHandler]) > 1 {
 		t.Errorf("stages are %v", got.Stages)
 	}
 }
