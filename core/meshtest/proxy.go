@@ -27,8 +27,8 @@ type Proxy struct {
 	source source
 }
 
-// StartProxy starts a proxy whose socket lies in dir. Of cfg, listeners and source are set here, and what is
-// zero gets a default that suits tests: nothing is logged.
+// StartProxy starts a proxy whose socket lies in dir. Of cfg, listeners are set here, and what is zero gets a
+// default that suits tests: nothing is logged, and the source is what Publish is given.
 func StartProxy(dir string, cfg proxy.Config) (*Proxy, error) {
 	p := &Proxy{Socket: filepath.Join(dir, "o.sock"), source: source{make(chan push)}}
 	var err error
@@ -40,7 +40,10 @@ func StartProxy(dir string, cfg proxy.Config) (*Proxy, error) {
 		return nil, err
 	}
 	p.Address = cfg.Inbound.Addr().String()
-	cfg.Source, cfg.Environment = &p.source, Environment
+	cfg.Environment = Environment
+	if cfg.Source == nil {
+		cfg.Source = &p.source
+	}
 	if cfg.Instance == "" {
 		cfg.Instance = "proxy@" + p.Address
 	}

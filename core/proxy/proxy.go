@@ -45,7 +45,7 @@ type Config struct {
 	// TLS, if set, is how proxies prove to each other who they are; plain connections are refused then.
 	// The local socket needs none.
 	TLS *identity.Source
-	// Source brings the configuration.
+	// Source brings the configuration. If it is a [Demander], calls to targets that it does not know yet wait for it.
 	Source store.Source
 	Limits wire.Limits
 	// DrainDeadline bounds how long open calls may go on after Drain. 0: 30 s.
@@ -70,6 +70,7 @@ type Proxy struct {
 	store    *store.Store
 	pool     *upstream.Pool
 	kept     *session.Memory
+	demand   demand
 	attached attached
 	inbound  sync.Map // target name -> *route.Target, for attached targets that no resource names
 
@@ -128,6 +129,10 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 		Opened: func(s *session.Session) { p.register(s, upstreamKind) },
 		Closed: p.unregister,
 	})
+	if source, ok := cfg.Source.(Demander); ok {
+		p.demand.source = source
+		source.Answers(p.demand.answered)
+	}
 	p.group.Go(p.runSource)
 	p.group.Go(p.sweep)
 	p.listen()

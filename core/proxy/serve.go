@@ -47,6 +47,9 @@ func (p *Proxy) match(c *session.Call, head *wire.RequestHead, d route.Direction
 	} else if c.Decision, known = g.Table.Inbound(head, by); !known && p.attached.has(head.Target) {
 		c.Decision, known = p.inboundTarget(head.Target).Match(head, by), true
 	}
+	if !known && p.demands(c, head, d) {
+		return false
+	}
 	if !known {
 		p.refuseUnmatched(c, head, d, g.Number > 0)
 		return false

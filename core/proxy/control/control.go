@@ -26,6 +26,8 @@ const (
 	maxPause   = 10 * time.Second
 	// savePause is how long a change may wait for others before all are written to the disk.
 	savePause = time.Second
+	// maxFollowed bounds the targets: whoever calls names them.
+	maxFollowed = 20_000
 	// degradedAfter is how long the control plane may be silent, or gone, until what it said is called degraded.
 	degradedAfter = time.Minute
 )
@@ -49,9 +51,11 @@ type Client struct {
 
 	mu       sync.Mutex
 	state    *state
+	begun    bool    // what was on the disk has been applied
 	stream   *stream // that stands; nil: none
 	since    time.Time
 	answered chan struct{} // closed, and replaced, when a topic has been answered
+	tell     func()        // so that somebody else knows, too
 	unsaved  chan struct{} // holds one element while there is something to write
 }
 
@@ -70,7 +74,7 @@ type Status struct {
 func New(cfg Config) *Client {
 	c := &Client{
 		cfg: cfg, disk: disk{dir: cfg.Dir}, state: newState(cfg.Environment), since: time.Now(),
-		answered: make(chan struct{}), unsaved: make(chan struct{}, 1),
+		answered: make(chan struct{}), tell: func() {}, unsaved: make(chan struct{}, 1),
 	}
 	if cfg.Dir != "" {
 		s, problems := c.disk.load(cfg.Environment)
@@ -102,11 +106,11 @@ func (c *Client) Status() Status {
 	return s
 }
 
-// Follow begins to follow a target, if it is not followed yet.
+// Follow begins to follow a target, if it is not followed yet and could be one: there are at most 20,000.
 func (c *Client) Follow(target string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state.followed[target] || target == "" || strings.Contains(target, "/") {
+	if c.state.followed[target] || target == "" || strings.Contains(target, "/") || len(c.state.followed) >= maxFollowed {
 		return
 	}
 	c.state.followed[target] = true
@@ -121,7 +125,7 @@ func (c *Client) Follow(target string) {
 func (c *Client) Known(target string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.state.known(target)
+	return c.begun && c.state.known(target)
 }
 
 // Await follows a target and waits until it is known.
@@ -129,7 +133,7 @@ func (c *Client) Await(ctx context.Context, target string) error {
 	c.Follow(target)
 	for {
 		c.mu.Lock()
-		known, answered := c.state.known(target), c.answered
+		known, answered := c.begun && c.state.known(target), c.answered
 		c.mu.Unlock()
 		if known {
 			return nil
@@ -141,6 +145,9 @@ func (c *Client) Await(ctx context.Context, target string) error {
 		}
 	}
 }
+
+// Answers has f called, from any goroutine, whenever a target may have become known. Call it before Run.
+func (c *Client) Answers(f func()) { c.tell = f }
 
 // changed has the state written. The lock is held.
 func (c *Client) changed() {
@@ -160,11 +167,13 @@ func (c *Client) Run(ctx context.Context, apply func(*resourcev1.Snapshot) error
 	c.mu.Lock()
 	saved := c.state.snapshot()
 	c.mu.Unlock()
-	if len(saved.Endpoints)+len(saved.Policies)+len(saved.AuthPolicies) > 0 {
-		if err := apply(saved); err != nil {
-			c.cfg.Log.Error("the saved configuration is refused", "error", err)
-		}
+	if err := apply(saved); err != nil { // also an empty one: the proxy is ready to be asked for targets
+		c.cfg.Log.Error("the saved configuration is refused", "error", err)
 	}
+	c.mu.Lock()
+	c.begun = true
+	c.mu.Unlock()
+	c.tell()
 	pause := firstPause
 	for n := 0; ; n++ {
 		heard, err := c.follow(ctx, c.cfg.Pilots[n%len(c.cfg.Pilots)], apply)
@@ -240,17 +249,19 @@ func (c *Client) take(r *response, apply func(*resourcev1.Snapshot) error) error
 		err = apply(next)
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if err != nil {
 		if change != nil {
 			c.state.undo(change)
 		}
 		c.cfg.Log.Error("a push is refused, and what was before goes on", "type", r.TypeUrl, "error", err)
 	} else {
+		c.state.confirm(change)
 		c.changed()
 	}
 	close(c.answered)
 	c.answered = make(chan struct{})
+	c.mu.Unlock()
+	c.tell()
 	return err
 }
 

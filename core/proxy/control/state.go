@@ -93,10 +93,14 @@ func (s *state) apply(r *discoveryv3.DeltaDiscoveryResponse) (*change, error) {
 		s.undo(c)
 		return nil, err
 	}
+	return c, nil
+}
+
+// confirm notes that the proxy goes by a change: what it answers is known from now on.
+func (s *state) confirm(c *change) {
 	for _, t := range c.answered {
 		s.answered[t] = true
 	}
-	return c, nil
 }
 
 var errForeign = errors.New("not a name of this environment")
@@ -113,7 +117,7 @@ func (s *state) set(c *change, name string, it item) {
 	}
 }
 
-// undo makes resources what they were. What was answered stays so.
+// undo makes resources what they were.
 func (s *state) undo(c *change) {
 	for name, it := range c.before {
 		if it.message == nil {

@@ -1,0 +1,210 @@
+package meshtest_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/octomesh/octomesh/core/meshtest"
+	"github.com/octomesh/octomesh/core/pilot/push"
+	"github.com/octomesh/octomesh/core/pilot/snapshot"
+	"github.com/octomesh/octomesh/core/proxy"
+	"github.com/octomesh/octomesh/core/proxy/control"
+	"github.com/octomesh/octomesh/core/resource"
+	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
+	octomesh "github.com/octomesh/octomesh/sdks/go"
+)
+
+// kinds are what the Pilot is asked for.
+var kinds = []resource.Kind{resource.KindEndpoint, resource.KindServicePolicy, resource.KindAuthPolicy}
+
+// pilot is one in the process, whose registry is the test.
+type pilot struct {
+	t       testing.TB
+	cache   *snapshot.Cache
+	conn    *grpc.ClientConn
+	stop    func()
+	applied chan string // versions that proxies go by
+}
+
+func (p *pilot) Applied(_ push.Node, told []snapshot.Told) {
+	for _, r := range told {
+		select {
+		case p.applied <- r.Resource.Version:
+		default:
+		}
+	}
+}
+
+func (p *pilot) Refused(n push.Node, _ []snapshot.Told, why string) {
+	p.t.Errorf("%s refuses what was pushed: %s", n.ID, why)
+}
+
+func startPilot(t testing.TB) *pilot {
+	t.Helper()
+	p := &pilot{t: t, cache: snapshot.NewCache(), applied: make(chan string, 1024)}
+	g := grpc.NewServer(push.Codec())
+	push.New(push.Config{Cache: p.cache, Observer: p, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}).Register(g)
+	l := bufconn.Listen(1 << 20)
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = g.Serve(l) })
+	var err error
+	p.conn, err = grpc.NewClient("passthrough:pilot", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.stop = sync.OnceFunc(func() { g.Stop(); wg.Wait() })
+	t.Cleanup(func() { _ = p.conn.Close(); p.stop() })
+	return p
+}
+
+// load makes a target known, with instances at addresses.
+func (p *pilot) load(target string, addresses ...string) {
+	p.t.Helper()
+	for _, k := range kinds {
+		topic := resource.Topic{Kind: k, Environment: meshtest.Environment, Target: target}
+		entries := make(map[string]snapshot.Entry)
+		for _, a := range addresses {
+			if k == resource.KindEndpoint {
+				entries[a] = p.entry(topic, a, &resourcev1.Endpoint{MeshAddress: a})
+			}
+		}
+		p.cache.Load(topic, entries)
+	}
+}
+
+func (p *pilot) entry(topic resource.Topic, name string, m proto.Message) snapshot.Entry {
+	r, err := snapshot.New(topic, name, m)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return snapshot.Entry{Stable: r}
+}
+
+// push pushes one resource and waits until a proxy goes by it.
+func (p *pilot) push(k resource.Kind, target, name string, m proto.Message) {
+	p.t.Helper()
+	topic := resource.Topic{Kind: k, Environment: meshtest.Environment, Target: target}
+	e := p.entry(topic, name, m)
+	p.cache.Set(topic, name, e)
+	late := time.After(long)
+	for {
+		select {
+		case v := <-p.applied:
+			if v == e.Stable.Version {
+				return
+			}
+		case <-late:
+			p.t.Fatalf("nobody goes by the new %v of %s", k, target)
+		}
+	}
+}
+
+// proxy starts one that follows the Pilot, with what it keeps in dir.
+func (p *pilot) proxy(dir string) (_ *meshtest.Proxy, source *control.Client) {
+	p.t.Helper()
+	silent := slog.New(slog.NewTextHandler(io.Discard, nil))
+	source = control.New(control.Config{
+		Environment: meshtest.Environment, Instance: p.t.Name() + dir, Pilots: []grpc.ClientConnInterface{p.conn}, Dir: dir, Log: silent,
+	})
+	started, err := meshtest.StartProxy(p.t.TempDir(), proxy.Config{Source: source})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(started.Close)
+	return started, source
+}
+
+// pushed is a caller behind one proxy and a server behind another, both told by a Pilot.
+func pushed(t *testing.T, dir string) (p *pilot, caller *meshtest.Proxy, ch *octomesh.Channel) {
+	p = startPilot(t)
+	caller, _ = p.proxy(dir)
+	server, _ := p.proxy("")
+	s := octomesh.NewServer("thing", octomesh.WithApplication("thing"), octomesh.WithEnvironment(meshtest.Environment), quiet,
+		octomesh.WithMode("on"), octomesh.WithSocket(server.Socket))
+	s.RegisterService(thing{}.desc())
+	run(t, s)
+	p.load("thing", server.Address)
+	return p, caller, dialThrough(t, caller, "thing")
+}
+
+func call(t *testing.T, ch *octomesh.Channel) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), long)
+	defer cancel()
+	_, err := octomesh.CallUnary[msg, msg](ctx, ch, do, text("x"), nil)
+	return err
+}
+
+func isReason(err error, want octomesh.Reason) bool {
+	var e *octomesh.Error
+	return errors.As(err, &e) && e.Reason == want
+}
+
+func TestTheFirstCallToATargetWaitsForItsSubscription(t *testing.T) {
+	p, caller, ch := pushed(t, "")
+	if err := call(t, ch); err != nil {
+		t.Fatal(err)
+	}
+	p.load("nothing")
+	other := dialThrough(t, caller, "nothing")
+	if err := call(t, other); !isReason(err, octomesh.ReasonUnknownTarget) && !isReason(err, octomesh.ReasonNoEndpoint) {
+		t.Fatalf("a target of which there is nothing: %v", err)
+	}
+}
+
+func TestPoliciesTakeEffectWhenTheyArePushed(t *testing.T) {
+	p, _, ch := pushed(t, "")
+	if err := call(t, ch); err != nil {
+		t.Fatal(err)
+	}
+	p.push(resource.KindServicePolicy, "thing", "", &resourcev1.ServicePolicy{Faults: []*resourcev1.Fault{{Name: "outage", AbortPermille: 1000}}})
+	if err := call(t, ch); !isReason(err, octomesh.ReasonFaultInjected) {
+		t.Fatal(err)
+	}
+	p.push(resource.KindServicePolicy, "thing", "", &resourcev1.ServicePolicy{})
+	if err := call(t, ch); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCallsGoOnWithoutAPilotAndAfterARestart(t *testing.T) {
+	dir := t.TempDir()
+	p, caller, ch := pushed(t, dir)
+	if err := call(t, ch); err != nil {
+		t.Fatal(err)
+	}
+	p.stop()
+	for range 20 {
+		if err := call(t, ch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	caller.Close() // what it knows is on the disk by then
+	again, source := p.proxy(dir)
+	if err := call(t, dialThrough(t, again, "thing")); err != nil {
+		t.Fatal(err)
+	}
+	if s := source.Status(); s.Connected {
+		t.Fatal(s)
+	}
+}
+
+// dialThrough makes a channel through a proxy.
+func dialThrough(t *testing.T, p *meshtest.Proxy, target string) *octomesh.Channel {
+	t.Helper()
+	w := newWorld(t, true)
+	w.proxies["caller"] = p
+	return w.dial("caller", target)
+}
