@@ -76,6 +76,7 @@ func (t *testee) call(do *conformancev1.RunCall) (*conformancev1.CallResult, err
 	if do.Options == nil {
 		do.Options = &conformancev1.CallOptions{}
 	}
+	begin := time.Now() // before the context's deadline is set
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	o := do.Options
@@ -95,7 +96,6 @@ func (t *testee) call(do *conformancev1.RunCall) (*conformancev1.CallResult, err
 	t.mu.Lock()
 	t.calls[do.CallId] = c
 	t.mu.Unlock()
-	begin := time.Now()
 	err = c.run(ctx)
 	c.result.ElapsedUs = uint64(time.Since(begin).Microseconds())
 	if o.CancelAfterEnd {
