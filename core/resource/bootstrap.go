@@ -47,6 +47,9 @@ func ReadBootstrap(path string, getenv func(string) string) (*resourcev1.Bootstr
 	if t := b.Tls; t != nil {
 		paths = append(paths, &t.CertificateFile, &t.KeyFile, &t.AuthoritiesFile)
 	}
+	if c := b.Control; c != nil {
+		paths = append(paths, &c.Directory)
+	}
 	paths = append(paths, telemetryPaths(b.Telemetry)...)
 	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {
@@ -110,9 +113,7 @@ func (v *validator) bootstrap(b *resourcev1.Bootstrap) {
 	if b.GetAdminSocket() != "" && b.GetAdminSocket() == b.GetOutboundSocket() {
 		v.bad("admin_socket", "is the outbound socket too")
 	}
-	if b.GetResourcesFile() == "" {
-		v.bad("resources_file", "is missing")
-	}
+	v.origin(b)
 	v.address("inbound_address", b.GetInboundAddress(), true)
 	v.address("advertise_address", b.GetAdvertiseAddress(), false)
 	v.duration("drain_deadline", b.GetDrainDeadline(), maxDrainDeadline)
@@ -131,6 +132,26 @@ func (v *validator) bootstrap(b *resourcev1.Bootstrap) {
 		for j, a := range u.GetApplications() {
 			v.name(fmt.Sprintf("socket_users[%d].applications[%d]", i, j), a, nameForm)
 		}
+	}
+}
+
+// origin checks where the proxy's resources come from.
+func (v *validator) origin(b *resourcev1.Bootstrap) {
+	c := b.GetControl()
+	switch {
+	case c == nil && b.GetResourcesFile() == "":
+		v.bad("resources_file", "is missing, and so is control")
+	case c != nil && b.GetResourcesFile() != "":
+		v.bad("resources_file", "stands beside control: resources come from one of them")
+	case c != nil && len(c.GetPilots()) == 0:
+		v.bad("control.pilots", "is missing")
+	}
+	for i, address := range c.GetPilots() {
+		v.present(fmt.Sprintf("control.pilots[%d]", i), address)
+		v.address(fmt.Sprintf("control.pilots[%d]", i), address, false)
+	}
+	for i, target := range c.GetTargets() {
+		v.name(fmt.Sprintf("control.targets[%d]", i), target, nameForm)
 	}
 }
 

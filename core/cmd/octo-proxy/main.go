@@ -24,7 +24,6 @@ import (
 	"github.com/octomesh/octomesh/core/proxy"
 	"github.com/octomesh/octomesh/core/proxy/admin"
 	"github.com/octomesh/octomesh/core/proxy/session"
-	"github.com/octomesh/octomesh/core/proxy/store"
 	"github.com/octomesh/octomesh/core/proxy/tap"
 	"github.com/octomesh/octomesh/core/resource"
 	"github.com/octomesh/octomesh/core/telemetry"
@@ -151,7 +150,10 @@ func start(b *resourcev1.Bootstrap, id *identity.Source, told *tap.Tap, reload <
 		}
 		reached = inbound.Addr().String()
 	}
-	source := &store.File{Path: b.GetResourcesFile(), Reload: reload, Log: log}
+	source, err := sourceOf(b, id, reload, log)
+	if err != nil {
+		return nil, err
+	}
 	l := b.GetLimits()
 	p, err := proxy.Start(context.Background(), proxy.Config{
 		TLS: id, Tap: told, Environment: b.GetEnvironment(), Instance: b.GetInstance(), Zone: b.GetZone(), Outbound: outbound, Inbound: inbound, Source: source,

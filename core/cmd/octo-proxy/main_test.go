@@ -65,16 +65,19 @@ func launch(t *testing.T, resources string) *process {
 	return launchIn(t, t.TempDir(), resources, "")
 }
 
-// launchIn starts a proxy in dir with more lines of bootstrap.
+// launchIn starts a proxy in dir with more lines of bootstrap, and a file of resources if there are any.
 func launchIn(t *testing.T, dir, resources, more string) *process {
 	t.Helper()
 	p := &process{
 		socket: filepath.Join(dir, "o.sock"), admin: filepath.Join(dir, "a.sock"), resources: filepath.Join(dir, "r.yaml"),
 		exited: make(chan error, 1),
 	}
-	write(t, p.resources, resources)
+	if resources != "" {
+		write(t, p.resources, resources)
+		more += "resources_file: r.yaml\n"
+	}
 	write(t, filepath.Join(dir, "p.yaml"), "environment: test\ninstance: one\noutbound_socket: o.sock\nadmin_socket: a.sock\n"+
-		"inbound_address: 127.0.0.1:0\nresources_file: r.yaml\ndrain_deadline: 5s\n"+more)
+		"inbound_address: 127.0.0.1:0\ndrain_deadline: 5s\n"+more)
 	p.cmd = exec.Command(binary, "--config", filepath.Join(dir, "p.yaml"))
 	log, err := p.cmd.StderrPipe()
 	if err != nil {

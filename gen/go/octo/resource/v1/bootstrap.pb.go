@@ -68,7 +68,7 @@ func (x OtlpExporter_Protocol) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use OtlpExporter_Protocol.Descriptor instead.
 func (OtlpExporter_Protocol) EnumDescriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{2, 0}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{3, 0}
 }
 
 // Bootstrap is what one proxy needs to start: where it stands, where it listens, what it may hold. It is
@@ -90,7 +90,7 @@ type Bootstrap struct {
 	AdvertiseAddress string `protobuf:"bytes,6,opt,name=advertise_address,json=advertiseAddress,proto3" json:"advertise_address,omitempty"`
 	// The Unix socket of the operator's HTTP interface. Absent: none.
 	AdminSocket string `protobuf:"bytes,7,opt,name=admin_socket,json=adminSocket,proto3" json:"admin_socket,omitempty"`
-	// The YAML file with a Snapshot. It is read again when it changes, and on SIGHUP.
+	// The YAML file with a Snapshot. It is read again when it changes, and on SIGHUP. Either this or control.
 	ResourcesFile string `protobuf:"bytes,8,opt,name=resources_file,json=resourcesFile,proto3" json:"resources_file,omitempty"`
 	// How long calls may go on after the proxy was asked to leave. Absent: 30 s.
 	DrainDeadline *durationpb.Duration `protobuf:"bytes,9,opt,name=drain_deadline,json=drainDeadline,proto3" json:"drain_deadline,omitempty"`
@@ -100,7 +100,9 @@ type Bootstrap struct {
 	// How proxies prove to each other who they are. Absent: they speak plainly, and nobody is verified.
 	Tls *ProxyTls `protobuf:"bytes,12,opt,name=tls,proto3" json:"tls,omitempty"`
 	// What is told of calls beside metrics: spans and an access log. Absent: neither. Read again on SIGHUP.
-	Telemetry     *Telemetry `protobuf:"bytes,13,opt,name=telemetry,proto3" json:"telemetry,omitempty"`
+	Telemetry *Telemetry `protobuf:"bytes,13,opt,name=telemetry,proto3" json:"telemetry,omitempty"`
+	// Where resources come from instead of a file.
+	Control       *ControlPlane `protobuf:"bytes,14,opt,name=control,proto3" json:"control,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -226,6 +228,79 @@ func (x *Bootstrap) GetTelemetry() *Telemetry {
 	return nil
 }
 
+func (x *Bootstrap) GetControl() *ControlPlane {
+	if x != nil {
+		return x.Control
+	}
+	return nil
+}
+
+// ControlPlane is who tells the proxy what it needs. With tls in the proxy's file, they prove to each other who
+// they are; without, they speak plainly.
+type ControlPlane struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Addresses of Pilots, "host:port", the best first. They are tried in turn.
+	Pilots []string `protobuf:"bytes,1,rep,name=pilots,proto3" json:"pilots,omitempty"`
+	// The directory where the last good configurations are kept, for starts without a Pilot. Absent: none are kept, and
+	// calls wait for a Pilot after each start.
+	Directory string `protobuf:"bytes,2,opt,name=directory,proto3" json:"directory,omitempty"`
+	// Targets to follow from the start. Others are followed when they are first called.
+	Targets       []string `protobuf:"bytes,3,rep,name=targets,proto3" json:"targets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ControlPlane) Reset() {
+	*x = ControlPlane{}
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ControlPlane) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ControlPlane) ProtoMessage() {}
+
+func (x *ControlPlane) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ControlPlane.ProtoReflect.Descriptor instead.
+func (*ControlPlane) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ControlPlane) GetPilots() []string {
+	if x != nil {
+		return x.Pilots
+	}
+	return nil
+}
+
+func (x *ControlPlane) GetDirectory() string {
+	if x != nil {
+		return x.Directory
+	}
+	return ""
+}
+
+func (x *ControlPlane) GetTargets() []string {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
 // Telemetry is what the proxy tells of single calls. What it does not tell costs the calls nothing.
 type Telemetry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -240,7 +315,7 @@ type Telemetry struct {
 
 func (x *Telemetry) Reset() {
 	*x = Telemetry{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[1]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -252,7 +327,7 @@ func (x *Telemetry) String() string {
 func (*Telemetry) ProtoMessage() {}
 
 func (x *Telemetry) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[1]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -265,7 +340,7 @@ func (x *Telemetry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Telemetry.ProtoReflect.Descriptor instead.
 func (*Telemetry) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{1}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Telemetry) GetOtlp() *OtlpExporter {
@@ -315,7 +390,7 @@ type OtlpExporter struct {
 
 func (x *OtlpExporter) Reset() {
 	*x = OtlpExporter{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[2]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -327,7 +402,7 @@ func (x *OtlpExporter) String() string {
 func (*OtlpExporter) ProtoMessage() {}
 
 func (x *OtlpExporter) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[2]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -340,7 +415,7 @@ func (x *OtlpExporter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OtlpExporter.ProtoReflect.Descriptor instead.
 func (*OtlpExporter) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{2}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *OtlpExporter) GetEndpoint() string {
@@ -404,7 +479,7 @@ type TraceSampling struct {
 
 func (x *TraceSampling) Reset() {
 	*x = TraceSampling{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[3]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -416,7 +491,7 @@ func (x *TraceSampling) String() string {
 func (*TraceSampling) ProtoMessage() {}
 
 func (x *TraceSampling) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[3]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -429,7 +504,7 @@ func (x *TraceSampling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceSampling.ProtoReflect.Descriptor instead.
 func (*TraceSampling) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{3}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *TraceSampling) GetRootPermille() uint32 {
@@ -458,7 +533,7 @@ type AccessLog struct {
 
 func (x *AccessLog) Reset() {
 	*x = AccessLog{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[4]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -470,7 +545,7 @@ func (x *AccessLog) String() string {
 func (*AccessLog) ProtoMessage() {}
 
 func (x *AccessLog) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[4]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -483,7 +558,7 @@ func (x *AccessLog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessLog.ProtoReflect.Descriptor instead.
 func (*AccessLog) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{4}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *AccessLog) GetFile() string {
@@ -538,7 +613,7 @@ type ProxyTls struct {
 
 func (x *ProxyTls) Reset() {
 	*x = ProxyTls{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[5]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -550,7 +625,7 @@ func (x *ProxyTls) String() string {
 func (*ProxyTls) ProtoMessage() {}
 
 func (x *ProxyTls) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[5]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -563,7 +638,7 @@ func (x *ProxyTls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProxyTls.ProtoReflect.Descriptor instead.
 func (*ProxyTls) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{5}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ProxyTls) GetCertificateFile() string {
@@ -605,7 +680,7 @@ type ProxyLimits struct {
 
 func (x *ProxyLimits) Reset() {
 	*x = ProxyLimits{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[6]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -617,7 +692,7 @@ func (x *ProxyLimits) String() string {
 func (*ProxyLimits) ProtoMessage() {}
 
 func (x *ProxyLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[6]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -630,7 +705,7 @@ func (x *ProxyLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProxyLimits.ProtoReflect.Descriptor instead.
 func (*ProxyLimits) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{6}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ProxyLimits) GetMaxStreams() uint32 {
@@ -673,7 +748,7 @@ type SocketUser struct {
 
 func (x *SocketUser) Reset() {
 	*x = SocketUser{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[7]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -685,7 +760,7 @@ func (x *SocketUser) String() string {
 func (*SocketUser) ProtoMessage() {}
 
 func (x *SocketUser) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[7]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -698,7 +773,7 @@ func (x *SocketUser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketUser.ProtoReflect.Descriptor instead.
 func (*SocketUser) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{7}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SocketUser) GetUid() uint32 {
@@ -719,7 +794,7 @@ var File_octo_resource_v1_bootstrap_proto protoreflect.FileDescriptor
 
 const file_octo_resource_v1_bootstrap_proto_rawDesc = "" +
 	"\n" +
-	" octo/resource/v1/bootstrap.proto\x12\x10octo.resource.v1\x1a\x1egoogle/protobuf/duration.proto\"\xc9\x04\n" +
+	" octo/resource/v1/bootstrap.proto\x12\x10octo.resource.v1\x1a\x1egoogle/protobuf/duration.proto\"\x83\x05\n" +
 	"\tBootstrap\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x12\n" +
@@ -734,7 +809,12 @@ const file_octo_resource_v1_bootstrap_proto_rawDesc = "" +
 	" \x01(\v2\x1d.octo.resource.v1.ProxyLimitsR\x06limits\x12?\n" +
 	"\fsocket_users\x18\v \x03(\v2\x1c.octo.resource.v1.SocketUserR\vsocketUsers\x12,\n" +
 	"\x03tls\x18\f \x01(\v2\x1a.octo.resource.v1.ProxyTlsR\x03tls\x129\n" +
-	"\ttelemetry\x18\r \x01(\v2\x1b.octo.resource.v1.TelemetryR\ttelemetry\"\xb8\x01\n" +
+	"\ttelemetry\x18\r \x01(\v2\x1b.octo.resource.v1.TelemetryR\ttelemetry\x128\n" +
+	"\acontrol\x18\x0e \x01(\v2\x1e.octo.resource.v1.ControlPlaneR\acontrol\"^\n" +
+	"\fControlPlane\x12\x16\n" +
+	"\x06pilots\x18\x01 \x03(\tR\x06pilots\x12\x1c\n" +
+	"\tdirectory\x18\x02 \x01(\tR\tdirectory\x12\x18\n" +
+	"\atargets\x18\x03 \x03(\tR\atargets\"\xb8\x01\n" +
 	"\tTelemetry\x122\n" +
 	"\x04otlp\x18\x01 \x01(\v2\x1e.octo.resource.v1.OtlpExporterR\x04otlp\x12;\n" +
 	"\bsampling\x18\x02 \x01(\v2\x1f.octo.resource.v1.TraceSamplingR\bsampling\x12:\n" +
@@ -798,39 +878,41 @@ func file_octo_resource_v1_bootstrap_proto_rawDescGZIP() []byte {
 }
 
 var file_octo_resource_v1_bootstrap_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_octo_resource_v1_bootstrap_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_octo_resource_v1_bootstrap_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_octo_resource_v1_bootstrap_proto_goTypes = []any{
 	(OtlpExporter_Protocol)(0),  // 0: octo.resource.v1.OtlpExporter.Protocol
 	(*Bootstrap)(nil),           // 1: octo.resource.v1.Bootstrap
-	(*Telemetry)(nil),           // 2: octo.resource.v1.Telemetry
-	(*OtlpExporter)(nil),        // 3: octo.resource.v1.OtlpExporter
-	(*TraceSampling)(nil),       // 4: octo.resource.v1.TraceSampling
-	(*AccessLog)(nil),           // 5: octo.resource.v1.AccessLog
-	(*ProxyTls)(nil),            // 6: octo.resource.v1.ProxyTls
-	(*ProxyLimits)(nil),         // 7: octo.resource.v1.ProxyLimits
-	(*SocketUser)(nil),          // 8: octo.resource.v1.SocketUser
-	nil,                         // 9: octo.resource.v1.OtlpExporter.HeadersEntry
-	nil,                         // 10: octo.resource.v1.OtlpExporter.ResourceEntry
-	(*durationpb.Duration)(nil), // 11: google.protobuf.Duration
+	(*ControlPlane)(nil),        // 2: octo.resource.v1.ControlPlane
+	(*Telemetry)(nil),           // 3: octo.resource.v1.Telemetry
+	(*OtlpExporter)(nil),        // 4: octo.resource.v1.OtlpExporter
+	(*TraceSampling)(nil),       // 5: octo.resource.v1.TraceSampling
+	(*AccessLog)(nil),           // 6: octo.resource.v1.AccessLog
+	(*ProxyTls)(nil),            // 7: octo.resource.v1.ProxyTls
+	(*ProxyLimits)(nil),         // 8: octo.resource.v1.ProxyLimits
+	(*SocketUser)(nil),          // 9: octo.resource.v1.SocketUser
+	nil,                         // 10: octo.resource.v1.OtlpExporter.HeadersEntry
+	nil,                         // 11: octo.resource.v1.OtlpExporter.ResourceEntry
+	(*durationpb.Duration)(nil), // 12: google.protobuf.Duration
 }
 var file_octo_resource_v1_bootstrap_proto_depIdxs = []int32{
-	11, // 0: octo.resource.v1.Bootstrap.drain_deadline:type_name -> google.protobuf.Duration
-	7,  // 1: octo.resource.v1.Bootstrap.limits:type_name -> octo.resource.v1.ProxyLimits
-	8,  // 2: octo.resource.v1.Bootstrap.socket_users:type_name -> octo.resource.v1.SocketUser
-	6,  // 3: octo.resource.v1.Bootstrap.tls:type_name -> octo.resource.v1.ProxyTls
-	2,  // 4: octo.resource.v1.Bootstrap.telemetry:type_name -> octo.resource.v1.Telemetry
-	3,  // 5: octo.resource.v1.Telemetry.otlp:type_name -> octo.resource.v1.OtlpExporter
-	4,  // 6: octo.resource.v1.Telemetry.sampling:type_name -> octo.resource.v1.TraceSampling
-	5,  // 7: octo.resource.v1.Telemetry.access_log:type_name -> octo.resource.v1.AccessLog
-	0,  // 8: octo.resource.v1.OtlpExporter.protocol:type_name -> octo.resource.v1.OtlpExporter.Protocol
-	9,  // 9: octo.resource.v1.OtlpExporter.headers:type_name -> octo.resource.v1.OtlpExporter.HeadersEntry
-	11, // 10: octo.resource.v1.OtlpExporter.timeout:type_name -> google.protobuf.Duration
-	10, // 11: octo.resource.v1.OtlpExporter.resource:type_name -> octo.resource.v1.OtlpExporter.ResourceEntry
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	12, // 0: octo.resource.v1.Bootstrap.drain_deadline:type_name -> google.protobuf.Duration
+	8,  // 1: octo.resource.v1.Bootstrap.limits:type_name -> octo.resource.v1.ProxyLimits
+	9,  // 2: octo.resource.v1.Bootstrap.socket_users:type_name -> octo.resource.v1.SocketUser
+	7,  // 3: octo.resource.v1.Bootstrap.tls:type_name -> octo.resource.v1.ProxyTls
+	3,  // 4: octo.resource.v1.Bootstrap.telemetry:type_name -> octo.resource.v1.Telemetry
+	2,  // 5: octo.resource.v1.Bootstrap.control:type_name -> octo.resource.v1.ControlPlane
+	4,  // 6: octo.resource.v1.Telemetry.otlp:type_name -> octo.resource.v1.OtlpExporter
+	5,  // 7: octo.resource.v1.Telemetry.sampling:type_name -> octo.resource.v1.TraceSampling
+	6,  // 8: octo.resource.v1.Telemetry.access_log:type_name -> octo.resource.v1.AccessLog
+	0,  // 9: octo.resource.v1.OtlpExporter.protocol:type_name -> octo.resource.v1.OtlpExporter.Protocol
+	10, // 10: octo.resource.v1.OtlpExporter.headers:type_name -> octo.resource.v1.OtlpExporter.HeadersEntry
+	12, // 11: octo.resource.v1.OtlpExporter.timeout:type_name -> google.protobuf.Duration
+	11, // 12: octo.resource.v1.OtlpExporter.resource:type_name -> octo.resource.v1.OtlpExporter.ResourceEntry
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_octo_resource_v1_bootstrap_proto_init() }
@@ -838,15 +920,15 @@ func file_octo_resource_v1_bootstrap_proto_init() {
 	if File_octo_resource_v1_bootstrap_proto != nil {
 		return
 	}
-	file_octo_resource_v1_bootstrap_proto_msgTypes[3].OneofWrappers = []any{}
 	file_octo_resource_v1_bootstrap_proto_msgTypes[4].OneofWrappers = []any{}
+	file_octo_resource_v1_bootstrap_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_resource_v1_bootstrap_proto_rawDesc), len(file_octo_resource_v1_bootstrap_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
