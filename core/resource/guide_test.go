@@ -18,8 +18,8 @@ func TestGuideToTheProxyShowsFilesThatWork(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocks := strings.Split(string(guide), "```yaml\n")[1:]
-	if len(blocks) != 4 {
-		t.Fatalf("%d blocks of YAML, want 4", len(blocks))
+	if len(blocks) != 5 {
+		t.Fatalf("%d blocks of YAML, want 5", len(blocks))
 	}
 	for i := range blocks {
 		blocks[i], _, _ = strings.Cut(blocks[i], "```")
@@ -35,6 +35,13 @@ func TestGuideToTheProxyShowsFilesThatWork(t *testing.T) {
 	}
 	if !resource.MayConnect(b, 1, 1001, "shop.cart") || resource.MayConnect(b, 1, 1001, "other") {
 		t.Error("socket_users do not say what the guide says")
+	}
+	followed := strings.Replace(blocks[0], "resources_file:", "# resources_file:", 1) + blocks[4]
+	if err := os.WriteFile(bootstrap, []byte(followed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = resource.ReadBootstrap(bootstrap, func(string) string { return "" }); err != nil || len(b.GetControl().GetPilots()) != 2 {
+		t.Fatal(b, err)
 	}
 	path := filepath.Join(dir, "resources.yaml")
 	if err := os.WriteFile(path, []byte(blocks[1]), 0o600); err != nil {
