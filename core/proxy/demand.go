@@ -16,8 +16,8 @@ import (
 // goroutines that read connections, and must not wait.
 type Demander interface {
 	store.Source
-	// Follow begins to bring what there is about a target, unless it does so already.
-	Follow(target string)
+	// Follow begins to bring what there is about a target, unless it does so already. False: there can be nothing.
+	Follow(target string) bool
 	// Known tells whether all about the target has been said, and applied: that it has nothing, too.
 	Known(target string) bool
 	// Answers has f called, from any goroutine, whenever a target may have become known. It is called once, before Run.
@@ -89,10 +89,9 @@ func (p *Proxy) demands(c *session.Call, head *wire.RequestHead, d route.Directi
 		return false
 	}
 	target := string(head.Target)
-	if source.Known(target) {
+	if source.Known(target) || !source.Follow(target) {
 		return false
 	}
-	source.Follow(target)
 	lot := p.demand.lot(target)
 	if lot == nil || !c.ParkIn(lot) {
 		return false

@@ -49,9 +49,21 @@ type Topic struct {
 	Target      string
 }
 
+// IsName tells whether a target or an instance may be called so.
+func IsName(name string) bool { return len(name) <= maxName && nameForm.pattern.MatchString(name) }
+
+// Targets and instances may have a "/", which separates names on the stream: there it is "%2F". No name has a "%".
+var (
+	escaper   = strings.NewReplacer("/", "%2F")
+	unescaper = strings.NewReplacer("%2F", "/")
+)
+
+// prefix is what all names of a topic begin with.
+func (t Topic) prefix() string { return t.Environment + "/" + escaper.Replace(t.Target) }
+
 // Name is the topic's name on the stream, "environment/target", of a collection with "/*" behind it.
 func (t Topic) Name() string {
-	name := t.Environment + "/" + t.Target
+	name := t.prefix()
 	if t.Kind.collected() {
 		name += "/*"
 	}
@@ -71,28 +83,29 @@ func ParseTopic(k Kind, name string) (Topic, error) {
 	if environment == "" || target == "" || strings.Contains(target, "/") {
 		return Topic{}, fmt.Errorf("%v %q: want \"<environment>/<target>\"", k, name)
 	}
-	return Topic{k, environment, target}, nil
+	return Topic{k, environment, unescaper.Replace(target)}, nil
 }
 
 // FullName is the name on the stream of a resource of the topic.
 func (t Topic) FullName(name string) string {
-	full := t.Environment + "/" + t.Target
+	full := t.prefix()
 	if t.Kind.collected() {
-		full += "/" + name
+		full += "/" + escaper.Replace(name)
 	}
 	return full
 }
 
 // LocalName is the opposite of FullName; ok is false for a resource of another topic.
 func (t Topic) LocalName(full string) (name string, ok bool) {
-	rest, ok := strings.CutPrefix(full, t.Environment+"/"+t.Target)
+	rest, ok := strings.CutPrefix(full, t.prefix())
 	if !ok {
 		return "", false
 	}
 	if !t.Kind.collected() {
 		return "", rest == ""
 	}
-	return strings.CutPrefix(rest, "/")
+	name, ok = strings.CutPrefix(rest, "/")
+	return unescaper.Replace(name), ok
 }
 
 // TopicOf is the topic of a resource's full name.

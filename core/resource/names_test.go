@@ -9,17 +9,18 @@ import (
 func TestTopicsHaveNames(t *testing.T) {
 	stock := resource.Topic{Kind: resource.KindEndpoint, Environment: "prod", Target: "shop.stock"}
 	policy := resource.Topic{Kind: resource.KindServicePolicy, Environment: "prod", Target: "shop.stock"}
-	for _, topic := range []resource.Topic{stock, policy} {
+	slashed := resource.Topic{Kind: resource.KindEndpoint, Environment: "prod", Target: "shop/stock:v1"}
+	for _, topic := range []resource.Topic{stock, policy, slashed} {
 		if k, ok := resource.KindOf(topic.Kind.TypeURL()); !ok || k != topic.Kind {
 			t.Error(topic.Kind, k, ok)
 		}
-		if got, err := resource.TopicOf(topic.Kind, topic.FullName("x")); err != nil || got != topic {
+		if got, err := resource.TopicOf(topic.Kind, topic.FullName("x/1")); err != nil || got != topic {
 			t.Error(topic, got, err)
 		}
 		if got, err := resource.ParseTopic(topic.Kind, topic.Name()); err != nil || got != topic {
 			t.Errorf("%q: %v, %v", topic.Name(), got, err)
 		}
-		if name, ok := topic.LocalName(topic.FullName("x")); !ok || topic == stock && name != "x" {
+		if name, ok := topic.LocalName(topic.FullName("x/1")); !ok || topic.Kind == resource.KindEndpoint && name != "x/1" {
 			t.Error(topic, name, ok)
 		}
 		if _, ok := topic.LocalName("prod/shop.stocking/x"); ok {

@@ -10,7 +10,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
 
+	"github.com/octomesh/octomesh/core/resource"
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
 
@@ -106,18 +106,23 @@ func (c *Client) Status() Status {
 	return s
 }
 
-// Follow begins to follow a target, if it is not followed yet and could be one: there are at most 20,000.
-func (c *Client) Follow(target string) {
+// Follow begins to follow a target, unless it is followed already. False: it cannot be, since no target is called so, or
+// 20,000 are followed.
+func (c *Client) Follow(target string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state.followed[target] || target == "" || strings.Contains(target, "/") || len(c.state.followed) >= maxFollowed {
-		return
+	if c.state.followed[target] {
+		return true
+	}
+	if !resource.IsName(target) || len(c.state.followed) >= maxFollowed {
+		return false
 	}
 	c.state.followed[target] = true
 	if c.stream != nil {
 		c.stream.subscribe([]string{target})
 	}
 	c.changed()
+	return true
 }
 
 // Known tells whether the control plane has said all about a target, by now or before a restart: that it has none of
@@ -130,7 +135,9 @@ func (c *Client) Known(target string) bool {
 
 // Await follows a target and waits until it is known.
 func (c *Client) Await(ctx context.Context, target string) error {
-	c.Follow(target)
+	if !c.Follow(target) {
+		return fmt.Errorf("the target %q cannot be followed", target)
+	}
 	for {
 		c.mu.Lock()
 		known, answered := c.begun && c.state.known(target), c.answered

@@ -190,6 +190,22 @@ func TestTargetsAreFollowedOnDemand(t *testing.T) {
 	}
 }
 
+func TestNamesThatNoTargetHasDoNoHarm(t *testing.T) {
+	pilot := startPilot(t)
+	pilot.endpoint(t, "stock", "s1", "h:1")
+	p := startProxy(t, "", nil, pilot.conn)
+	for _, name := range []string{"", "\xff", "a b", "a%2Fb", "*", strings.Repeat("x", 300)} {
+		if p.Follow(name) {
+			t.Errorf("%q is followed", name)
+		}
+	}
+	p.Follow("stock")
+	p.await(t, "stock/s1=h:1")
+	if s := p.Status(); !slices.Equal(s.Targets, []string{"stock"}) {
+		t.Fatal(s)
+	}
+}
+
 func TestWhatCannotBeUsedIsRefusedAndTheLastGoodGoesOn(t *testing.T) {
 	pilot := startPilot(t)
 	pilot.endpoint(t, "stock", "s1", "h:1")

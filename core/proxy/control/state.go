@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/protobuf/proto"
@@ -202,7 +201,7 @@ func restore(environment string, saved *resourcev1.Saved) (*state, error) {
 	}
 	s := newState(environment)
 	for _, target := range saved.Targets {
-		if target == "" || strings.Contains(target, "/") {
+		if !resource.IsName(target) {
 			return nil, fmt.Errorf("target %q", target)
 		}
 		s.followed[target] = true
