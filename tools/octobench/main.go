@@ -3,6 +3,7 @@
 // table and writes bench.json.
 //
 //	go run ./tools/octobench --rows raw-uds,copy-uds-tcp,mesh-1 --loads 1:16 --rounds 5
+//	go run ./tools/octobench control --streams 5000
 //	go run ./tools/octobench page --json build/bench.json --page docs/perf/2026-11-22-tuned.md
 //
 // CPU-seconds per 100,000 calls is the figure that survives a noisy machine; compare within one run only.
@@ -17,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/octomesh/octomesh/tools/octobench/control"
 	"github.com/octomesh/octomesh/tools/octobench/end"
 	"github.com/octomesh/octomesh/tools/octobench/side"
 )
@@ -53,6 +55,14 @@ func main() {
 	switch {
 	case len(args) == 2 && args[0] == side.Command:
 		exit(end.Kinds().Run(args[1], os.Stdin, os.Stdout))
+	case len(args) > 0 && args[0] == control.Command:
+		exit(control.Side(args[1:]))
+	case len(args) > 0 && args[0] == "control":
+		self, err := os.Executable()
+		if err == nil {
+			err = control.Run(self, args[1:], os.Stdout)
+		}
+		exit(err)
 	case len(args) > 0 && args[0] == "page":
 		exit(writePage(args[1:]))
 	}

@@ -40,6 +40,7 @@ type Server struct {
 	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
 	cfg       Config
 	admission bucket
+	workers   workers
 	stats     counters
 
 	mu      sync.Mutex
@@ -120,7 +121,7 @@ func (s *Server) sweep(now time.Time) {
 	}
 }
 
-// stream is one proxy's stream. It costs one goroutine, which receives; another one sends while there is something.
+// stream is one proxy's stream. It costs two goroutines, of which one receives; workers, which all share, send.
 type stream struct {
 	session
 	server  *Server
@@ -203,12 +204,16 @@ func (st *stream) receiveAll(r *discoveryv3.DeltaDiscoveryRequest) error {
 	}
 }
 
-// wake sends what waits, in a goroutine of its own if there is none yet.
+// wake has what waits sent, if nobody does so already.
 func (st *stream) wake() {
 	if st.sending.CompareAndSwap(false, true) {
-		go st.send()
+		st.server.workers.add(st)
 	}
 }
+
+// atOnce is up to what size a worker sends a response itself. grpc-go takes 64 KiB of a stream without waiting for the
+// network, and the one before has been acknowledged: so it does not wait. Larger ones get a goroutine.
+const atOnce = 32 << 10
 
 func (st *stream) send() {
 	for {
@@ -220,16 +225,32 @@ func (st *stream) send() {
 			}
 			continue
 		}
-		c := &st.server.stats
-		c.responses.Add(1)
-		c.resources.Add(uint64(len(r.Told)))
-		c.removed.Add(uint64(len(r.Removed)))
-		c.bytes.Add(uint64(r.buffers.Len()))
-		if err := st.grpc.SendMsg(r); err != nil {
-			st.end(err) // and sending stays true: nothing more goes
+		if r.buffers.Len() > atOnce {
+			go func() {
+				if st.deliver(r) {
+					st.send()
+				}
+			}()
+			return
+		}
+		if !st.deliver(r) {
 			return
 		}
 	}
+}
+
+// deliver sends a response. False: the stream is over, and nothing more goes, since sending stays true.
+func (st *stream) deliver(r *response) bool {
+	c := &st.server.stats
+	c.responses.Add(1)
+	c.resources.Add(uint64(len(r.Told)))
+	c.removed.Add(uint64(len(r.Removed)))
+	c.bytes.Add(uint64(r.buffers.Len()))
+	if err := st.grpc.SendMsg(r); err != nil {
+		st.end(err)
+		return false
+	}
+	return true
 }
 
 // Codec is protobuf's, but for responses, which are encoded already.
