@@ -5,17 +5,14 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
-	"sync"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/octomesh/octomesh/core/meshtest"
+	"github.com/octomesh/octomesh/core/pilot/pilottest"
 	"github.com/octomesh/octomesh/core/pilot/push"
 	"github.com/octomesh/octomesh/core/pilot/snapshot"
 	"github.com/octomesh/octomesh/core/proxy"
@@ -25,15 +22,10 @@ import (
 	octomesh "github.com/octomesh/octomesh/sdks/go"
 )
 
-// kinds are what the Pilot is asked for.
-var kinds = []resource.Kind{resource.KindEndpoint, resource.KindServicePolicy, resource.KindAuthPolicy}
-
 // pilot is one in the process, whose registry is the test.
 type pilot struct {
+	*pilottest.Pilot
 	t       testing.TB
-	cache   *snapshot.Cache
-	conn    *grpc.ClientConn
-	stop    func()
 	applied chan string // versions that proxies go by
 }
 
@@ -52,57 +44,30 @@ func (p *pilot) Refused(n push.Node, _ []snapshot.Told, why string) {
 
 func startPilot(t testing.TB) *pilot {
 	t.Helper()
-	p := &pilot{t: t, cache: snapshot.NewCache(), applied: make(chan string, 1024)}
-	g := grpc.NewServer(push.Codec())
-	push.New(push.Config{Cache: p.cache, Observer: p, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}).Register(g)
-	l := bufconn.Listen(1 << 20)
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = g.Serve(l) })
-	var err error
-	p.conn, err = grpc.NewClient("passthrough:pilot", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.stop = sync.OnceFunc(func() { g.Stop(); wg.Wait() })
-	t.Cleanup(func() { _ = p.conn.Close(); p.stop() })
+	p := &pilot{t: t, applied: make(chan string, 1024)}
+	p.Pilot = pilottest.Start(t, meshtest.Environment, push.Config{Observer: p})
 	return p
 }
 
 // load makes a target known, with instances at addresses.
 func (p *pilot) load(target string, addresses ...string) {
 	p.t.Helper()
-	for _, k := range kinds {
-		topic := resource.Topic{Kind: k, Environment: meshtest.Environment, Target: target}
-		entries := make(map[string]snapshot.Entry)
-		for _, a := range addresses {
-			if k == resource.KindEndpoint {
-				entries[a] = p.entry(topic, a, &resourcev1.Endpoint{MeshAddress: a})
-			}
-		}
-		p.cache.Load(topic, entries)
+	entries := make(map[string]snapshot.Entry)
+	for _, a := range addresses {
+		entries[a] = pilottest.Entry(p.t, p.Topic(resource.KindEndpoint, target), a, &resourcev1.Endpoint{MeshAddress: a})
 	}
-}
-
-func (p *pilot) entry(topic resource.Topic, name string, m proto.Message) snapshot.Entry {
-	r, err := snapshot.New(topic, name, m)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return snapshot.Entry{Stable: r}
+	p.Load(target, entries)
 }
 
 // push pushes one resource and waits until a proxy goes by it.
 func (p *pilot) push(k resource.Kind, target, name string, m proto.Message) {
 	p.t.Helper()
-	topic := resource.Topic{Kind: k, Environment: meshtest.Environment, Target: target}
-	e := p.entry(topic, name, m)
-	p.cache.Set(topic, name, e)
+	version := p.Set(k, target, name, m)
 	late := time.After(long)
 	for {
 		select {
 		case v := <-p.applied:
-			if v == e.Stable.Version {
+			if v == version {
 				return
 			}
 		case <-late:
@@ -116,7 +81,7 @@ func (p *pilot) proxy(dir string) (_ *meshtest.Proxy, source *control.Client) {
 	p.t.Helper()
 	silent := slog.New(slog.NewTextHandler(io.Discard, nil))
 	source = control.New(control.Config{
-		Environment: meshtest.Environment, Instance: p.t.Name() + dir, Pilots: []grpc.ClientConnInterface{p.conn}, Dir: dir, Log: silent,
+		Environment: meshtest.Environment, Instance: p.t.Name() + dir, Pilots: []grpc.ClientConnInterface{p.Conn}, Dir: dir, Log: silent,
 	})
 	started, err := meshtest.StartProxy(p.t.TempDir(), proxy.Config{Source: source})
 	if err != nil {
@@ -185,7 +150,7 @@ func TestCallsGoOnWithoutAPilotAndAfterARestart(t *testing.T) {
 	if err := call(t, ch); err != nil {
 		t.Fatal(err)
 	}
-	p.stop()
+	p.Stop()
 	for range 20 {
 		if err := call(t, ch); err != nil {
 			t.Fatal(err)

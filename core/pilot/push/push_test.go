@@ -3,11 +3,8 @@ package push_test
 import (
 	"context"
 	"fmt"
-	"io"
-	"log/slog"
 	"maps"
 	"math/rand/v2"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -21,10 +18,9 @@ import (
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/octomesh/octomesh/core/pilot/pilottest"
 	"github.com/octomesh/octomesh/core/pilot/push"
 	"github.com/octomesh/octomesh/core/pilot/snapshot"
 	"github.com/octomesh/octomesh/core/resource"
@@ -38,13 +34,11 @@ const long = 20 * time.Second
 
 var stock = resource.Topic{Kind: resource.KindEndpoint, Environment: "prod", Target: "stock"}
 
-// pilot is a server that runs, and how clients reach it.
+// pilot is one that runs, with what it was told.
 type pilot struct {
-	t      testing.TB
-	cache  *snapshot.Cache
-	server *push.Server
-	conn   *grpc.ClientConn
-	seen   *seen
+	*pilottest.Pilot
+	t    testing.TB
+	seen *seen
 }
 
 // seen is an observer that remembers.
@@ -98,28 +92,9 @@ func names(told []snapshot.Told) string {
 
 func start(t testing.TB, cfg push.Config) *pilot {
 	t.Helper()
-	p := &pilot{t: t, cache: snapshot.NewCache(), seen: &seen{news: make(chan struct{}, 1)}}
-	cfg.Cache, cfg.Observer, cfg.Log = p.cache, p.seen, slog.New(slog.NewTextHandler(io.Discard, nil))
-	p.server = push.New(cfg)
-	g := grpc.NewServer(push.Codec())
-	p.server.Register(g)
-	l := bufconn.Listen(1 << 20)
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = g.Serve(l) })
-	wg.Go(func() { p.server.Run(ctx) })
-	var err error
-	p.conn, err = grpc.NewClient("passthrough:pilot", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = p.conn.Close()
-		cancel()
-		g.Stop()
-		wg.Wait()
-	})
+	p := &pilot{t: t, seen: &seen{news: make(chan struct{}, 1)}}
+	cfg.Observer = p.seen
+	p.Pilot = pilottest.Start(t, "prod", cfg)
 	return p
 }
 
@@ -135,7 +110,7 @@ type client struct {
 func (p *pilot) client(node string) *client {
 	p.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(p.conn).DeltaAggregatedResources(ctx)
+	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(p.Conn).DeltaAggregatedResources(ctx)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -194,11 +169,7 @@ func entry(t testing.TB, name string, port int) snapshot.Entry {
 
 func entryOf(t testing.TB, topic resource.Topic, name string, port int) snapshot.Entry {
 	t.Helper()
-	r, err := snapshot.New(topic, name, &resourcev1.Endpoint{MeshAddress: fmt.Sprintf("10.0.0.1:%d", port)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return snapshot.Entry{Stable: r}
+	return pilottest.Entry(t, topic, name, &resourcev1.Endpoint{MeshAddress: fmt.Sprintf("10.0.0.1:%d", port)})
 }
 
 func told(r *discoveryv3.DeltaDiscoveryResponse) string {
@@ -221,14 +192,14 @@ func wants(t testing.TB, r *discoveryv3.DeltaDiscoveryResponse, want string) {
 
 func TestOneResponseAtATimeAndTheNewestOfAll(t *testing.T) {
 	p := start(t, push.Config{})
-	p.cache.Load(stock, map[string]snapshot.Entry{"s1": entry(t, "s1", 1)})
+	p.Cache.Load(stock, map[string]snapshot.Entry{"s1": entry(t, "s1", 1)})
 	c := p.client("n1")
 	c.send(subscribe("prod/stock/*"))
 	first := c.receive()
 	wants(t, first, "+prod/stock/s1")
 	for port := range 50 { // while it is not acknowledged
-		p.cache.Set(stock, "s1", entry(t, "s1", 2+port))
-		p.cache.Set(stock, "s2", entry(t, "s2", 2+port))
+		p.Cache.Set(stock, "s1", entry(t, "s1", 2+port))
+		p.Cache.Set(stock, "s2", entry(t, "s2", 2+port))
 	}
 	c.ack(first)
 	second := c.receive()
@@ -238,22 +209,22 @@ func TestOneResponseAtATimeAndTheNewestOfAll(t *testing.T) {
 	}
 	c.ack(second)
 	p.seen.await(t, "n1 applied prod/stock/s1 prod/stock/s2")
-	if s := p.server.Stats(); s.Responses != 2 || s.Resources != 3 || s.Streams != 1 {
+	if s := p.Server.Stats(); s.Responses != 2 || s.Resources != 3 || s.Streams != 1 {
 		t.Fatal(s)
 	}
 }
 
 func TestARefusalIsToldAndTheNextVersionComes(t *testing.T) {
 	p := start(t, push.Config{})
-	p.cache.Load(stock, map[string]snapshot.Entry{"s1": entry(t, "s1", 1)})
+	p.Cache.Load(stock, map[string]snapshot.Entry{"s1": entry(t, "s1", 1)})
 	c := p.client("n1")
 	c.send(subscribe("prod/stock/*"))
 	r := c.receive()
 	c.send(&discoveryv3.DeltaDiscoveryRequest{ResponseNonce: r.Nonce, ErrorDetail: &rpcstatus.Status{Message: "no such zone"}})
 	p.seen.await(t, "n1 refused prod/stock/s1: no such zone")
-	p.cache.Set(stock, "s1", entry(t, "s1", 2))
+	p.Cache.Set(stock, "s1", entry(t, "s1", 2))
 	wants(t, c.receive(), "+prod/stock/s1")
-	if s := p.server.Stats(); s.Refusals != 1 {
+	if s := p.Server.Stats(); s.Refusals != 1 {
 		t.Fatal(s)
 	}
 }
@@ -261,8 +232,8 @@ func TestARefusalIsToldAndTheNextVersionComes(t *testing.T) {
 func TestSubscriptionsCountWhateverTheNonce(t *testing.T) {
 	p := start(t, push.Config{})
 	other := resource.Topic{Kind: resource.KindEndpoint, Environment: "prod", Target: "other"}
-	p.cache.Load(stock, map[string]snapshot.Entry{"s1": entry(t, "s1", 1)})
-	p.cache.Load(other, map[string]snapshot.Entry{"o1": entryOf(t, other, "o1", 1)})
+	p.Cache.Load(stock, map[string]snapshot.Entry{"s1": entry(t, "s1", 1)})
+	p.Cache.Load(other, map[string]snapshot.Entry{"o1": entryOf(t, other, "o1", 1)})
 	c := p.client("n1")
 	c.send(subscribe("prod/stock/*"))
 	r := c.receive()
@@ -273,7 +244,7 @@ func TestSubscriptionsCountWhateverTheNonce(t *testing.T) {
 
 func TestAReturningProxyIsToldTheDifference(t *testing.T) {
 	p := start(t, push.Config{})
-	p.cache.Load(stock, map[string]snapshot.Entry{"s1": entry(t, "s1", 1), "s2": entry(t, "s2", 1)})
+	p.Cache.Load(stock, map[string]snapshot.Entry{"s1": entry(t, "s1", 1), "s2": entry(t, "s2", 1)})
 	c := p.client("n1")
 	r := subscribe("prod/stock/*")
 	r.InitialResourceVersions = map[string]string{
@@ -286,7 +257,7 @@ func TestAReturningProxyIsToldTheDifference(t *testing.T) {
 func TestWhatIsNotThereIsSaid(t *testing.T) {
 	p := start(t, push.Config{})
 	policy := resource.Topic{Kind: resource.KindServicePolicy, Environment: "prod", Target: "stock"}
-	p.cache.Load(policy, nil)
+	p.Cache.Load(policy, nil)
 	c := p.client("n1")
 	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: resource.KindServicePolicy.TypeURL(), ResourceNamesSubscribe: []string{"prod/stock"}})
 	wants(t, c.receive(), "-prod/stock")
@@ -313,14 +284,14 @@ func TestBadStreamsEndWithAReason(t *testing.T) {
 	if err := s.fails(); status.Code(err) != codes.InvalidArgument {
 		t.Errorf("no node: %v", err)
 	}
-	if topics, followings := p.cache.Topics(); followings != 0 {
+	if topics, followings := p.Cache.Topics(); followings != 0 {
 		t.Errorf("%d topics, %d followings are left", topics, followings)
 	}
 }
 
 func TestTooManyStreamsAreToldWhenToComeAgain(t *testing.T) {
 	p := start(t, push.Config{StreamsPerSecond: 1, StreamsAtOnce: 2})
-	p.cache.Load(stock, nil)
+	p.Cache.Load(stock, nil)
 	for range 2 {
 		c := p.client("n1")
 		c.send(subscribe("prod/stock/*"))
@@ -343,14 +314,14 @@ func TestTooManyStreamsAreToldWhenToComeAgain(t *testing.T) {
 
 func TestAProxyThatDoesNotAnswerIsGivenUp(t *testing.T) {
 	p := start(t, push.Config{AckWithin: time.Second})
-	p.cache.Load(stock, map[string]snapshot.Entry{"s1": entry(t, "s1", 1)})
+	p.Cache.Load(stock, map[string]snapshot.Entry{"s1": entry(t, "s1", 1)})
 	c := p.client("n1")
 	c.send(subscribe("prod/stock/*"))
 	c.receive()
 	if err := c.fails(); status.Code(err) != codes.DeadlineExceeded {
 		t.Fatal(err)
 	}
-	if _, followings := p.cache.Topics(); followings != 0 && p.server.Stats().Overdue != 1 {
+	if _, followings := p.Cache.Topics(); followings != 0 && p.Server.Stats().Overdue != 1 {
 		t.Fatal(followings)
 	}
 }
@@ -398,7 +369,7 @@ func TestFinalStatesSurviveReconnects(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	p := start(t, push.Config{})
-	p.cache.Load(stock, nil)
+	p.Cache.Load(stock, nil)
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	done := make(chan struct{})
 	final := make(map[string]string)
@@ -411,17 +382,17 @@ func TestFinalStatesSurviveReconnects(t *testing.T) {
 	for range 2000 {
 		name := fmt.Sprint("s", rnd.IntN(10))
 		if rnd.IntN(4) == 0 {
-			p.cache.Set(stock, name, snapshot.Entry{})
+			p.Cache.Set(stock, name, snapshot.Entry{})
 			delete(final, "prod/stock/"+name)
 		} else {
 			e := entry(t, name, rnd.IntN(60000)+1)
-			p.cache.Set(stock, name, e)
+			p.Cache.Set(stock, name, e)
 			final["prod/stock/"+name] = e.Stable.Version
 		}
 	}
 	e := entry(t, "last", 1) // so that everyone has something to hear
 	final["prod/stock/last"] = e.Stable.Version
-	p.cache.Set(stock, "last", e)
+	p.Cache.Set(stock, "last", e)
 	close(done)
 	for range cap(errs) {
 		select {

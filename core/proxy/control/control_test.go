@@ -18,9 +18,8 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/test/bufconn"
-	"google.golang.org/protobuf/proto"
 
+	"github.com/octomesh/octomesh/core/pilot/pilottest"
 	"github.com/octomesh/octomesh/core/pilot/push"
 	"github.com/octomesh/octomesh/core/pilot/snapshot"
 	"github.com/octomesh/octomesh/core/proxy/control"
@@ -37,10 +36,8 @@ var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 // pilot is a real one, with what its source would have loaded.
 type pilot struct {
-	cache   *snapshot.Cache
+	*pilottest.Pilot
 	refused chan string
-	conn    *grpc.ClientConn
-	stop    func()
 }
 
 func (p *pilot) Applied(push.Node, []snapshot.Told) {}
@@ -49,41 +46,16 @@ func (p *pilot) Refused(_ push.Node, _ []snapshot.Told, why string) { p.refused 
 
 func startPilot(t testing.TB) *pilot {
 	t.Helper()
-	p := &pilot{cache: snapshot.NewCache(), refused: make(chan string, 16)}
+	p := &pilot{refused: make(chan string, 16)}
+	p.Pilot = pilottest.Start(t, "prod", push.Config{Observer: p})
 	for _, target := range []string{"stock", "cart", "mail"} { // mail has nothing
-		for _, k := range []resource.Kind{resource.KindEndpoint, resource.KindServicePolicy, resource.KindAuthPolicy} {
-			p.cache.Load(resource.Topic{Kind: k, Environment: "prod", Target: target}, nil)
-		}
+		p.Load(target, nil)
 	}
-	g := grpc.NewServer(push.Codec())
-	push.New(push.Config{Cache: p.cache, Observer: p, Log: quiet}).Register(g)
-	l := bufconn.Listen(1 << 20)
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = g.Serve(l) })
-	var err error
-	p.conn, err = grpc.NewClient("passthrough:pilot", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.stop = sync.OnceFunc(func() { g.Stop(); wg.Wait() })
-	t.Cleanup(func() { _ = p.conn.Close(); p.stop() })
 	return p
 }
 
-func (p *pilot) endpoint(t testing.TB, target, instance, address string) {
-	t.Helper()
-	topic := resource.Topic{Kind: resource.KindEndpoint, Environment: "prod", Target: target}
-	p.set(t, topic, instance, &resourcev1.Endpoint{MeshAddress: address})
-}
-
-func (p *pilot) set(t testing.TB, topic resource.Topic, name string, m proto.Message) {
-	t.Helper()
-	r, err := snapshot.New(topic, name, m)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.cache.Set(topic, name, snapshot.Entry{Stable: r})
+func (p *pilot) endpoint(target, instance, address string) {
+	p.Set(resource.KindEndpoint, target, instance, &resourcev1.Endpoint{MeshAddress: address})
 }
 
 // proxy is a client with what it had applied.
@@ -171,9 +143,9 @@ func within(t testing.TB) context.Context {
 
 func TestTargetsAreFollowedOnDemand(t *testing.T) {
 	pilot := startPilot(t)
-	pilot.endpoint(t, "stock", "s1", "h:1")
-	pilot.endpoint(t, "cart", "c1", "h:2")
-	p := startProxy(t, "", nil, pilot.conn)
+	pilot.endpoint("stock", "s1", "h:1")
+	pilot.endpoint("cart", "c1", "h:2")
+	p := startProxy(t, "", nil, pilot.Conn)
 	if err := p.Await(within(t), "stock"); err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +155,7 @@ func TestTargetsAreFollowedOnDemand(t *testing.T) {
 	if err := p.Await(within(t), "mail"); err != nil || p.text() != "stock/s1=h:1" {
 		t.Fatal(err, p.text()) // known to have nothing
 	}
-	pilot.endpoint(t, "stock", "s2", "h:3")
+	pilot.endpoint("stock", "s2", "h:3")
 	p.await(t, "stock/s1=h:1 stock/s2=h:3")
 	if s := p.Status(); !s.Connected || s.Degraded || !slices.Equal(s.Targets, []string{"mail", "stock"}) || s.Resources != 2 {
 		t.Fatal(s)
@@ -192,8 +164,8 @@ func TestTargetsAreFollowedOnDemand(t *testing.T) {
 
 func TestNamesThatNoTargetHasDoNoHarm(t *testing.T) {
 	pilot := startPilot(t)
-	pilot.endpoint(t, "stock", "s1", "h:1")
-	p := startProxy(t, "", nil, pilot.conn)
+	pilot.endpoint("stock", "s1", "h:1")
+	p := startProxy(t, "", nil, pilot.Conn)
 	for _, name := range []string{"", "\xff", "a b", "a%2Fb", "*", strings.Repeat("x", 300)} {
 		if p.Follow(name) {
 			t.Errorf("%q is followed", name)
@@ -208,7 +180,7 @@ func TestNamesThatNoTargetHasDoNoHarm(t *testing.T) {
 
 func TestWhatCannotBeUsedIsRefusedAndTheLastGoodGoesOn(t *testing.T) {
 	pilot := startPilot(t)
-	pilot.endpoint(t, "stock", "s1", "h:1")
+	pilot.endpoint("stock", "s1", "h:1")
 	p := startProxy(t, "", func(s *resourcev1.Snapshot) error {
 		for _, e := range s.Endpoints {
 			if e.MeshAddress == "bad" {
@@ -216,10 +188,10 @@ func TestWhatCannotBeUsedIsRefusedAndTheLastGoodGoesOn(t *testing.T) {
 			}
 		}
 		return nil
-	}, pilot.conn)
+	}, pilot.Conn)
 	p.Follow("stock")
 	p.await(t, "stock/s1=h:1")
-	pilot.endpoint(t, "stock", "s2", "bad")
+	pilot.endpoint("stock", "s2", "bad")
 	select {
 	case why := <-pilot.refused:
 		if !strings.Contains(why, "no such address") {
@@ -228,31 +200,31 @@ func TestWhatCannotBeUsedIsRefusedAndTheLastGoodGoesOn(t *testing.T) {
 	case <-time.After(long):
 		t.Fatal("nobody refused it")
 	}
-	pilot.endpoint(t, "stock", "s3", "h:3") // a later good one is taken without the bad one
+	pilot.endpoint("stock", "s3", "h:3") // a later good one is taken without the bad one
 	p.await(t, "stock/s1=h:1 stock/s3=h:3")
-	pilot.endpoint(t, "stock", "s2", "h:2")
+	pilot.endpoint("stock", "s2", "h:2")
 	p.await(t, "stock/s1=h:1 stock/s2=h:2 stock/s3=h:3")
 }
 
 func TestItGoesOnWithAnotherPilot(t *testing.T) {
 	first, second := startPilot(t), startPilot(t)
 	for _, pilot := range []*pilot{first, second} {
-		pilot.endpoint(t, "stock", "s1", "h:1")
+		pilot.endpoint("stock", "s1", "h:1")
 	}
-	p := startProxy(t, "", nil, nobody(t), first.conn, second.conn)
+	p := startProxy(t, "", nil, nobody(t), first.Conn, second.Conn)
 	p.Follow("stock")
 	p.await(t, "stock/s1=h:1")
-	first.stop()
-	second.endpoint(t, "stock", "s2", "h:2")
+	first.Stop()
+	second.endpoint("stock", "s2", "h:2")
 	p.await(t, "stock/s1=h:1 stock/s2=h:2")
 }
 
 func TestARestartServesFromTheDisk(t *testing.T) {
 	dir := t.TempDir()
 	pilot := startPilot(t)
-	pilot.endpoint(t, "stock", "s1", "h:1")
-	pilot.set(t, resource.Topic{Kind: resource.KindServicePolicy, Environment: "prod", Target: "stock"}, "", &resourcev1.ServicePolicy{})
-	p := startProxy(t, dir, nil, pilot.conn)
+	pilot.endpoint("stock", "s1", "h:1")
+	pilot.Set(resource.KindServicePolicy, "stock", "", &resourcev1.ServicePolicy{})
+	p := startProxy(t, dir, nil, pilot.Conn)
 	if err := p.Await(within(t), "stock"); err != nil {
 		t.Fatal(err)
 	}
@@ -264,9 +236,9 @@ func TestARestartServesFromTheDisk(t *testing.T) {
 	}
 	alone.Follow("cart") // remembered
 	alone.stop()
-	pilot.endpoint(t, "cart", "c1", "h:2")
-	pilot.endpoint(t, "stock", "s1", "h:9")
-	back := startProxy(t, dir, nil, pilot.conn)
+	pilot.endpoint("cart", "c1", "h:2")
+	pilot.endpoint("stock", "s1", "h:9")
+	back := startProxy(t, dir, nil, pilot.Conn)
 	back.await(t, "cart/c1=h:2 stock/s1=h:9 policy stock")
 	back.stop()
 	if files, _ := filepath.Glob(filepath.Join(dir, "*")); len(files) == 0 || len(files) > 3 {
@@ -277,8 +249,8 @@ func TestARestartServesFromTheDisk(t *testing.T) {
 func TestSpoiledFilesAreNeverLoaded(t *testing.T) {
 	dir := t.TempDir()
 	pilot := startPilot(t)
-	pilot.endpoint(t, "stock", "s1", "h:1")
-	p := startProxy(t, dir, nil, pilot.conn)
+	pilot.endpoint("stock", "s1", "h:1")
+	p := startProxy(t, dir, nil, pilot.Conn)
 	if err := p.Await(within(t), "stock"); err != nil {
 		t.Fatal(err)
 	}
@@ -327,8 +299,8 @@ func TestADiskThatCannotBeWrittenHarmsNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	pilot := startPilot(t)
-	pilot.endpoint(t, "stock", "s1", "h:1")
-	p := startProxy(t, dir, nil, pilot.conn)
+	pilot.endpoint("stock", "s1", "h:1")
+	p := startProxy(t, dir, nil, pilot.Conn)
 	p.Follow("stock")
 	p.await(t, "stock/s1=h:1")
 	p.stop()
