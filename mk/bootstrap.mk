@@ -24,6 +24,14 @@ $(NPM_DONE): tools/package.json tools/package-lock.json
 need-cc:
 	@tools/need.sh cc
 
+# The registries that their adapters are tested against, in processes of the tests. Nothing runs as a service.
+.PHONY: bootstrap-test
+bootstrap-test: ## install the servers that tests start: etcd, ZooKeeper
+	@[ -n "$$(command -v etcd)" ] && [ -e /usr/share/java/zookeeper.jar ] && exit 0
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo
+	$$sudo apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $(APT_TEST)
+
 # Model checking alone needs more than the base toolchains.
 .PHONY: bootstrap-full
 bootstrap-full: bootstrap

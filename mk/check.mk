@@ -60,7 +60,7 @@ lint-proto:
 SHUFFLE ?=
 
 .PHONY: test
-test: need-cc bootstrap own-tools | $(REPORT) ## all Go tests of all modules, with the race detector
+test: need-cc bootstrap bootstrap-test own-tools | $(REPORT) ## all Go tests of all modules, with the race detector
 	@rc=0
 	tools/each-module.sh go test -race $(if $(SHUFFLE),-shuffle=$(SHUFFLE)) -json ./... 2>&1 \
 		| $(BIN)/testsum -report $(REPORT)/tests.md | tee $(REPORT)/tests.log || rc=$$?

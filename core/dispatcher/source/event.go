@@ -18,7 +18,7 @@ const (
 	Change
 	// Suspended says that the registry cannot be heard at the moment: what was told may be old. The watch goes on.
 	Suspended
-	// Resumed says that it is heard again, and that nothing is missing.
+	// Resumed says that it is heard again, and that the watch goes on without a gap: what it missed comes as changes.
 	Resumed
 )
 

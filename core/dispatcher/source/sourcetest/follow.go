@@ -14,7 +14,7 @@ import (
 )
 
 // patience bounds each wait of the contract test; it is there to fail, and no case should come near it.
-const patience = 60 * time.Second
+const patience = 30 * time.Second
 
 // follower watches a key, and again when the watch is lost, as the hub would.
 type follower struct {
