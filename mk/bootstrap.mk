@@ -30,7 +30,7 @@ bootstrap-test: ## install the servers that tests start: etcd, ZooKeeper
 	@[ -n "$$(command -v etcd)" ] && [ -e /usr/share/java/zookeeper.jar ] && exit 0
 	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo
 	$$sudo apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $(APT_TEST)
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(APT_TEST)
 
 # Model checking alone needs more than the base toolchains.
 .PHONY: bootstrap-full

@@ -37,8 +37,8 @@ type Hub struct {
 
 // counts only grow, but for watches and subscriptions.
 type counts struct {
-	watches, mostOfOneKey, subscriptions        atomic.Int64
-	starts, failures, losses, held, refused, up atomic.Int64
+	watches, mostOfOneKey, subscriptions    atomic.Int64
+	starts, failures, losses, held, refused atomic.Int64
 }
 
 // New makes a hub that lives until Close.
