@@ -287,7 +287,11 @@ func list(t *testing.T, s *Subject) {
 	s.Put(t, gone, Endpoint(gone, "x", 1))
 	s.Remove(t, gone, "x")
 	s.Put(t, elsewhere, Endpoint(elsewhere, "x", 1))
-	follow(t, s.Source, elsewhere).wants(Endpoint(elsewhere, "x", 1)) // by then all before it is there too
+	follow(t, s.Source, elsewhere).wants(Endpoint(elsewhere, "x", 1)) // a registry that is polled knows a little later
+	follow(t, s.Source, gone).wants()
+	for _, key := range want {
+		follow(t, s.Source, key).wants(Endpoint(key, "i0", 1), Endpoint(key, "i1", 1), Endpoint(key, "i2", 1))
+	}
 	got, err := s.Source.(source.Lister).List(t.Context(), "test")
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("it lists %v, %v, want %v", got, err, want)
