@@ -3,6 +3,7 @@
 .PHONY: gen
 gen: bootstrap own-generators ## generate code and vectors from proto/ and the spec
 	@$(BUF) generate
+	$(BUF) generate --template buf.gen.control.yaml
 	$(BUF) generate examples/shop/proto --template examples/shop/proto/buf.gen.yaml
 	$(BUF) generate --template conformance/testees/go/buf.gen.yaml
 	if ls tools/vectorgen/*.go >/dev/null 2>&1; then

@@ -2,7 +2,7 @@
 # or the file that the pin's own package manager reads and locks:
 #
 #   buf (and later npm tools)              tools/package.json, package-lock.json
-#   staticcheck, protoc-gen-go             tools/pins/go.mod, go.sum
+#   staticcheck, protoc-gen-go(-grpc)     tools/pins/go.mod, go.sum
 #   protobuf for Go                        go.mod of each module (make lint compares them)
 #
 # Lowest versions that the build accepts.

@@ -53,6 +53,7 @@ type validator struct {
 	resource  string // what is being looked at
 	targets   map[string]bool
 	endpoints map[string][]*resourcev1.Endpoint // by target
+	elsewhere bool                              // endpoints come from elsewhere, and so may targets
 }
 
 // Validate returns what is wrong with a snapshot in a proxy of the environment, in the order of its fields;

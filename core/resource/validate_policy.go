@@ -152,11 +152,13 @@ func (v *validator) destination(at, own string, d *resourcev1.Destination) {
 	} else if !v.name(at+".target", target, nameForm) {
 		return
 	}
-	if !v.targets[target] {
+	if !v.targets[target] && v.elsewhere {
+		v.warn(at+".target", "no application and no policy has the name %q: calls are refused unless a registry knows it", shorten(target))
+	} else if !v.targets[target] {
 		v.bad(at+".target", "%q is unknown: no endpoint and no policy has this target", shorten(target))
 		return
 	}
-	if len(d.GetSubset()) == 0 {
+	if len(d.GetSubset()) == 0 || v.elsewhere {
 		return
 	}
 	for _, e := range v.endpoints[target] {
