@@ -1,0 +1,335 @@
+// Package configserver keeps environments' configurations: it checks what operators write, keeps who changed what and why,
+// and tells Pilots.
+package configserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	configv1 "github.com/octomesh/octomesh/gen/control/octo/config/v1"
+	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
+
+	"github.com/octomesh/octomesh/core/configserver/store"
+	"github.com/octomesh/octomesh/core/resource"
+	"github.com/octomesh/octomesh/core/transport/identity"
+)
+
+const (
+	// DefaultHistory is how many versions History returns to one who does not say.
+	DefaultHistory = 20
+	// MaxHistory is how many it returns at most.
+	MaxHistory = 1000
+	// MaxChanges is how many resources one Apply may change: each takes two keys of a commit.
+	MaxChanges = store.MaxOps / 2
+
+	maxReason = 1000 // bytes
+	maxAuthor = 255
+	attempts  = 5 // at a commit that others overtake
+)
+
+// Service implements octo.config.v1.Config. Make it with [New].
+type Service struct {
+	configv1.UnimplementedConfigServer
+	store store.Store
+	now   func() time.Time
+	log   *slog.Logger
+	may   func(identity.ID) error
+}
+
+// Config is a service's.
+type Config struct {
+	Store store.Store
+	// Now is the clock. nil: time.Now.
+	Now func() time.Time
+	Log *slog.Logger
+	// MayWrite tells whether whom TLS has proved may change something; who connects without TLS may. nil: everybody may.
+	MayWrite func(identity.ID) error
+}
+
+// New makes a service.
+func New(c Config) *Service {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.MayWrite == nil {
+		c.MayWrite = func(identity.ID) error { return nil }
+	}
+	return &Service{store: c.Store, now: c.Now, log: c.Log, may: c.MayWrite}
+}
+
+// Register adds the service to a gRPC server.
+func (s *Service) Register(g grpc.ServiceRegistrar) { configv1.RegisterConfigServer(g, s) }
+
+// kept is a version as it stands in the store.
+type kept struct {
+	*configv1.Version
+	at int64 // the store's revision of the key; 0: it never was there
+}
+
+// live tells whether there is a resource.
+func (k kept) live() bool { return k.Version != nil && !k.GetDeleted() }
+
+// revision of a live resource; 0: there is none.
+func (k kept) revision() uint64 {
+	if !k.live() {
+		return 0
+	}
+	return k.GetRevision()
+}
+
+func decode(e store.Entry) (kept, error) {
+	v := &configv1.Version{}
+	if err := proto.Unmarshal(e.Value, v); err != nil {
+		return kept{}, status.Errorf(codes.DataLoss, "key %q of the store is no version of a resource: %v", e.Key, err)
+	}
+	v.StoreRevision = uint64(e.Revision)
+	return kept{v, e.Revision}, nil
+}
+
+// current reads a resource, also a deleted one.
+func (s *Service) current(ctx context.Context, environment, name string) (kept, error) {
+	e, err := s.store.Get(ctx, currentKey(environment, name))
+	if errors.Is(err, store.ErrNotFound) {
+		return kept{}, nil
+	}
+	if err != nil {
+		return kept{}, storeError(err)
+	}
+	return decode(e)
+}
+
+// all reads the resources of an environment, deleted ones too, by name.
+func (s *Service) all(ctx context.Context, environment, kind string) (map[string]kept, int64, error) {
+	entries, at, err := s.store.List(ctx, currentPrefix+below(environment, kind))
+	if err != nil {
+		return nil, 0, storeError(err)
+	}
+	out := make(map[string]kept, len(entries))
+	for _, e := range entries {
+		k, err := decode(e)
+		if err != nil {
+			return nil, 0, err
+		}
+		out[k.GetName()] = k
+	}
+	return out, at, nil
+}
+
+// Get implements the service.
+func (s *Service) Get(ctx context.Context, r *configv1.GetRequest) (*configv1.GetResponse, error) {
+	if err := check(r.GetEnvironment(), r.GetName()); err != nil {
+		return nil, err
+	}
+	v, err := s.version(ctx, r.GetEnvironment(), r.GetName(), r.GetRevision())
+	if err != nil {
+		return nil, err
+	}
+	return &configv1.GetResponse{Version: v}, nil
+}
+
+// version reads one version of a resource; 0: the newest, unless it is deleted.
+func (s *Service) version(ctx context.Context, environment, name string, revision uint64) (*configv1.Version, error) {
+	k, err := s.current(ctx, environment, name)
+	switch {
+	case err != nil:
+		return nil, err
+	case k.Version == nil:
+		return nil, status.Errorf(codes.NotFound, "%s is not in environment %s", name, environment)
+	case revision == 0 && k.GetDeleted():
+		return nil, status.Errorf(codes.NotFound, "%s %s; its history is kept", name, changedBy(k.Version))
+	case revision == 0 || revision == k.GetRevision():
+		return k.Version, nil
+	}
+	e, err := s.store.Get(ctx, historyKey(environment, name, revision))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, status.Errorf(codes.NotFound, "%s has no revision %d: the newest is %d", name, revision, k.GetRevision())
+	}
+	if err != nil {
+		return nil, storeError(err)
+	}
+	old, err := decode(e)
+	return old.Version, err
+}
+
+// List implements the service.
+func (s *Service) List(ctx context.Context, r *configv1.ListRequest) (*configv1.ListResponse, error) {
+	if err := check(r.GetEnvironment(), ""); err != nil {
+		return nil, err
+	}
+	if r.GetKind() != "" && !slices.Contains(kinds, r.GetKind()) {
+		return nil, invalid("%q is no kind: one of %s", r.GetKind(), strings.Join(kinds, ", "))
+	}
+	versions, _, err := s.all(ctx, r.GetEnvironment(), r.GetKind())
+	if err != nil {
+		return nil, err
+	}
+	out := &configv1.ListResponse{}
+	for _, k := range versions {
+		if k.live() {
+			out.Versions = append(out.Versions, k.Version)
+		}
+	}
+	slices.SortFunc(out.Versions, func(a, b *configv1.Version) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// History implements the service.
+func (s *Service) History(ctx context.Context, r *configv1.HistoryRequest) (*configv1.HistoryResponse, error) {
+	prefix := historyPrefix + below(r.GetEnvironment(), "")
+	name := ""
+	switch {
+	case r.GetName() == "":
+	case slices.Contains(kinds, r.GetName()):
+		prefix = historyPrefix + below(r.GetEnvironment(), r.GetName())
+	default:
+		name = r.GetName()
+		prefix = historyPrefix + keyOf(r.GetEnvironment(), name) + "/"
+	}
+	if err := check(r.GetEnvironment(), name); err != nil {
+		return nil, err
+	}
+	limit := int(r.GetLimit())
+	if limit == 0 {
+		limit = DefaultHistory
+	}
+	entries, _, err := s.store.List(ctx, prefix)
+	if err != nil {
+		return nil, storeError(err)
+	}
+	if name != "" && len(entries) == 0 {
+		return nil, status.Errorf(codes.NotFound, "%s never was in environment %s", name, r.GetEnvironment())
+	}
+	slices.SortFunc(entries, func(a, b store.Entry) int { // the newest first; of one commit, by name
+		if a.Revision != b.Revision {
+			return int(b.Revision - a.Revision)
+		}
+		return strings.Compare(a.Key, b.Key)
+	})
+	out := &configv1.HistoryResponse{}
+	for _, e := range entries[:min(len(entries), limit, MaxHistory)] {
+		k, err := decode(e)
+		if err != nil {
+			return nil, err
+		}
+		out.Versions = append(out.Versions, k.Version)
+	}
+	return out, nil
+}
+
+// Diff implements the service.
+func (s *Service) Diff(ctx context.Context, r *configv1.DiffRequest) (*configv1.DiffResponse, error) {
+	if err := check(r.GetEnvironment(), r.GetName()); err != nil {
+		return nil, err
+	}
+	k, err := s.current(ctx, r.GetEnvironment(), r.GetName())
+	if err != nil {
+		return nil, err
+	}
+	from, to := r.GetFrom(), r.GetTo()
+	if to == 0 {
+		to = k.GetRevision()
+	}
+	if from == 0 && to > 0 {
+		from = to - 1
+	}
+	out := &configv1.DiffResponse{From: &configv1.Version{}}
+	if out.To, err = s.version(ctx, r.GetEnvironment(), r.GetName(), to); err != nil {
+		return nil, err
+	}
+	if from > 0 {
+		if out.From, err = s.version(ctx, r.GetEnvironment(), r.GetName(), from); err != nil {
+			return nil, err
+		}
+	}
+	out.Fields = compare(out.From.GetResource(), out.To.GetResource())
+	return out, nil
+}
+
+// compare returns what differs between two versions of a resource; nil: it was not there.
+func compare(before, after *resourcev1.Configuration) []*configv1.FieldChange {
+	var out []*configv1.FieldChange
+	for _, c := range resource.Compare(content(before, after), content(after, before)) {
+		out = append(out, &configv1.FieldChange{Field: c.Path, Before: c.Before, After: c.After})
+	}
+	return out
+}
+
+// content is the resource alone, without the list that it stands in; of one that is not there, an empty one of the
+// other's type.
+func content(c, other *resourcev1.Configuration) proto.Message {
+	switch {
+	case len(c.GetApplications()) > 0:
+		return c.GetApplications()[0]
+	case len(c.GetPolicies()) > 0:
+		return c.GetPolicies()[0]
+	case len(c.GetAuthPolicies()) > 0:
+		return c.GetAuthPolicies()[0]
+	case len(c.GetMeshSwitches()) > 0:
+		return c.GetMeshSwitches()[0]
+	case other == nil:
+		return &resourcev1.Configuration{}
+	}
+	return content(other, nil).ProtoReflect().Type().Zero().Interface()
+}
+
+// check tells whether an environment and, unless it is empty, a name are well formed.
+func check(environment, name string) error {
+	if problems := resource.ValidateConfiguration(&resourcev1.Configuration{Environment: environment}, nil, ""); environment == "" || len(problems) > 0 {
+		return invalid("environment %q: want lower-case letters, digits and -", environment)
+	}
+	if name == "" {
+		return nil
+	}
+	if _, _, err := parseName(name); err != nil {
+		return invalid("%v", err)
+	}
+	return nil
+}
+
+// author is who makes a change: the identity that TLS proved, with whom it says to be behind it, or just the latter.
+func (s *Service) author(ctx context.Context, why *configv1.Why) (name string, verified bool, err error) {
+	said, reason := strings.TrimSpace(why.GetAuthor()), strings.TrimSpace(why.GetReason())
+	switch {
+	case reason == "":
+		return "", false, invalid("a reason is missing: say why (octo: -m)")
+	case len(reason) > maxReason || len(said) > maxAuthor:
+		return "", false, invalid("a reason has at most %d bytes, an author %d", maxReason, maxAuthor)
+	}
+	if p, ok := peer.FromContext(ctx); ok {
+		if info, ok := p.AuthInfo.(credentials.TLSInfo); ok {
+			id, err := identity.PeerOf(info.State)
+			if err != nil {
+				return "", false, status.Errorf(codes.Unauthenticated, "the certificate names nobody: %v", err)
+			}
+			if err := s.may(id); err != nil {
+				return "", false, status.Errorf(codes.PermissionDenied, "%s may not change configurations: %v", id, err)
+			}
+			name = id.String()
+			if said != "" {
+				name += " (" + said + ")"
+			}
+			return name, true, nil
+		}
+	}
+	if said == "" {
+		return "", false, invalid("an author is missing: without TLS one has to say who one is (octo: $USER)")
+	}
+	return said, false, nil
+}
+
+func rollbackAction(to uint64) string { return "rollback to " + strconv.FormatUint(to, 10) }
+
+func label(environment, name string) string { return fmt.Sprintf("%s in %s", name, environment) }
