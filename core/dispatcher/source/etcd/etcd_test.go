@@ -16,6 +16,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
 	"github.com/octomesh/octomesh/core/dispatcher/source"
@@ -23,6 +24,8 @@ import (
 	"github.com/octomesh/octomesh/core/dispatcher/source/sourcetest"
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // embedded starts the etcd that `octo up` has, and returns its address.
 func embedded(t *testing.T) string {

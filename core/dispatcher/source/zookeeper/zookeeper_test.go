@@ -14,12 +14,15 @@ import (
 	"time"
 
 	"github.com/go-zookeeper/zk"
+	"go.uber.org/goleak"
 
 	"github.com/octomesh/octomesh/core/dispatcher/source"
 	"github.com/octomesh/octomesh/core/dispatcher/source/sourcetest"
 	"github.com/octomesh/octomesh/core/dispatcher/source/zookeeper"
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // jar is where Debian's package zookeeper has the server.
 const jar = "/usr/share/java/zookeeper.jar"
