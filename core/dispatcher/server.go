@@ -1,0 +1,129 @@
+// Package dispatcher serves what registries know to Pilots, over gRPC: octo.dispatch.v1. The hub below it watches each
+// key once, whoever asks.
+package dispatcher
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+
+	"google.golang.org/grpc"
+
+	"github.com/octomesh/octomesh/core/dispatcher/hub"
+	"github.com/octomesh/octomesh/core/dispatcher/source"
+	dispatchv1 "github.com/octomesh/octomesh/gen/control/octo/dispatch/v1"
+	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
+)
+
+// part is how many endpoints, or removals, one response has at most.
+const part = 5000
+
+// Server is the service of one Dispatcher.
+type Server struct {
+	dispatchv1.UnimplementedDispatchServer
+	hub *hub.Hub
+	log *slog.Logger
+}
+
+// New makes a server that asks a hub.
+func New(h *hub.Hub, log *slog.Logger) *Server { return &Server{hub: h, log: log} }
+
+// Register adds the service to a gRPC server.
+func (s *Server) Register(g grpc.ServiceRegistrar) { dispatchv1.RegisterDispatchServer(g, s) }
+
+// stream is one Pilot's.
+type stream struct {
+	grpc grpc.BidiStreamingServer[dispatchv1.WatchRequest, dispatchv1.WatchResponse]
+	sub  *hub.Subscriber
+	mu   sync.Mutex // of sending
+}
+
+func (st *stream) send(r *dispatchv1.WatchResponse) error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.grpc.Send(r)
+}
+
+// Watch implements the service. A Pilot that reads slowly is told the newest snapshot of each key when it reads on.
+func (s *Server) Watch(g grpc.BidiStreamingServer[dispatchv1.WatchRequest, dispatchv1.WatchResponse]) error {
+	st := &stream{grpc: g, sub: s.hub.Subscribe()}
+	defer st.sub.Close()
+	told := make(chan error, 1)
+	go func() { told <- st.tell() }()
+	err := st.listen()
+	st.sub.Close() // ends tell, if it does not wait for the network; that ends with the stream
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	select {
+	case terr := <-told:
+		if !errors.Is(terr, hub.ErrClosed) {
+			err = errors.Join(err, terr)
+		}
+	default:
+	}
+	return err
+}
+
+// listen takes what the Pilot asks for.
+func (st *stream) listen() error {
+	for {
+		r, err := st.grpc.Recv()
+		if err != nil {
+			return err
+		}
+		for _, k := range r.Unfollow {
+			st.sub.Unfollow(keyOf(k))
+		}
+		for _, k := range r.Follow {
+			st.sub.Unfollow(keyOf(k)) // if it is followed it is told again
+			if err := st.sub.Follow(keyOf(k)); err != nil {
+				if err := st.send(&dispatchv1.WatchResponse{Key: k, Refused: err.Error()}); err != nil {
+					return err
+				}
+			}
+		}
+	}
+}
+
+func keyOf(k *dispatchv1.Key) source.Key {
+	return source.Key{Environment: k.GetEnvironment(), Target: k.GetTarget()}
+}
+
+// tell sends news of what is followed.
+func (st *stream) tell() error {
+	for {
+		u, err := st.sub.Next(st.grpc.Context())
+		if err != nil {
+			return err
+		}
+		for _, r := range responses(u) {
+			if err := st.send(r); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// responses are an update in parts.
+func responses(u hub.Update) []*dispatchv1.WatchResponse {
+	changed, removed := u.Diff()
+	var all []*dispatchv1.WatchResponse
+	for first := true; first || len(changed)+len(removed) > 0; first = false {
+		r := &dispatchv1.WatchResponse{
+			Key:  &dispatchv1.Key{Environment: u.Key.Environment, Target: u.Key.Target},
+			Full: u.Before == nil, Degraded: u.Now.Degraded,
+		}
+		r.Endpoints, changed = cut(changed)
+		r.Removed, removed = cut(removed)
+		r.More = len(changed)+len(removed) > 0
+		all = append(all, r)
+	}
+	return all
+}
+
+func cut[T *resourcev1.Endpoint | string](all []T) (first, rest []T) {
+	n := min(len(all), part)
+	return all[:n], all[n:]
+}
