@@ -19,7 +19,7 @@ type result struct {
 }
 
 func fuzz(t target, each time.Duration) result {
-	cmd := exec.Command("go", "test", "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", each.String(), ".")
+	cmd := exec.Command("go", "test", "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", each.String(), "-fuzzminimizetime", "1x", ".")
 	cmd.Dir = t.dir
 	start := time.Now()
 	out, err := cmd.CombinedOutput()
