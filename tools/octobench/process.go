@@ -140,6 +140,12 @@ func (p *process) answer(into any) error {
 }
 
 func (p *process) failed(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.EPIPE) { // it ends: what it says last may still be on its way
+		select {
+		case <-p.done:
+		case <-time.After(startTimeout):
+		}
+	}
 	return fmt.Errorf("%s: %w\n%s", p.role, err, p.err.String())
 }
 
