@@ -681,6 +681,8 @@ type Version struct {
 	Action string `protobuf:"bytes,10,opt,name=action,proto3" json:"action,omitempty"`
 	// The store's revision, which orders changes of different resources. Set where a version is read, 0 in a history.
 	StoreRevision uint64 `protobuf:"varint,11,opt,name=store_revision,json=storeRevision,proto3" json:"store_revision,omitempty"`
+	// A newer version that some proxies get already; absent: none.
+	Candidate     *Candidate `protobuf:"bytes,12,opt,name=candidate,proto3" json:"candidate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -792,6 +794,102 @@ func (x *Version) GetStoreRevision() uint64 {
 	return 0
 }
 
+func (x *Version) GetCandidate() *Candidate {
+	if x != nil {
+		return x.Candidate
+	}
+	return nil
+}
+
+// Candidate is a version that is being rolled out.
+type Candidate struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Revision uint64                 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Exactly one resource, or with deleted none.
+	Resource *v1.Configuration `protobuf:"bytes,2,opt,name=resource,proto3" json:"resource,omitempty"`
+	Deleted  bool              `protobuf:"varint,3,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	// Proxies that get it, whatever the share, by instance.
+	Nodes []string `protobuf:"bytes,4,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	// Share of the other proxies, in permille.
+	Permille uint32 `protobuf:"varint,5,opt,name=permille,proto3" json:"permille,omitempty"`
+	// Makes the order of proxies differ from roll-out to roll-out.
+	Salt          string `protobuf:"bytes,6,opt,name=salt,proto3" json:"salt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Candidate) Reset() {
+	*x = Candidate{}
+	mi := &file_octo_config_v1_config_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Candidate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Candidate) ProtoMessage() {}
+
+func (x *Candidate) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_config_v1_config_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Candidate.ProtoReflect.Descriptor instead.
+func (*Candidate) Descriptor() ([]byte, []int) {
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Candidate) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Candidate) GetResource() *v1.Configuration {
+	if x != nil {
+		return x.Resource
+	}
+	return nil
+}
+
+func (x *Candidate) GetDeleted() bool {
+	if x != nil {
+		return x.Deleted
+	}
+	return false
+}
+
+func (x *Candidate) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *Candidate) GetPermille() uint32 {
+	if x != nil {
+		return x.Permille
+	}
+	return 0
+}
+
+func (x *Candidate) GetSalt() string {
+	if x != nil {
+		return x.Salt
+	}
+	return ""
+}
+
 type DeleteRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
@@ -805,7 +903,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[10]
+	mi := &file_octo_config_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -817,7 +915,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[10]
+	mi := &file_octo_config_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -830,7 +928,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeleteRequest) GetEnvironment() string {
@@ -870,7 +968,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[11]
+	mi := &file_octo_config_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -882,7 +980,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[11]
+	mi := &file_octo_config_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -895,7 +993,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeleteResponse) GetChanges() []*Change {
@@ -917,7 +1015,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[12]
+	mi := &file_octo_config_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -929,7 +1027,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[12]
+	mi := &file_octo_config_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -942,7 +1040,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetRequest) GetEnvironment() string {
@@ -975,7 +1073,7 @@ type GetResponse struct {
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[13]
+	mi := &file_octo_config_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -987,7 +1085,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[13]
+	mi := &file_octo_config_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1000,7 +1098,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetResponse) GetVersion() *Version {
@@ -1021,7 +1119,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[14]
+	mi := &file_octo_config_v1_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1033,7 +1131,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[14]
+	mi := &file_octo_config_v1_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1046,7 +1144,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListRequest) GetEnvironment() string {
@@ -1072,7 +1170,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[15]
+	mi := &file_octo_config_v1_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1084,7 +1182,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[15]
+	mi := &file_octo_config_v1_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1097,7 +1195,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{15}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListResponse) GetVersions() []*Version {
@@ -1120,7 +1218,7 @@ type HistoryRequest struct {
 
 func (x *HistoryRequest) Reset() {
 	*x = HistoryRequest{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[16]
+	mi := &file_octo_config_v1_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1132,7 +1230,7 @@ func (x *HistoryRequest) String() string {
 func (*HistoryRequest) ProtoMessage() {}
 
 func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[16]
+	mi := &file_octo_config_v1_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1145,7 +1243,7 @@ func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
 func (*HistoryRequest) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{16}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HistoryRequest) GetEnvironment() string {
@@ -1178,7 +1276,7 @@ type HistoryResponse struct {
 
 func (x *HistoryResponse) Reset() {
 	*x = HistoryResponse{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[17]
+	mi := &file_octo_config_v1_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1190,7 +1288,7 @@ func (x *HistoryResponse) String() string {
 func (*HistoryResponse) ProtoMessage() {}
 
 func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[17]
+	mi := &file_octo_config_v1_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1203,7 +1301,7 @@ func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryResponse.ProtoReflect.Descriptor instead.
 func (*HistoryResponse) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{17}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *HistoryResponse) GetVersions() []*Version {
@@ -1227,7 +1325,7 @@ type DiffRequest struct {
 
 func (x *DiffRequest) Reset() {
 	*x = DiffRequest{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[18]
+	mi := &file_octo_config_v1_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1239,7 +1337,7 @@ func (x *DiffRequest) String() string {
 func (*DiffRequest) ProtoMessage() {}
 
 func (x *DiffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[18]
+	mi := &file_octo_config_v1_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1252,7 +1350,7 @@ func (x *DiffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffRequest.ProtoReflect.Descriptor instead.
 func (*DiffRequest) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{18}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DiffRequest) GetEnvironment() string {
@@ -1294,7 +1392,7 @@ type DiffResponse struct {
 
 func (x *DiffResponse) Reset() {
 	*x = DiffResponse{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[19]
+	mi := &file_octo_config_v1_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1306,7 +1404,7 @@ func (x *DiffResponse) String() string {
 func (*DiffResponse) ProtoMessage() {}
 
 func (x *DiffResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[19]
+	mi := &file_octo_config_v1_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1319,7 +1417,7 @@ func (x *DiffResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffResponse.ProtoReflect.Descriptor instead.
 func (*DiffResponse) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{19}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DiffResponse) GetFrom() *Version {
@@ -1358,7 +1456,7 @@ type RollbackRequest struct {
 
 func (x *RollbackRequest) Reset() {
 	*x = RollbackRequest{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[20]
+	mi := &file_octo_config_v1_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1370,7 +1468,7 @@ func (x *RollbackRequest) String() string {
 func (*RollbackRequest) ProtoMessage() {}
 
 func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[20]
+	mi := &file_octo_config_v1_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1383,7 +1481,7 @@ func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackRequest.ProtoReflect.Descriptor instead.
 func (*RollbackRequest) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{20}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RollbackRequest) GetEnvironment() string {
@@ -1430,7 +1528,7 @@ type RollbackResponse struct {
 
 func (x *RollbackResponse) Reset() {
 	*x = RollbackResponse{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[21]
+	mi := &file_octo_config_v1_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1442,7 +1540,7 @@ func (x *RollbackResponse) String() string {
 func (*RollbackResponse) ProtoMessage() {}
 
 func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[21]
+	mi := &file_octo_config_v1_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1455,7 +1553,7 @@ func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackResponse.ProtoReflect.Descriptor instead.
 func (*RollbackResponse) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{21}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RollbackResponse) GetChange() *Change {
@@ -1480,7 +1578,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[22]
+	mi := &file_octo_config_v1_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1492,7 +1590,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[22]
+	mi := &file_octo_config_v1_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1505,7 +1603,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{22}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ExplainRequest) GetEnvironment() string {
@@ -1560,7 +1658,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[23]
+	mi := &file_octo_config_v1_config_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1572,7 +1670,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[23]
+	mi := &file_octo_config_v1_config_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1585,7 +1683,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{23}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ExplainResponse) GetBindings() []*Binding {
@@ -1610,7 +1708,7 @@ type Binding struct {
 
 func (x *Binding) Reset() {
 	*x = Binding{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[24]
+	mi := &file_octo_config_v1_config_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1622,7 +1720,7 @@ func (x *Binding) String() string {
 func (*Binding) ProtoMessage() {}
 
 func (x *Binding) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[24]
+	mi := &file_octo_config_v1_config_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1635,7 +1733,7 @@ func (x *Binding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Binding.ProtoReflect.Descriptor instead.
 func (*Binding) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{24}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Binding) GetName() string {
@@ -1681,7 +1779,7 @@ type FieldOrigin struct {
 
 func (x *FieldOrigin) Reset() {
 	*x = FieldOrigin{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[25]
+	mi := &file_octo_config_v1_config_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1693,7 +1791,7 @@ func (x *FieldOrigin) String() string {
 func (*FieldOrigin) ProtoMessage() {}
 
 func (x *FieldOrigin) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[25]
+	mi := &file_octo_config_v1_config_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1706,7 +1804,7 @@ func (x *FieldOrigin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FieldOrigin.ProtoReflect.Descriptor instead.
 func (*FieldOrigin) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{25}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *FieldOrigin) GetField() string {
@@ -1753,7 +1851,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[26]
+	mi := &file_octo_config_v1_config_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1765,7 +1863,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[26]
+	mi := &file_octo_config_v1_config_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1778,7 +1876,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{26}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *WatchRequest) GetEnvironment() string {
@@ -1803,7 +1901,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[27]
+	mi := &file_octo_config_v1_config_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1815,7 +1913,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[27]
+	mi := &file_octo_config_v1_config_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1828,7 +1926,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{27}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *WatchResponse) GetVersions() []*Version {
@@ -1911,7 +2009,7 @@ const file_octo_config_v1_config_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bexpected\x18\x02 \x01(\x04R\bexpected\x12/\n" +
 	"\x06actual\x18\x03 \x01(\v2\x17.octo.config.v1.VersionR\x06actual\x123\n" +
-	"\x06fields\x18\x04 \x03(\v2\x1b.octo.config.v1.FieldChangeR\x06fields\"\xed\x02\n" +
+	"\x06fields\x18\x04 \x03(\v2\x1b.octo.config.v1.FieldChangeR\x06fields\"\xa6\x03\n" +
 	"\aVersion\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
@@ -1924,7 +2022,15 @@ const file_octo_config_v1_config_proto_rawDesc = "" +
 	"\x04time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
 	"\x06action\x18\n" +
 	" \x01(\tR\x06action\x12%\n" +
-	"\x0estore_revision\x18\v \x01(\x04R\rstoreRevision\"\xf8\x01\n" +
+	"\x0estore_revision\x18\v \x01(\x04R\rstoreRevision\x127\n" +
+	"\tcandidate\x18\f \x01(\v2\x19.octo.config.v1.CandidateR\tcandidate\"\xc4\x01\n" +
+	"\tCandidate\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x04R\brevision\x12;\n" +
+	"\bresource\x18\x02 \x01(\v2\x1f.octo.resource.v1.ConfigurationR\bresource\x12\x18\n" +
+	"\adeleted\x18\x03 \x01(\bR\adeleted\x12\x14\n" +
+	"\x05nodes\x18\x04 \x03(\tR\x05nodes\x12\x1a\n" +
+	"\bpermille\x18\x05 \x01(\rR\bpermille\x12\x12\n" +
+	"\x04salt\x18\x06 \x01(\tR\x04salt\"\xf8\x01\n" +
 	"\rDeleteRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x14\n" +
 	"\x05names\x18\x02 \x03(\tR\x05names\x12%\n" +
@@ -2022,7 +2128,7 @@ func file_octo_config_v1_config_proto_rawDescGZIP() []byte {
 }
 
 var file_octo_config_v1_config_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_octo_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_octo_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_octo_config_v1_config_proto_goTypes = []any{
 	(Change_Action)(0),            // 0: octo.config.v1.Change.Action
 	(*File)(nil),                  // 1: octo.config.v1.File
@@ -2035,33 +2141,34 @@ var file_octo_config_v1_config_proto_goTypes = []any{
 	(*Problems)(nil),              // 8: octo.config.v1.Problems
 	(*Conflict)(nil),              // 9: octo.config.v1.Conflict
 	(*Version)(nil),               // 10: octo.config.v1.Version
-	(*DeleteRequest)(nil),         // 11: octo.config.v1.DeleteRequest
-	(*DeleteResponse)(nil),        // 12: octo.config.v1.DeleteResponse
-	(*GetRequest)(nil),            // 13: octo.config.v1.GetRequest
-	(*GetResponse)(nil),           // 14: octo.config.v1.GetResponse
-	(*ListRequest)(nil),           // 15: octo.config.v1.ListRequest
-	(*ListResponse)(nil),          // 16: octo.config.v1.ListResponse
-	(*HistoryRequest)(nil),        // 17: octo.config.v1.HistoryRequest
-	(*HistoryResponse)(nil),       // 18: octo.config.v1.HistoryResponse
-	(*DiffRequest)(nil),           // 19: octo.config.v1.DiffRequest
-	(*DiffResponse)(nil),          // 20: octo.config.v1.DiffResponse
-	(*RollbackRequest)(nil),       // 21: octo.config.v1.RollbackRequest
-	(*RollbackResponse)(nil),      // 22: octo.config.v1.RollbackResponse
-	(*ExplainRequest)(nil),        // 23: octo.config.v1.ExplainRequest
-	(*ExplainResponse)(nil),       // 24: octo.config.v1.ExplainResponse
-	(*Binding)(nil),               // 25: octo.config.v1.Binding
-	(*FieldOrigin)(nil),           // 26: octo.config.v1.FieldOrigin
-	(*WatchRequest)(nil),          // 27: octo.config.v1.WatchRequest
-	(*WatchResponse)(nil),         // 28: octo.config.v1.WatchResponse
-	nil,                           // 29: octo.config.v1.ApplyRequest.RevisionsEntry
-	nil,                           // 30: octo.config.v1.DeleteRequest.RevisionsEntry
-	(*v1.Configuration)(nil),      // 31: octo.resource.v1.Configuration
-	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
+	(*Candidate)(nil),             // 11: octo.config.v1.Candidate
+	(*DeleteRequest)(nil),         // 12: octo.config.v1.DeleteRequest
+	(*DeleteResponse)(nil),        // 13: octo.config.v1.DeleteResponse
+	(*GetRequest)(nil),            // 14: octo.config.v1.GetRequest
+	(*GetResponse)(nil),           // 15: octo.config.v1.GetResponse
+	(*ListRequest)(nil),           // 16: octo.config.v1.ListRequest
+	(*ListResponse)(nil),          // 17: octo.config.v1.ListResponse
+	(*HistoryRequest)(nil),        // 18: octo.config.v1.HistoryRequest
+	(*HistoryResponse)(nil),       // 19: octo.config.v1.HistoryResponse
+	(*DiffRequest)(nil),           // 20: octo.config.v1.DiffRequest
+	(*DiffResponse)(nil),          // 21: octo.config.v1.DiffResponse
+	(*RollbackRequest)(nil),       // 22: octo.config.v1.RollbackRequest
+	(*RollbackResponse)(nil),      // 23: octo.config.v1.RollbackResponse
+	(*ExplainRequest)(nil),        // 24: octo.config.v1.ExplainRequest
+	(*ExplainResponse)(nil),       // 25: octo.config.v1.ExplainResponse
+	(*Binding)(nil),               // 26: octo.config.v1.Binding
+	(*FieldOrigin)(nil),           // 27: octo.config.v1.FieldOrigin
+	(*WatchRequest)(nil),          // 28: octo.config.v1.WatchRequest
+	(*WatchResponse)(nil),         // 29: octo.config.v1.WatchResponse
+	nil,                           // 30: octo.config.v1.ApplyRequest.RevisionsEntry
+	nil,                           // 31: octo.config.v1.DeleteRequest.RevisionsEntry
+	(*v1.Configuration)(nil),      // 32: octo.resource.v1.Configuration
+	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
 }
 var file_octo_config_v1_config_proto_depIdxs = []int32{
 	1,  // 0: octo.config.v1.ApplyRequest.files:type_name -> octo.config.v1.File
 	2,  // 1: octo.config.v1.ApplyRequest.why:type_name -> octo.config.v1.Why
-	29, // 2: octo.config.v1.ApplyRequest.revisions:type_name -> octo.config.v1.ApplyRequest.RevisionsEntry
+	30, // 2: octo.config.v1.ApplyRequest.revisions:type_name -> octo.config.v1.ApplyRequest.RevisionsEntry
 	5,  // 3: octo.config.v1.ApplyResponse.changes:type_name -> octo.config.v1.Change
 	7,  // 4: octo.config.v1.ApplyResponse.warnings:type_name -> octo.config.v1.Problem
 	0,  // 5: octo.config.v1.Change.action:type_name -> octo.config.v1.Change.Action
@@ -2069,45 +2176,47 @@ var file_octo_config_v1_config_proto_depIdxs = []int32{
 	7,  // 7: octo.config.v1.Problems.problems:type_name -> octo.config.v1.Problem
 	10, // 8: octo.config.v1.Conflict.actual:type_name -> octo.config.v1.Version
 	6,  // 9: octo.config.v1.Conflict.fields:type_name -> octo.config.v1.FieldChange
-	31, // 10: octo.config.v1.Version.resource:type_name -> octo.resource.v1.Configuration
-	32, // 11: octo.config.v1.Version.time:type_name -> google.protobuf.Timestamp
-	2,  // 12: octo.config.v1.DeleteRequest.why:type_name -> octo.config.v1.Why
-	30, // 13: octo.config.v1.DeleteRequest.revisions:type_name -> octo.config.v1.DeleteRequest.RevisionsEntry
-	5,  // 14: octo.config.v1.DeleteResponse.changes:type_name -> octo.config.v1.Change
-	10, // 15: octo.config.v1.GetResponse.version:type_name -> octo.config.v1.Version
-	10, // 16: octo.config.v1.ListResponse.versions:type_name -> octo.config.v1.Version
-	10, // 17: octo.config.v1.HistoryResponse.versions:type_name -> octo.config.v1.Version
-	10, // 18: octo.config.v1.DiffResponse.from:type_name -> octo.config.v1.Version
-	10, // 19: octo.config.v1.DiffResponse.to:type_name -> octo.config.v1.Version
-	6,  // 20: octo.config.v1.DiffResponse.fields:type_name -> octo.config.v1.FieldChange
-	2,  // 21: octo.config.v1.RollbackRequest.why:type_name -> octo.config.v1.Why
-	5,  // 22: octo.config.v1.RollbackResponse.change:type_name -> octo.config.v1.Change
-	25, // 23: octo.config.v1.ExplainResponse.bindings:type_name -> octo.config.v1.Binding
-	26, // 24: octo.config.v1.Binding.fields:type_name -> octo.config.v1.FieldOrigin
-	10, // 25: octo.config.v1.WatchResponse.versions:type_name -> octo.config.v1.Version
-	3,  // 26: octo.config.v1.Config.Apply:input_type -> octo.config.v1.ApplyRequest
-	11, // 27: octo.config.v1.Config.Delete:input_type -> octo.config.v1.DeleteRequest
-	13, // 28: octo.config.v1.Config.Get:input_type -> octo.config.v1.GetRequest
-	15, // 29: octo.config.v1.Config.List:input_type -> octo.config.v1.ListRequest
-	17, // 30: octo.config.v1.Config.History:input_type -> octo.config.v1.HistoryRequest
-	19, // 31: octo.config.v1.Config.Diff:input_type -> octo.config.v1.DiffRequest
-	21, // 32: octo.config.v1.Config.Rollback:input_type -> octo.config.v1.RollbackRequest
-	23, // 33: octo.config.v1.Config.Explain:input_type -> octo.config.v1.ExplainRequest
-	27, // 34: octo.config.v1.Config.Watch:input_type -> octo.config.v1.WatchRequest
-	4,  // 35: octo.config.v1.Config.Apply:output_type -> octo.config.v1.ApplyResponse
-	12, // 36: octo.config.v1.Config.Delete:output_type -> octo.config.v1.DeleteResponse
-	14, // 37: octo.config.v1.Config.Get:output_type -> octo.config.v1.GetResponse
-	16, // 38: octo.config.v1.Config.List:output_type -> octo.config.v1.ListResponse
-	18, // 39: octo.config.v1.Config.History:output_type -> octo.config.v1.HistoryResponse
-	20, // 40: octo.config.v1.Config.Diff:output_type -> octo.config.v1.DiffResponse
-	22, // 41: octo.config.v1.Config.Rollback:output_type -> octo.config.v1.RollbackResponse
-	24, // 42: octo.config.v1.Config.Explain:output_type -> octo.config.v1.ExplainResponse
-	28, // 43: octo.config.v1.Config.Watch:output_type -> octo.config.v1.WatchResponse
-	35, // [35:44] is the sub-list for method output_type
-	26, // [26:35] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	32, // 10: octo.config.v1.Version.resource:type_name -> octo.resource.v1.Configuration
+	33, // 11: octo.config.v1.Version.time:type_name -> google.protobuf.Timestamp
+	11, // 12: octo.config.v1.Version.candidate:type_name -> octo.config.v1.Candidate
+	32, // 13: octo.config.v1.Candidate.resource:type_name -> octo.resource.v1.Configuration
+	2,  // 14: octo.config.v1.DeleteRequest.why:type_name -> octo.config.v1.Why
+	31, // 15: octo.config.v1.DeleteRequest.revisions:type_name -> octo.config.v1.DeleteRequest.RevisionsEntry
+	5,  // 16: octo.config.v1.DeleteResponse.changes:type_name -> octo.config.v1.Change
+	10, // 17: octo.config.v1.GetResponse.version:type_name -> octo.config.v1.Version
+	10, // 18: octo.config.v1.ListResponse.versions:type_name -> octo.config.v1.Version
+	10, // 19: octo.config.v1.HistoryResponse.versions:type_name -> octo.config.v1.Version
+	10, // 20: octo.config.v1.DiffResponse.from:type_name -> octo.config.v1.Version
+	10, // 21: octo.config.v1.DiffResponse.to:type_name -> octo.config.v1.Version
+	6,  // 22: octo.config.v1.DiffResponse.fields:type_name -> octo.config.v1.FieldChange
+	2,  // 23: octo.config.v1.RollbackRequest.why:type_name -> octo.config.v1.Why
+	5,  // 24: octo.config.v1.RollbackResponse.change:type_name -> octo.config.v1.Change
+	26, // 25: octo.config.v1.ExplainResponse.bindings:type_name -> octo.config.v1.Binding
+	27, // 26: octo.config.v1.Binding.fields:type_name -> octo.config.v1.FieldOrigin
+	10, // 27: octo.config.v1.WatchResponse.versions:type_name -> octo.config.v1.Version
+	3,  // 28: octo.config.v1.Config.Apply:input_type -> octo.config.v1.ApplyRequest
+	12, // 29: octo.config.v1.Config.Delete:input_type -> octo.config.v1.DeleteRequest
+	14, // 30: octo.config.v1.Config.Get:input_type -> octo.config.v1.GetRequest
+	16, // 31: octo.config.v1.Config.List:input_type -> octo.config.v1.ListRequest
+	18, // 32: octo.config.v1.Config.History:input_type -> octo.config.v1.HistoryRequest
+	20, // 33: octo.config.v1.Config.Diff:input_type -> octo.config.v1.DiffRequest
+	22, // 34: octo.config.v1.Config.Rollback:input_type -> octo.config.v1.RollbackRequest
+	24, // 35: octo.config.v1.Config.Explain:input_type -> octo.config.v1.ExplainRequest
+	28, // 36: octo.config.v1.Config.Watch:input_type -> octo.config.v1.WatchRequest
+	4,  // 37: octo.config.v1.Config.Apply:output_type -> octo.config.v1.ApplyResponse
+	13, // 38: octo.config.v1.Config.Delete:output_type -> octo.config.v1.DeleteResponse
+	15, // 39: octo.config.v1.Config.Get:output_type -> octo.config.v1.GetResponse
+	17, // 40: octo.config.v1.Config.List:output_type -> octo.config.v1.ListResponse
+	19, // 41: octo.config.v1.Config.History:output_type -> octo.config.v1.HistoryResponse
+	21, // 42: octo.config.v1.Config.Diff:output_type -> octo.config.v1.DiffResponse
+	23, // 43: octo.config.v1.Config.Rollback:output_type -> octo.config.v1.RollbackResponse
+	25, // 44: octo.config.v1.Config.Explain:output_type -> octo.config.v1.ExplainResponse
+	29, // 45: octo.config.v1.Config.Watch:output_type -> octo.config.v1.WatchResponse
+	37, // [37:46] is the sub-list for method output_type
+	28, // [28:37] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_octo_config_v1_config_proto_init() }
@@ -2121,7 +2230,7 @@ func file_octo_config_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_config_v1_config_proto_rawDesc), len(file_octo_config_v1_config_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   30,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

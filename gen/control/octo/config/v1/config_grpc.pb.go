@@ -37,7 +37,7 @@ const (
 // Config keeps an environment's configuration. It speaks gRPC.
 //
 // Resources are named "kind/name": application/NAME, policy/TARGET, auth/TARGET, switch/APPLICATION,TARGET, or
-// switch/,TARGET for a switch of every application.
+// switch/,TARGET for a switch of every application; instance/TARGET,INSTANCE; schema/TARGET.
 //
 // Errors: INVALID_ARGUMENT with a Problems detail (what is wrong, with file, line and field, or a missing reason),
 // ABORTED with a Conflict detail (a resource has another revision than expected: read it, and decide again),
@@ -175,7 +175,7 @@ type Config_WatchClient = grpc.ServerStreamingClient[WatchResponse]
 // Config keeps an environment's configuration. It speaks gRPC.
 //
 // Resources are named "kind/name": application/NAME, policy/TARGET, auth/TARGET, switch/APPLICATION,TARGET, or
-// switch/,TARGET for a switch of every application.
+// switch/,TARGET for a switch of every application; instance/TARGET,INSTANCE; schema/TARGET.
 //
 // Errors: INVALID_ARGUMENT with a Problems detail (what is wrong, with file, line and field, or a missing reason),
 // ABORTED with a Conflict detail (a resource has another revision than expected: read it, and decide again),

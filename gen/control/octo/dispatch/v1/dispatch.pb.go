@@ -7,7 +7,8 @@
 package dispatchv1
 
 import (
-	v1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
+	v1 "github.com/octomesh/octomesh/gen/control/octo/control/v1"
+	v11 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -22,6 +23,429 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// PublishRequest is registrations of one environment.
+type PublishRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Environment   string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Register      []*v1.Registration     `protobuf:"bytes,2,rep,name=register,proto3" json:"register,omitempty"`
+	Withdraw      []*v1.Withdrawal       `protobuf:"bytes,3,rep,name=withdraw,proto3" json:"withdraw,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishRequest) Reset() {
+	*x = PublishRequest{}
+	mi := &file_octo_dispatch_v1_dispatch_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishRequest) ProtoMessage() {}
+
+func (x *PublishRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_dispatch_v1_dispatch_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishRequest.ProtoReflect.Descriptor instead.
+func (*PublishRequest) Descriptor() ([]byte, []int) {
+	return file_octo_dispatch_v1_dispatch_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *PublishRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *PublishRequest) GetRegister() []*v1.Registration {
+	if x != nil {
+		return x.Register
+	}
+	return nil
+}
+
+func (x *PublishRequest) GetWithdraw() []*v1.Withdrawal {
+	if x != nil {
+		return x.Withdraw
+	}
+	return nil
+}
+
+type PublishResponse struct {
+	state         protoimpl.MessageState  `protogen:"open.v1"`
+	Environment   string                  `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	States        []*v1.RegistrationState `protobuf:"bytes,2,rep,name=states,proto3" json:"states,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishResponse) Reset() {
+	*x = PublishResponse{}
+	mi := &file_octo_dispatch_v1_dispatch_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishResponse) ProtoMessage() {}
+
+func (x *PublishResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_dispatch_v1_dispatch_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishResponse.ProtoReflect.Descriptor instead.
+func (*PublishResponse) Descriptor() ([]byte, []int) {
+	return file_octo_dispatch_v1_dispatch_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PublishResponse) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *PublishResponse) GetStates() []*v1.RegistrationState {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
+type TroubledRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty: all.
+	Environment   string `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TroubledRequest) Reset() {
+	*x = TroubledRequest{}
+	mi := &file_octo_dispatch_v1_dispatch_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TroubledRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TroubledRequest) ProtoMessage() {}
+
+func (x *TroubledRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_dispatch_v1_dispatch_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TroubledRequest.ProtoReflect.Descriptor instead.
+func (*TroubledRequest) Descriptor() ([]byte, []int) {
+	return file_octo_dispatch_v1_dispatch_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *TroubledRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+type TroubledResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Keys          []*KeyStatus           `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TroubledResponse) Reset() {
+	*x = TroubledResponse{}
+	mi := &file_octo_dispatch_v1_dispatch_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TroubledResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TroubledResponse) ProtoMessage() {}
+
+func (x *TroubledResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_dispatch_v1_dispatch_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TroubledResponse.ProtoReflect.Descriptor instead.
+func (*TroubledResponse) Descriptor() ([]byte, []int) {
+	return file_octo_dispatch_v1_dispatch_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *TroubledResponse) GetKeys() []*KeyStatus {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+// KeyStatus is how a key's watch fares.
+type KeyStatus struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Key       *Key                   `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Endpoints uint32                 `protobuf:"varint,2,opt,name=endpoints,proto3" json:"endpoints,omitempty"`
+	// Instances that the registry does not have any more and the shrink guard keeps.
+	Held []string `protobuf:"bytes,3,rep,name=held,proto3" json:"held,omitempty"`
+	// The watch stands, and the registry is heard.
+	Live     bool `protobuf:"varint,4,opt,name=live,proto3" json:"live,omitempty"`
+	Degraded bool `protobuf:"varint,5,opt,name=degraded,proto3" json:"degraded,omitempty"`
+	// Since the registry was last heard, in milliseconds; 0 while it is live.
+	AgeMs uint64 `protobuf:"varint,6,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"`
+	// Why the watch ended last; empty while it stands.
+	Error string `protobuf:"bytes,7,opt,name=error,proto3" json:"error,omitempty"`
+	// Instances whose entries cannot be used, with the reason.
+	Refused       []string `protobuf:"bytes,8,rep,name=refused,proto3" json:"refused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeyStatus) Reset() {
+	*x = KeyStatus{}
+	mi := &file_octo_dispatch_v1_dispatch_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyStatus) ProtoMessage() {}
+
+func (x *KeyStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_dispatch_v1_dispatch_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyStatus.ProtoReflect.Descriptor instead.
+func (*KeyStatus) Descriptor() ([]byte, []int) {
+	return file_octo_dispatch_v1_dispatch_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *KeyStatus) GetKey() *Key {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *KeyStatus) GetEndpoints() uint32 {
+	if x != nil {
+		return x.Endpoints
+	}
+	return 0
+}
+
+func (x *KeyStatus) GetHeld() []string {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
+func (x *KeyStatus) GetLive() bool {
+	if x != nil {
+		return x.Live
+	}
+	return false
+}
+
+func (x *KeyStatus) GetDegraded() bool {
+	if x != nil {
+		return x.Degraded
+	}
+	return false
+}
+
+func (x *KeyStatus) GetAgeMs() uint64 {
+	if x != nil {
+		return x.AgeMs
+	}
+	return 0
+}
+
+func (x *KeyStatus) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *KeyStatus) GetRefused() []string {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
+type ConfirmRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Key   *Key                   `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// None: all that are held.
+	Instances []string `protobuf:"bytes,2,rep,name=instances,proto3" json:"instances,omitempty"`
+	// Why, for the log. Required.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Who, where TLS does not say it.
+	Author        string `protobuf:"bytes,4,opt,name=author,proto3" json:"author,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmRequest) Reset() {
+	*x = ConfirmRequest{}
+	mi := &file_octo_dispatch_v1_dispatch_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmRequest) ProtoMessage() {}
+
+func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_dispatch_v1_dispatch_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmRequest.ProtoReflect.Descriptor instead.
+func (*ConfirmRequest) Descriptor() ([]byte, []int) {
+	return file_octo_dispatch_v1_dispatch_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ConfirmRequest) GetKey() *Key {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *ConfirmRequest) GetInstances() []string {
+	if x != nil {
+		return x.Instances
+	}
+	return nil
+}
+
+func (x *ConfirmRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ConfirmRequest) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
+}
+
+type ConfirmResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Removed       uint32                 `protobuf:"varint,1,opt,name=removed,proto3" json:"removed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmResponse) Reset() {
+	*x = ConfirmResponse{}
+	mi := &file_octo_dispatch_v1_dispatch_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmResponse) ProtoMessage() {}
+
+func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_dispatch_v1_dispatch_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmResponse.ProtoReflect.Descriptor instead.
+func (*ConfirmResponse) Descriptor() ([]byte, []int) {
+	return file_octo_dispatch_v1_dispatch_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ConfirmResponse) GetRemoved() uint32 {
+	if x != nil {
+		return x.Removed
+	}
+	return 0
+}
+
 // WatchRequest changes what is followed. A key that is followed already is told again, all of it.
 type WatchRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -33,7 +457,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_octo_dispatch_v1_dispatch_proto_msgTypes[0]
+	mi := &file_octo_dispatch_v1_dispatch_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -45,7 +469,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_dispatch_v1_dispatch_proto_msgTypes[0]
+	mi := &file_octo_dispatch_v1_dispatch_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -58,7 +482,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_octo_dispatch_v1_dispatch_proto_rawDescGZIP(), []int{0}
+	return file_octo_dispatch_v1_dispatch_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *WatchRequest) GetFollow() []*Key {
@@ -86,7 +510,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_octo_dispatch_v1_dispatch_proto_msgTypes[1]
+	mi := &file_octo_dispatch_v1_dispatch_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -98,7 +522,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_dispatch_v1_dispatch_proto_msgTypes[1]
+	mi := &file_octo_dispatch_v1_dispatch_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -111,7 +535,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_octo_dispatch_v1_dispatch_proto_rawDescGZIP(), []int{1}
+	return file_octo_dispatch_v1_dispatch_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Key) GetEnvironment() string {
@@ -133,8 +557,8 @@ type WatchResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Key   *Key                   `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	// The endpoints are all that there are; else those that are new or changed since the response before.
-	Full      bool           `protobuf:"varint,2,opt,name=full,proto3" json:"full,omitempty"`
-	Endpoints []*v1.Endpoint `protobuf:"bytes,3,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	Full      bool            `protobuf:"varint,2,opt,name=full,proto3" json:"full,omitempty"`
+	Endpoints []*v11.Endpoint `protobuf:"bytes,3,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
 	// Instances that are gone.
 	Removed []string `protobuf:"bytes,4,rep,name=removed,proto3" json:"removed,omitempty"`
 	// The next response goes on with this one's news: they are one change.
@@ -149,7 +573,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_octo_dispatch_v1_dispatch_proto_msgTypes[2]
+	mi := &file_octo_dispatch_v1_dispatch_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -161,7 +585,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_dispatch_v1_dispatch_proto_msgTypes[2]
+	mi := &file_octo_dispatch_v1_dispatch_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -174,7 +598,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_octo_dispatch_v1_dispatch_proto_rawDescGZIP(), []int{2}
+	return file_octo_dispatch_v1_dispatch_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WatchResponse) GetKey() *Key {
@@ -191,7 +615,7 @@ func (x *WatchResponse) GetFull() bool {
 	return false
 }
 
-func (x *WatchResponse) GetEndpoints() []*v1.Endpoint {
+func (x *WatchResponse) GetEndpoints() []*v11.Endpoint {
 	if x != nil {
 		return x.Endpoints
 	}
@@ -230,7 +654,34 @@ var File_octo_dispatch_v1_dispatch_proto protoreflect.FileDescriptor
 
 const file_octo_dispatch_v1_dispatch_proto_rawDesc = "" +
 	"\n" +
-	"\x1focto/dispatch/v1/dispatch.proto\x12\x10octo.dispatch.v1\x1a\x1focto/resource/v1/resource.proto\"p\n" +
+	"\x1focto/dispatch/v1/dispatch.proto\x12\x10octo.dispatch.v1\x1a\x1aocto/control/v1/node.proto\x1a\x1focto/resource/v1/resource.proto\"\xa6\x01\n" +
+	"\x0ePublishRequest\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x129\n" +
+	"\bregister\x18\x02 \x03(\v2\x1d.octo.control.v1.RegistrationR\bregister\x127\n" +
+	"\bwithdraw\x18\x03 \x03(\v2\x1b.octo.control.v1.WithdrawalR\bwithdraw\"o\n" +
+	"\x0fPublishResponse\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12:\n" +
+	"\x06states\x18\x02 \x03(\v2\".octo.control.v1.RegistrationStateR\x06states\"3\n" +
+	"\x0fTroubledRequest\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\"C\n" +
+	"\x10TroubledResponse\x12/\n" +
+	"\x04keys\x18\x01 \x03(\v2\x1b.octo.dispatch.v1.KeyStatusR\x04keys\"\xdd\x01\n" +
+	"\tKeyStatus\x12'\n" +
+	"\x03key\x18\x01 \x01(\v2\x15.octo.dispatch.v1.KeyR\x03key\x12\x1c\n" +
+	"\tendpoints\x18\x02 \x01(\rR\tendpoints\x12\x12\n" +
+	"\x04held\x18\x03 \x03(\tR\x04held\x12\x12\n" +
+	"\x04live\x18\x04 \x01(\bR\x04live\x12\x1a\n" +
+	"\bdegraded\x18\x05 \x01(\bR\bdegraded\x12\x15\n" +
+	"\x06age_ms\x18\x06 \x01(\x04R\x05ageMs\x12\x14\n" +
+	"\x05error\x18\a \x01(\tR\x05error\x12\x18\n" +
+	"\arefused\x18\b \x03(\tR\arefused\"\x87\x01\n" +
+	"\x0eConfirmRequest\x12'\n" +
+	"\x03key\x18\x01 \x01(\v2\x15.octo.dispatch.v1.KeyR\x03key\x12\x1c\n" +
+	"\tinstances\x18\x02 \x03(\tR\tinstances\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06author\x18\x04 \x01(\tR\x06author\"+\n" +
+	"\x0fConfirmResponse\x12\x18\n" +
+	"\aremoved\x18\x01 \x01(\rR\aremoved\"p\n" +
 	"\fWatchRequest\x12-\n" +
 	"\x06follow\x18\x01 \x03(\v2\x15.octo.dispatch.v1.KeyR\x06follow\x121\n" +
 	"\bunfollow\x18\x02 \x03(\v2\x15.octo.dispatch.v1.KeyR\bunfollow\"?\n" +
@@ -244,9 +695,12 @@ const file_octo_dispatch_v1_dispatch_proto_rawDesc = "" +
 	"\aremoved\x18\x04 \x03(\tR\aremoved\x12\x12\n" +
 	"\x04more\x18\x05 \x01(\bR\x04more\x12\x1a\n" +
 	"\bdegraded\x18\x06 \x01(\bR\bdegraded\x12\x18\n" +
-	"\arefused\x18\a \x01(\tR\arefused2X\n" +
+	"\arefused\x18\a \x01(\tR\arefused2\xcf\x02\n" +
 	"\bDispatch\x12L\n" +
-	"\x05Watch\x12\x1e.octo.dispatch.v1.WatchRequest\x1a\x1f.octo.dispatch.v1.WatchResponse(\x010\x01B\xcd\x01\n" +
+	"\x05Watch\x12\x1e.octo.dispatch.v1.WatchRequest\x1a\x1f.octo.dispatch.v1.WatchResponse(\x010\x01\x12R\n" +
+	"\aPublish\x12 .octo.dispatch.v1.PublishRequest\x1a!.octo.dispatch.v1.PublishResponse(\x010\x01\x12Q\n" +
+	"\bTroubled\x12!.octo.dispatch.v1.TroubledRequest\x1a\".octo.dispatch.v1.TroubledResponse\x12N\n" +
+	"\aConfirm\x12 .octo.dispatch.v1.ConfirmRequest\x1a!.octo.dispatch.v1.ConfirmResponseB\xcd\x01\n" +
 	"\x14com.octo.dispatch.v1B\rDispatchProtoP\x01ZDgithub.com/octomesh/octomesh/gen/control/octo/dispatch/v1;dispatchv1\xa2\x02\x03ODX\xaa\x02\x10Octo.Dispatch.V1\xca\x02\x10Octo\\Dispatch\\V1\xe2\x02\x1cOcto\\Dispatch\\V1\\GPBMetadata\xea\x02\x12Octo::Dispatch::V1b\x06proto3"
 
 var (
@@ -261,25 +715,47 @@ func file_octo_dispatch_v1_dispatch_proto_rawDescGZIP() []byte {
 	return file_octo_dispatch_v1_dispatch_proto_rawDescData
 }
 
-var file_octo_dispatch_v1_dispatch_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_octo_dispatch_v1_dispatch_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_octo_dispatch_v1_dispatch_proto_goTypes = []any{
-	(*WatchRequest)(nil),  // 0: octo.dispatch.v1.WatchRequest
-	(*Key)(nil),           // 1: octo.dispatch.v1.Key
-	(*WatchResponse)(nil), // 2: octo.dispatch.v1.WatchResponse
-	(*v1.Endpoint)(nil),   // 3: octo.resource.v1.Endpoint
+	(*PublishRequest)(nil),       // 0: octo.dispatch.v1.PublishRequest
+	(*PublishResponse)(nil),      // 1: octo.dispatch.v1.PublishResponse
+	(*TroubledRequest)(nil),      // 2: octo.dispatch.v1.TroubledRequest
+	(*TroubledResponse)(nil),     // 3: octo.dispatch.v1.TroubledResponse
+	(*KeyStatus)(nil),            // 4: octo.dispatch.v1.KeyStatus
+	(*ConfirmRequest)(nil),       // 5: octo.dispatch.v1.ConfirmRequest
+	(*ConfirmResponse)(nil),      // 6: octo.dispatch.v1.ConfirmResponse
+	(*WatchRequest)(nil),         // 7: octo.dispatch.v1.WatchRequest
+	(*Key)(nil),                  // 8: octo.dispatch.v1.Key
+	(*WatchResponse)(nil),        // 9: octo.dispatch.v1.WatchResponse
+	(*v1.Registration)(nil),      // 10: octo.control.v1.Registration
+	(*v1.Withdrawal)(nil),        // 11: octo.control.v1.Withdrawal
+	(*v1.RegistrationState)(nil), // 12: octo.control.v1.RegistrationState
+	(*v11.Endpoint)(nil),         // 13: octo.resource.v1.Endpoint
 }
 var file_octo_dispatch_v1_dispatch_proto_depIdxs = []int32{
-	1, // 0: octo.dispatch.v1.WatchRequest.follow:type_name -> octo.dispatch.v1.Key
-	1, // 1: octo.dispatch.v1.WatchRequest.unfollow:type_name -> octo.dispatch.v1.Key
-	1, // 2: octo.dispatch.v1.WatchResponse.key:type_name -> octo.dispatch.v1.Key
-	3, // 3: octo.dispatch.v1.WatchResponse.endpoints:type_name -> octo.resource.v1.Endpoint
-	0, // 4: octo.dispatch.v1.Dispatch.Watch:input_type -> octo.dispatch.v1.WatchRequest
-	2, // 5: octo.dispatch.v1.Dispatch.Watch:output_type -> octo.dispatch.v1.WatchResponse
-	5, // [5:6] is the sub-list for method output_type
-	4, // [4:5] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	10, // 0: octo.dispatch.v1.PublishRequest.register:type_name -> octo.control.v1.Registration
+	11, // 1: octo.dispatch.v1.PublishRequest.withdraw:type_name -> octo.control.v1.Withdrawal
+	12, // 2: octo.dispatch.v1.PublishResponse.states:type_name -> octo.control.v1.RegistrationState
+	4,  // 3: octo.dispatch.v1.TroubledResponse.keys:type_name -> octo.dispatch.v1.KeyStatus
+	8,  // 4: octo.dispatch.v1.KeyStatus.key:type_name -> octo.dispatch.v1.Key
+	8,  // 5: octo.dispatch.v1.ConfirmRequest.key:type_name -> octo.dispatch.v1.Key
+	8,  // 6: octo.dispatch.v1.WatchRequest.follow:type_name -> octo.dispatch.v1.Key
+	8,  // 7: octo.dispatch.v1.WatchRequest.unfollow:type_name -> octo.dispatch.v1.Key
+	8,  // 8: octo.dispatch.v1.WatchResponse.key:type_name -> octo.dispatch.v1.Key
+	13, // 9: octo.dispatch.v1.WatchResponse.endpoints:type_name -> octo.resource.v1.Endpoint
+	7,  // 10: octo.dispatch.v1.Dispatch.Watch:input_type -> octo.dispatch.v1.WatchRequest
+	0,  // 11: octo.dispatch.v1.Dispatch.Publish:input_type -> octo.dispatch.v1.PublishRequest
+	2,  // 12: octo.dispatch.v1.Dispatch.Troubled:input_type -> octo.dispatch.v1.TroubledRequest
+	5,  // 13: octo.dispatch.v1.Dispatch.Confirm:input_type -> octo.dispatch.v1.ConfirmRequest
+	9,  // 14: octo.dispatch.v1.Dispatch.Watch:output_type -> octo.dispatch.v1.WatchResponse
+	1,  // 15: octo.dispatch.v1.Dispatch.Publish:output_type -> octo.dispatch.v1.PublishResponse
+	3,  // 16: octo.dispatch.v1.Dispatch.Troubled:output_type -> octo.dispatch.v1.TroubledResponse
+	6,  // 17: octo.dispatch.v1.Dispatch.Confirm:output_type -> octo.dispatch.v1.ConfirmResponse
+	14, // [14:18] is the sub-list for method output_type
+	10, // [10:14] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_octo_dispatch_v1_dispatch_proto_init() }
@@ -293,7 +769,7 @@ func file_octo_dispatch_v1_dispatch_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_dispatch_v1_dispatch_proto_rawDesc), len(file_octo_dispatch_v1_dispatch_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

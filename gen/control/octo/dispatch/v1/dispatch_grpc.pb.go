@@ -19,7 +19,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Dispatch_Watch_FullMethodName = "/octo.dispatch.v1.Dispatch/Watch"
+	Dispatch_Watch_FullMethodName    = "/octo.dispatch.v1.Dispatch/Watch"
+	Dispatch_Publish_FullMethodName  = "/octo.dispatch.v1.Dispatch/Publish"
+	Dispatch_Troubled_FullMethodName = "/octo.dispatch.v1.Dispatch/Troubled"
+	Dispatch_Confirm_FullMethodName  = "/octo.dispatch.v1.Dispatch/Confirm"
 )
 
 // DispatchClient is the client API for Dispatch service.
@@ -31,6 +34,13 @@ const (
 type DispatchClient interface {
 	// Watch follows targets for one Pilot until it ends the stream.
 	Watch(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[WatchRequest, WatchResponse], error)
+	// Publish registers instances in registries for one Pilot. What it registered stays for 10 s after the stream is lost,
+	// so that its proxies can come back by another Pilot; who registers an instance again takes it over.
+	Publish(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PublishRequest, PublishResponse], error)
+	// Troubled lists keys that an operator should look at.
+	Troubled(ctx context.Context, in *TroubledRequest, opts ...grpc.CallOption) (*TroubledResponse, error)
+	// Confirm removes instances that the shrink guard holds, because somebody who knows says that they are gone.
+	Confirm(ctx context.Context, in *ConfirmRequest, opts ...grpc.CallOption) (*ConfirmResponse, error)
 }
 
 type dispatchClient struct {
@@ -54,6 +64,39 @@ func (c *dispatchClient) Watch(ctx context.Context, opts ...grpc.CallOption) (gr
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Dispatch_WatchClient = grpc.BidiStreamingClient[WatchRequest, WatchResponse]
 
+func (c *dispatchClient) Publish(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PublishRequest, PublishResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Dispatch_ServiceDesc.Streams[1], Dispatch_Publish_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[PublishRequest, PublishResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Dispatch_PublishClient = grpc.BidiStreamingClient[PublishRequest, PublishResponse]
+
+func (c *dispatchClient) Troubled(ctx context.Context, in *TroubledRequest, opts ...grpc.CallOption) (*TroubledResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TroubledResponse)
+	err := c.cc.Invoke(ctx, Dispatch_Troubled_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *dispatchClient) Confirm(ctx context.Context, in *ConfirmRequest, opts ...grpc.CallOption) (*ConfirmResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConfirmResponse)
+	err := c.cc.Invoke(ctx, Dispatch_Confirm_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // DispatchServer is the server API for Dispatch service.
 // All implementations must embed UnimplementedDispatchServer
 // for forward compatibility.
@@ -63,6 +106,13 @@ type Dispatch_WatchClient = grpc.BidiStreamingClient[WatchRequest, WatchResponse
 type DispatchServer interface {
 	// Watch follows targets for one Pilot until it ends the stream.
 	Watch(grpc.BidiStreamingServer[WatchRequest, WatchResponse]) error
+	// Publish registers instances in registries for one Pilot. What it registered stays for 10 s after the stream is lost,
+	// so that its proxies can come back by another Pilot; who registers an instance again takes it over.
+	Publish(grpc.BidiStreamingServer[PublishRequest, PublishResponse]) error
+	// Troubled lists keys that an operator should look at.
+	Troubled(context.Context, *TroubledRequest) (*TroubledResponse, error)
+	// Confirm removes instances that the shrink guard holds, because somebody who knows says that they are gone.
+	Confirm(context.Context, *ConfirmRequest) (*ConfirmResponse, error)
 	mustEmbedUnimplementedDispatchServer()
 }
 
@@ -75,6 +125,15 @@ type UnimplementedDispatchServer struct{}
 
 func (UnimplementedDispatchServer) Watch(grpc.BidiStreamingServer[WatchRequest, WatchResponse]) error {
 	return status.Error(codes.Unimplemented, "method Watch not implemented")
+}
+func (UnimplementedDispatchServer) Publish(grpc.BidiStreamingServer[PublishRequest, PublishResponse]) error {
+	return status.Error(codes.Unimplemented, "method Publish not implemented")
+}
+func (UnimplementedDispatchServer) Troubled(context.Context, *TroubledRequest) (*TroubledResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Troubled not implemented")
+}
+func (UnimplementedDispatchServer) Confirm(context.Context, *ConfirmRequest) (*ConfirmResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Confirm not implemented")
 }
 func (UnimplementedDispatchServer) mustEmbedUnimplementedDispatchServer() {}
 func (UnimplementedDispatchServer) testEmbeddedByValue()                  {}
@@ -104,17 +163,75 @@ func _Dispatch_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Dispatch_WatchServer = grpc.BidiStreamingServer[WatchRequest, WatchResponse]
 
+func _Dispatch_Publish_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(DispatchServer).Publish(&grpc.GenericServerStream[PublishRequest, PublishResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Dispatch_PublishServer = grpc.BidiStreamingServer[PublishRequest, PublishResponse]
+
+func _Dispatch_Troubled_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TroubledRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DispatchServer).Troubled(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Dispatch_Troubled_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DispatchServer).Troubled(ctx, req.(*TroubledRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Dispatch_Confirm_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConfirmRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DispatchServer).Confirm(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Dispatch_Confirm_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DispatchServer).Confirm(ctx, req.(*ConfirmRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Dispatch_ServiceDesc is the grpc.ServiceDesc for Dispatch service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var Dispatch_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "octo.dispatch.v1.Dispatch",
 	HandlerType: (*DispatchServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Troubled",
+			Handler:    _Dispatch_Troubled_Handler,
+		},
+		{
+			MethodName: "Confirm",
+			Handler:    _Dispatch_Confirm_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "Watch",
 			Handler:       _Dispatch_Watch_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Publish",
+			Handler:       _Dispatch_Publish_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},

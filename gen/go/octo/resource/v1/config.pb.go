@@ -90,11 +90,13 @@ type Configuration struct {
 	// Which revision of resources this was made from, by name as in "policy/shop.cart"; 0: it was not there. A resource that
 	// has another one by now is not changed, and the error says by whom it was. Resources that are not named here are taken as
 	// they are. `octo get -o yaml` writes it.
-	Revisions     map[string]uint64 `protobuf:"bytes,2,rep,name=revisions,proto3" json:"revisions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	Applications  []*Application    `protobuf:"bytes,3,rep,name=applications,proto3" json:"applications,omitempty"`
-	Policies      []*ServicePolicy  `protobuf:"bytes,4,rep,name=policies,proto3" json:"policies,omitempty"`
-	AuthPolicies  []*AuthPolicy     `protobuf:"bytes,5,rep,name=auth_policies,json=authPolicies,proto3" json:"auth_policies,omitempty"`
-	MeshSwitches  []*MeshSwitch     `protobuf:"bytes,6,rep,name=mesh_switches,json=meshSwitches,proto3" json:"mesh_switches,omitempty"`
+	Revisions     map[string]uint64   `protobuf:"bytes,2,rep,name=revisions,proto3" json:"revisions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Applications  []*Application      `protobuf:"bytes,3,rep,name=applications,proto3" json:"applications,omitempty"`
+	Policies      []*ServicePolicy    `protobuf:"bytes,4,rep,name=policies,proto3" json:"policies,omitempty"`
+	AuthPolicies  []*AuthPolicy       `protobuf:"bytes,5,rep,name=auth_policies,json=authPolicies,proto3" json:"auth_policies,omitempty"`
+	MeshSwitches  []*MeshSwitch       `protobuf:"bytes,6,rep,name=mesh_switches,json=meshSwitches,proto3" json:"mesh_switches,omitempty"`
+	Instances     []*InstanceOverride `protobuf:"bytes,7,rep,name=instances,proto3" json:"instances,omitempty"`
+	Schemas       []*Schema           `protobuf:"bytes,8,rep,name=schemas,proto3" json:"schemas,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -167,6 +169,20 @@ func (x *Configuration) GetAuthPolicies() []*AuthPolicy {
 func (x *Configuration) GetMeshSwitches() []*MeshSwitch {
 	if x != nil {
 		return x.MeshSwitches
+	}
+	return nil
+}
+
+func (x *Configuration) GetInstances() []*InstanceOverride {
+	if x != nil {
+		return x.Instances
+	}
+	return nil
+}
+
+func (x *Configuration) GetSchemas() []*Schema {
+	if x != nil {
+		return x.Schemas
 	}
 	return nil
 }
@@ -253,6 +269,141 @@ func (x *Application) GetDescription() string {
 	return ""
 }
 
+// InstanceOverride is what an operator says of one instance. It holds over whatever the instance registers, and over its
+// restarts, until it is deleted.
+type InstanceOverride struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Target   string                 `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	Instance string                 `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`
+	// Absent: as registered.
+	Disabled *bool `protobuf:"varint,3,opt,name=disabled,proto3,oneof" json:"disabled,omitempty"`
+	// Share of calls, at most 1000000. Absent: as registered. 0: none.
+	Weight        *uint32 `protobuf:"varint,4,opt,name=weight,proto3,oneof" json:"weight,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InstanceOverride) Reset() {
+	*x = InstanceOverride{}
+	mi := &file_octo_resource_v1_config_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InstanceOverride) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InstanceOverride) ProtoMessage() {}
+
+func (x *InstanceOverride) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_config_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InstanceOverride.ProtoReflect.Descriptor instead.
+func (*InstanceOverride) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_config_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *InstanceOverride) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *InstanceOverride) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *InstanceOverride) GetDisabled() bool {
+	if x != nil && x.Disabled != nil {
+		return *x.Disabled
+	}
+	return false
+}
+
+func (x *InstanceOverride) GetWeight() uint32 {
+	if x != nil && x.Weight != nil {
+		return *x.Weight
+	}
+	return 0
+}
+
+// Schema is what a target serves, in protobuf's own words: for bridges, for people, and for checks of compatibility.
+type Schema struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Target string                 `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	// A google.protobuf.FileDescriptorSet with all imports, as `buf build -o` and `protoc --include_imports` write it.
+	DescriptorSet []byte `protobuf:"bytes,2,opt,name=descriptor_set,json=descriptorSet,proto3" json:"descriptor_set,omitempty"`
+	// Full names of the services. The Config Server fills in those of descriptor_set; others than its are refused.
+	Services      []string `protobuf:"bytes,3,rep,name=services,proto3" json:"services,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Schema) Reset() {
+	*x = Schema{}
+	mi := &file_octo_resource_v1_config_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Schema) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Schema) ProtoMessage() {}
+
+func (x *Schema) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_config_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Schema.ProtoReflect.Descriptor instead.
+func (*Schema) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_config_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Schema) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *Schema) GetDescriptorSet() []byte {
+	if x != nil {
+		return x.DescriptorSet
+	}
+	return nil
+}
+
+func (x *Schema) GetServices() []string {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
 // MeshSwitch says which calls of an application to a target go through the mesh; the others go direct.
 type MeshSwitch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -271,7 +422,7 @@ type MeshSwitch struct {
 
 func (x *MeshSwitch) Reset() {
 	*x = MeshSwitch{}
-	mi := &file_octo_resource_v1_config_proto_msgTypes[2]
+	mi := &file_octo_resource_v1_config_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -283,7 +434,7 @@ func (x *MeshSwitch) String() string {
 func (*MeshSwitch) ProtoMessage() {}
 
 func (x *MeshSwitch) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_config_proto_msgTypes[2]
+	mi := &file_octo_resource_v1_config_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -296,7 +447,7 @@ func (x *MeshSwitch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeshSwitch.ProtoReflect.Descriptor instead.
 func (*MeshSwitch) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_config_proto_rawDescGZIP(), []int{2}
+	return file_octo_resource_v1_config_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *MeshSwitch) GetApplication() string {
@@ -338,14 +489,16 @@ var File_octo_resource_v1_config_proto protoreflect.FileDescriptor
 
 const file_octo_resource_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x1docto/resource/v1/config.proto\x12\x10octo.resource.v1\x1a\x1focto/resource/v1/resource.proto\"\xc3\x03\n" +
+	"\x1docto/resource/v1/config.proto\x12\x10octo.resource.v1\x1a\x1focto/resource/v1/resource.proto\"\xb9\x04\n" +
 	"\rConfiguration\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12L\n" +
 	"\trevisions\x18\x02 \x03(\v2..octo.resource.v1.Configuration.RevisionsEntryR\trevisions\x12A\n" +
 	"\fapplications\x18\x03 \x03(\v2\x1d.octo.resource.v1.ApplicationR\fapplications\x12;\n" +
 	"\bpolicies\x18\x04 \x03(\v2\x1f.octo.resource.v1.ServicePolicyR\bpolicies\x12A\n" +
 	"\rauth_policies\x18\x05 \x03(\v2\x1c.octo.resource.v1.AuthPolicyR\fauthPolicies\x12A\n" +
-	"\rmesh_switches\x18\x06 \x03(\v2\x1c.octo.resource.v1.MeshSwitchR\fmeshSwitches\x1a<\n" +
+	"\rmesh_switches\x18\x06 \x03(\v2\x1c.octo.resource.v1.MeshSwitchR\fmeshSwitches\x12@\n" +
+	"\tinstances\x18\a \x03(\v2\".octo.resource.v1.InstanceOverrideR\tinstances\x122\n" +
+	"\aschemas\x18\b \x03(\v2\x18.octo.resource.v1.SchemaR\aschemas\x1a<\n" +
 	"\x0eRevisionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xac\x01\n" +
@@ -354,7 +507,18 @@ const file_octo_resource_v1_config_proto_rawDesc = "" +
 	"\x05owner\x18\x02 \x01(\tR\x05owner\x12%\n" +
 	"\x0ebusiness_group\x18\x03 \x01(\tR\rbusinessGroup\x12*\n" +
 	"\x04tier\x18\x04 \x01(\x0e2\x16.octo.resource.v1.TierR\x04tier\x12 \n" +
-	"\vdescription\x18\x05 \x01(\tR\vdescription\"\x94\x01\n" +
+	"\vdescription\x18\x05 \x01(\tR\vdescription\"\x9c\x01\n" +
+	"\x10InstanceOverride\x12\x16\n" +
+	"\x06target\x18\x01 \x01(\tR\x06target\x12\x1a\n" +
+	"\binstance\x18\x02 \x01(\tR\binstance\x12\x1f\n" +
+	"\bdisabled\x18\x03 \x01(\bH\x00R\bdisabled\x88\x01\x01\x12\x1b\n" +
+	"\x06weight\x18\x04 \x01(\rH\x01R\x06weight\x88\x01\x01B\v\n" +
+	"\t_disabledB\t\n" +
+	"\a_weight\"c\n" +
+	"\x06Schema\x12\x16\n" +
+	"\x06target\x18\x01 \x01(\tR\x06target\x12%\n" +
+	"\x0edescriptor_set\x18\x02 \x01(\fR\rdescriptorSet\x12\x1a\n" +
+	"\bservices\x18\x03 \x03(\tR\bservices\"\x94\x01\n" +
 	"\n" +
 	"MeshSwitch\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x16\n" +
@@ -383,28 +547,32 @@ func file_octo_resource_v1_config_proto_rawDescGZIP() []byte {
 }
 
 var file_octo_resource_v1_config_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_octo_resource_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_octo_resource_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_octo_resource_v1_config_proto_goTypes = []any{
-	(Tier)(0),             // 0: octo.resource.v1.Tier
-	(*Configuration)(nil), // 1: octo.resource.v1.Configuration
-	(*Application)(nil),   // 2: octo.resource.v1.Application
-	(*MeshSwitch)(nil),    // 3: octo.resource.v1.MeshSwitch
-	nil,                   // 4: octo.resource.v1.Configuration.RevisionsEntry
-	(*ServicePolicy)(nil), // 5: octo.resource.v1.ServicePolicy
-	(*AuthPolicy)(nil),    // 6: octo.resource.v1.AuthPolicy
+	(Tier)(0),                // 0: octo.resource.v1.Tier
+	(*Configuration)(nil),    // 1: octo.resource.v1.Configuration
+	(*Application)(nil),      // 2: octo.resource.v1.Application
+	(*InstanceOverride)(nil), // 3: octo.resource.v1.InstanceOverride
+	(*Schema)(nil),           // 4: octo.resource.v1.Schema
+	(*MeshSwitch)(nil),       // 5: octo.resource.v1.MeshSwitch
+	nil,                      // 6: octo.resource.v1.Configuration.RevisionsEntry
+	(*ServicePolicy)(nil),    // 7: octo.resource.v1.ServicePolicy
+	(*AuthPolicy)(nil),       // 8: octo.resource.v1.AuthPolicy
 }
 var file_octo_resource_v1_config_proto_depIdxs = []int32{
-	4, // 0: octo.resource.v1.Configuration.revisions:type_name -> octo.resource.v1.Configuration.RevisionsEntry
+	6, // 0: octo.resource.v1.Configuration.revisions:type_name -> octo.resource.v1.Configuration.RevisionsEntry
 	2, // 1: octo.resource.v1.Configuration.applications:type_name -> octo.resource.v1.Application
-	5, // 2: octo.resource.v1.Configuration.policies:type_name -> octo.resource.v1.ServicePolicy
-	6, // 3: octo.resource.v1.Configuration.auth_policies:type_name -> octo.resource.v1.AuthPolicy
-	3, // 4: octo.resource.v1.Configuration.mesh_switches:type_name -> octo.resource.v1.MeshSwitch
-	0, // 5: octo.resource.v1.Application.tier:type_name -> octo.resource.v1.Tier
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	7, // 2: octo.resource.v1.Configuration.policies:type_name -> octo.resource.v1.ServicePolicy
+	8, // 3: octo.resource.v1.Configuration.auth_policies:type_name -> octo.resource.v1.AuthPolicy
+	5, // 4: octo.resource.v1.Configuration.mesh_switches:type_name -> octo.resource.v1.MeshSwitch
+	3, // 5: octo.resource.v1.Configuration.instances:type_name -> octo.resource.v1.InstanceOverride
+	4, // 6: octo.resource.v1.Configuration.schemas:type_name -> octo.resource.v1.Schema
+	0, // 7: octo.resource.v1.Application.tier:type_name -> octo.resource.v1.Tier
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_octo_resource_v1_config_proto_init() }
@@ -413,13 +581,14 @@ func file_octo_resource_v1_config_proto_init() {
 		return
 	}
 	file_octo_resource_v1_resource_proto_init()
+	file_octo_resource_v1_config_proto_msgTypes[2].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_resource_v1_config_proto_rawDesc), len(file_octo_resource_v1_config_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   4,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
