@@ -1,0 +1,141 @@
+// Package pilot is the Pilot, the part of the control plane that faces the proxies: it learns what they ask for, and
+// nothing else, and pushes it to them. Its parts are in the packages below; here they are put together.
+package pilot
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/octomesh/octomesh/core/pilot/ingest"
+	"github.com/octomesh/octomesh/core/pilot/push"
+	"github.com/octomesh/octomesh/core/pilot/snapshot"
+	"github.com/octomesh/octomesh/core/resource"
+)
+
+// Config is a Pilot's.
+type Config struct {
+	// Dispatchers are connections to Dispatchers, tried in turn. At least one; one that finds several by itself will do.
+	Dispatchers []grpc.ClientConnInterface
+	// Linger is how long a target is followed on after its last proxy has left. 0: 1 min.
+	Linger time.Duration
+	// Push has the limits of the discovery streams. Its Cache, Observer and Log are the Pilot's affair.
+	Push push.Config
+	// Observers learn what proxies apply and refuse.
+	Observers []push.Observer
+	Log       *slog.Logger
+}
+
+// Part is what runs in a Pilot beside discovery: a service for proxies, work in the background, or both.
+type Part interface {
+	// Register adds its services to a gRPC server. It is called once for each server of the Pilot.
+	Register(grpc.ServiceRegistrar)
+	// Run works until ctx is done.
+	Run(ctx context.Context)
+}
+
+// Pilot is one Pilot. Its methods are safe for concurrent use, but for Add.
+type Pilot struct {
+	cache  *snapshot.Cache
+	ingest *ingest.Ingest
+	push   *push.Server
+	parts  []Part
+}
+
+// Stats are a Pilot's counts.
+type Stats struct {
+	Push push.Stats
+	// Topics that are kept, and how many followings of them there are.
+	Topics, Followings int
+	// Targets that are followed at the Dispatcher.
+	Targets int
+}
+
+// New makes a Pilot that does nothing before Run.
+func New(cfg Config) (*Pilot, error) {
+	if len(cfg.Dispatchers) == 0 {
+		return nil, errors.New("pilot: there is no Dispatcher: give at least one connection")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	p := &Pilot{cache: snapshot.NewCache()}
+	p.ingest = ingest.New(ingest.Config{Cache: p.cache, Dispatchers: cfg.Dispatchers, Linger: cfg.Linger, Log: cfg.Log})
+	p.withoutConfiguration()
+	c := cfg.Push
+	c.Cache, c.Log, c.Observer = p.cache, cfg.Log, observers(cfg.Observers)
+	p.push = push.New(c)
+	return p, nil
+}
+
+// withoutConfiguration has proxies told at once that nothing is configured for a target: there is no Config Server that
+// could say otherwise.
+func (p *Pilot) withoutConfiguration() {
+	endpoints := p.cache.Interest
+	p.cache.Interest = func(t resource.Topic) {
+		switch {
+		case t.Kind == resource.KindEndpoint:
+			endpoints(t)
+		case p.cache.Followed(t):
+			p.cache.Load(t, nil)
+		default:
+			p.cache.Drop(t)
+		}
+	}
+}
+
+// Add adds a part. Call it before Register and Run.
+func (p *Pilot) Add(part Part) { p.parts = append(p.parts, part) }
+
+// Cache is what the Pilot knows, for its parts.
+func (p *Pilot) Cache() *snapshot.Cache { return p.cache }
+
+// Codec is what a gRPC server needs on which a Pilot is registered. It does for other services, too.
+func Codec() grpc.ServerOption { return push.Codec() }
+
+// Register adds the Pilot's services to a gRPC server that was made with [Codec].
+func (p *Pilot) Register(g grpc.ServiceRegistrar) {
+	p.push.Register(g)
+	for _, part := range p.parts {
+		part.Register(g)
+	}
+}
+
+// Run works until ctx is done. Streams of proxies end with their gRPC server.
+func (p *Pilot) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	wg.Go(func() { p.ingest.Run(ctx) })
+	wg.Go(func() { p.push.Run(ctx) })
+	for _, part := range p.parts {
+		wg.Go(func() { part.Run(ctx) })
+	}
+	wg.Wait()
+}
+
+// Stats returns the counts.
+func (p *Pilot) Stats() Stats {
+	s := Stats{Push: p.push.Stats(), Targets: p.ingest.Followed()}
+	s.Topics, s.Followings = p.cache.Topics()
+	return s
+}
+
+// observers tells several what one would be told.
+type observers []push.Observer
+
+// Applied implements push.Observer.
+func (all observers) Applied(n push.Node, told []snapshot.Told) {
+	for _, o := range all {
+		o.Applied(n, told)
+	}
+}
+
+// Refused implements push.Observer.
+func (all observers) Refused(n push.Node, told []snapshot.Told, why string) {
+	for _, o := range all {
+		o.Refused(n, told, why)
+	}
+}
