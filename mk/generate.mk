@@ -4,6 +4,7 @@
 gen: bootstrap own-generators ## generate code and vectors from proto/ and the spec
 	@$(BUF) generate
 	$(BUF) generate --template buf.gen.control.yaml
+	$(BUF) generate --template buf.gen.sdk.yaml
 	$(BUF) generate examples/shop/proto --template examples/shop/proto/buf.gen.yaml
 	$(BUF) generate --template conformance/testees/go/buf.gen.yaml
 	if ls tools/vectorgen/*.go >/dev/null 2>&1; then
@@ -17,7 +18,7 @@ own-generators:
 		go build -C tools/protoc-gen-octo -o $(BIN)/protoc-gen-octo .
 	fi
 
-GENERATED := gen examples/shop/gen conformance/vectors conformance/testees/go/gen
+GENERATED := gen sdks/go/directory examples/shop/gen conformance/vectors conformance/testees/go/gen
 
 .PHONY: drift
 drift: gen ## fail if generated files or go.mod files are not what the sources give
@@ -33,7 +34,7 @@ drift: gen ## fail if generated files or go.mod files are not what the sources g
 	while read -r protos f; do
 		source=$$(sed -n 's|^// source: ||p' "$$f" | head -1)
 		[ -z "$$source" ] || [ -f "$$protos/$$source" ] || { echo "drift: $$f is stale: $$protos/$$source is gone"; bad=1; }
-	done < <(git ls-files -- 'gen/*.go' | sed 's|^|proto |'
+	done < <(git ls-files -- 'gen/*.go' 'sdks/go/directory/*_octo.go' | sed 's|^|proto |'
 		git ls-files -- 'examples/shop/gen/*.go' | sed 's|^|examples/shop/proto |'
 		git ls-files -- 'conformance/testees/go/gen/*.go' | sed 's|^|proto |')
 	for m in $(MODULES); do

@@ -5,6 +5,7 @@ go 1.26
 require (
 	github.com/octomesh/octomesh/core/transport v0.0.0
 	github.com/octomesh/octomesh/core/wire v0.0.0
+	github.com/octomesh/octomesh/gen/go v0.0.0
 	google.golang.org/protobuf v1.36.12
 )
 

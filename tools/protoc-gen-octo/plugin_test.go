@@ -25,11 +25,13 @@ var parameterFaults = map[string]fault{
 	"lang twice":                  {"lang=go,lang=go", nil, "option lang is given twice"},
 	"not a pair":                  {"lang=go,fast", nil, `option "fast" is not of the form key=value`},
 	"no key":                      {"lang=go,=x", nil, `option "=x" is not of the form key=value`},
-	"unknown option":              {"lang=go,speed=1", nil, `unknown option "speed" for lang=go: known are paths, module and M<proto file>`},
+	"unknown option":              {"lang=go,speed=1", nil, `unknown option "speed" for lang=go: known are paths, module, services and M<proto file>`},
 	"unknown paths":               {"lang=go,paths=absolute", nil, "option paths=absolute: want paths=import or paths=source_relative"},
 	"option twice":                {"lang=go,paths=import,paths=import", nil, "option paths is given twice"},
 	"empty module":                {"lang=go,module=", nil, "option module needs a Go module path"},
 	"empty mapping":               {"lang=go,Ma.proto=", nil, "option Ma.proto=: want M<proto file>=<Go import path>"},
+	"services without a path":     {"lang=go,services=rpc", nil, "option services=rpc: want services=<Go import path>"},
+	"services with a bad name":    {"lang=go,services=a.b/c;d-e", nil, "option services=a.b/c;d-e: want services=<Go import path>"},
 	"module with source_relative": {relative + ",module=a.b/c", nil, "option module does not go with paths=source_relative"},
 }
 
@@ -143,6 +145,22 @@ func TestMappingGivesImportPathAndName(t *testing.T) {
 	// As with protoc-gen-go, go_package still names the package whose import path is mapped.
 	if !strings.Contains(outputs[1].Content, "\tmoneyv1 \"example.com/cash\"\n") {
 		t.Error("the mapping's import path is not used")
+	}
+}
+
+func TestServicesGoIntoAPackageOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	outputs, err := generate(request(t, "lang=go,module=example.com,services=example.com/golden/rpc;calls", "several/v1/several.proto"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if outputs[0].Name != "golden/rpc/several_octo.go" {
+		t.Errorf("name is %s", outputs[0].Name)
+	}
+	for _, want := range []string{"\npackage calls\n", " \"example.com/golden/several/v1\"\n"} {
+		if !strings.Contains(outputs[0].Content, want) {
+			t.Errorf("%q is missing in\n%s", want, outputs[0].Content)
+		}
 	}
 }
 

@@ -1,7 +1,8 @@
 // Package golang is the back-end for lang=go.
 //
 // For each proto file with services it writes <file>_octo.go into the package of protoc-gen-go's
-// <file>.pb.go, whose types it names. Where names and import paths come from is in packages.go, what
+// <file>.pb.go, whose types it names, or into the package that option services names: then messages are
+// for everybody, and only who calls or serves imports the SDK. Where names and import paths come from is in packages.go, what
 // happens when a name is taken is in names.go, and golang.tmpl is what comes out.
 package golang
 
@@ -75,8 +76,10 @@ func declare(files []protoreflect.FileDescriptor, homes homes) map[home]declared
 		if !known {
 			continue
 		}
-		if _, ok := packages[at]; !ok {
-			packages[at] = declared{names: make(scope), services: make(map[protoreflect.FullName]serviceNames)}
+		for _, each := range []home{at, homes.services(at)} {
+			if _, ok := packages[each]; !ok {
+				packages[each] = declared{names: make(scope), services: make(map[protoreflect.FullName]serviceNames)}
+			}
 		}
 		packages[at].names.claimProtobuf(file)
 	}
@@ -85,7 +88,7 @@ func declare(files []protoreflect.FileDescriptor, homes homes) map[home]declared
 		if !known {
 			continue
 		}
-		services := file.Services()
+		services, at := file.Services(), homes.services(at)
 		for i := range services.Len() {
 			packages[at].services[services.Get(i).FullName()] = packages[at].names.claimService(services.Get(i))
 		}

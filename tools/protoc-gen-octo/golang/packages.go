@@ -114,6 +114,14 @@ func (h homes) check(files []protoreflect.FileDescriptor) error {
 	return nil
 }
 
+// services returns the package for the services of a file whose messages are at home in messages.
+func (h homes) services(messages home) home {
+	if h.settings.services.importPath != "" {
+		return h.settings.services
+	}
+	return messages
+}
+
 // of returns the package that a file's code is generated into.
 func (h homes) of(file protoreflect.FileDescriptor) (home, error) {
 	at, known := h.byPath[file.Path()]
@@ -124,7 +132,7 @@ func (h homes) of(file protoreflect.FileDescriptor) (home, error) {
 	if !known {
 		return home{}, ir.Errorf(file, "no Go import path: "+howToPlace, file.Path())
 	}
-	return at, nil
+	return h.services(at), nil
 }
 
 // outputName is where the generated file goes.

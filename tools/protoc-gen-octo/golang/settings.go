@@ -1,7 +1,9 @@
 package golang
 
 import (
+	"cmp"
 	"fmt"
+	"path"
 	"strings"
 
 	"github.com/octomesh/octomesh/tools/protoc-gen-octo/ir"
@@ -16,6 +18,8 @@ type settings struct {
 	module string
 	// mapped gives files an import path in place of their go_package; the value may end in ;name.
 	mapped map[string]string
+	// services is the package of all services, apart from their messages; without an import path they are together.
+	services home
 }
 
 func readSettings(options []ir.Option) (settings, error) {
@@ -50,12 +54,25 @@ func (s *settings) set(key, value string) error {
 		return fmt.Errorf("option module needs a Go module path: module=example.com/shop")
 	case key == "module":
 		s.module = value
+	case key == "services":
+		return s.setServices(value)
 	case isMapping && file != "" && value != "":
 		s.mapped[file] = value
 	case isMapping:
 		return fmt.Errorf("option %s=%s: want M<proto file>=<Go import path>", key, value)
 	default:
-		return fmt.Errorf("unknown option %q for lang=go: known are paths, module and M<proto file>", key)
+		return fmt.Errorf("unknown option %q for lang=go: known are paths, module, services and M<proto file>", key)
 	}
+	return nil
+}
+
+// setServices reads the package of services that is apart from the one of their messages.
+func (s *settings) setServices(value string) error {
+	importPath, name, _ := strings.Cut(value, ";")
+	name = cmp.Or(name, identifier(path.Base(importPath)))
+	if !strings.ContainsAny(importPath, "./") || identifier(name) != name {
+		return fmt.Errorf("option services=%s: want services=<Go import path>, with ;<package name> if it has another one", value)
+	}
+	s.services = home{importPath: importPath, name: name}
 	return nil
 }

@@ -25,12 +25,12 @@ const (
 type WatchResponse_State int32
 
 const (
-	// Not heard of yet: wait, or ask another source.
+	// The source has not been told anything yet: wait, or ask another one.
 	// buf:lint:ignore ENUM_ZERO_VALUE_SUFFIX
 	WatchResponse_STATE_UNKNOWN WatchResponse_State = 0
-	// Registered, possibly with no endpoint.
+	// An instance is registered, or a policy or a switch names it: possibly there is no endpoint now.
 	WatchResponse_STATE_PRESENT WatchResponse_State = 1
-	// Withdrawn: deleted_reason says why.
+	// The source knows that there is nothing of that name, or not any more: deleted_reason says it for people.
 	WatchResponse_STATE_DELETED WatchResponse_State = 2
 )
 
@@ -317,12 +317,14 @@ type WatchResponse struct {
 	// The source is stale for more than 10 s.
 	Stale     bool        `protobuf:"varint,7,opt,name=stale,proto3" json:"stale,omitempty"`
 	Endpoints []*Endpoint `protobuf:"bytes,8,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
-	// Compares within one source only.
-	EndpointsRevision uint64      `protobuf:"varint,9,opt,name=endpoints_revision,json=endpointsRevision,proto3" json:"endpoints_revision,omitempty"`
-	MeshSwitch        *MeshSwitch `protobuf:"bytes,10,opt,name=mesh_switch,json=meshSwitch,proto3" json:"mesh_switch,omitempty"`
-	DirectForbidden   bool        `protobuf:"varint,11,opt,name=direct_forbidden,json=directForbidden,proto3" json:"direct_forbidden,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Rises with each change of the endpoints. Compares within one source and process only: a new stream may begin lower.
+	EndpointsRevision uint64 `protobuf:"varint,9,opt,name=endpoints_revision,json=endpointsRevision,proto3" json:"endpoints_revision,omitempty"`
+	// Absent: nobody has set one.
+	MeshSwitch *MeshSwitch `protobuf:"bytes,10,opt,name=mesh_switch,json=meshSwitch,proto3" json:"mesh_switch,omitempty"`
+	// The target's policy: calls go through the mesh, or not at all.
+	DirectForbidden bool `protobuf:"varint,11,opt,name=direct_forbidden,json=directForbidden,proto3" json:"direct_forbidden,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *WatchResponse) Reset() {
@@ -599,19 +601,24 @@ func (x *MeshSwitch) GetRevision() uint64 {
 	return 0
 }
 
+// RegisterRequest is all that an instance says of itself. The first request of a stream registers it, a later one of the
+// same stream, with the same instance and incarnation, changes it or withdraws it. Environment, application, instance and
+// incarnation are those of the connection's HELLO: nobody registers another process.
 type RegisterRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
 	Application string                 `protobuf:"bytes,2,opt,name=application,proto3" json:"application,omitempty"`
 	// (instance, incarnation) is the key; the newest incarnation wins.
-	Instance    string   `protobuf:"bytes,3,opt,name=instance,proto3" json:"instance,omitempty"`
-	Incarnation uint64   `protobuf:"varint,4,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
-	Targets     []string `protobuf:"bytes,5,rep,name=targets,proto3" json:"targets,omitempty"`
-	// Empty: no direct calls.
-	DirectAddress string            `protobuf:"bytes,6,opt,name=direct_address,json=directAddress,proto3" json:"direct_address,omitempty"`
-	Weight        uint32            `protobuf:"varint,7,opt,name=weight,proto3" json:"weight,omitempty"`
-	Zone          string            `protobuf:"bytes,8,opt,name=zone,proto3" json:"zone,omitempty"`
-	Tags          map[string]string `protobuf:"bytes,9,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Instance    string `protobuf:"bytes,3,opt,name=instance,proto3" json:"instance,omitempty"`
+	Incarnation uint64 `protobuf:"varint,4,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// At a proxy, those that the process has attached with.
+	Targets []string `protobuf:"bytes,5,rep,name=targets,proto3" json:"targets,omitempty"`
+	// "host:port" that others reach; empty: no direct calls.
+	DirectAddress string `protobuf:"bytes,6,opt,name=direct_address,json=directAddress,proto3" json:"direct_address,omitempty"`
+	// Share of calls, at most 1000000. Absent: 100. 0: none.
+	Weight *uint32           `protobuf:"varint,7,opt,name=weight,proto3,oneof" json:"weight,omitempty"`
+	Zone   string            `protobuf:"bytes,8,opt,name=zone,proto3" json:"zone,omitempty"`
+	Tags   map[string]string `protobuf:"bytes,9,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Withdraw now.
 	Deregister    bool `protobuf:"varint,10,opt,name=deregister,proto3" json:"deregister,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -691,8 +698,8 @@ func (x *RegisterRequest) GetDirectAddress() string {
 }
 
 func (x *RegisterRequest) GetWeight() uint32 {
-	if x != nil {
-		return x.Weight
+	if x != nil && x.Weight != nil {
+		return *x.Weight
 	}
 	return 0
 }
@@ -1088,15 +1095,15 @@ const file_octo_directory_v1_directory_proto_rawDesc = "" +
 	"\n" +
 	"MeshSwitch\x12\x1a\n" +
 	"\bpermille\x18\x01 \x01(\rR\bpermille\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x04R\brevision\"\x9b\x03\n" +
+	"\brevision\x18\x02 \x01(\x04R\brevision\"\xab\x03\n" +
 	"\x0fRegisterRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12 \n" +
 	"\vapplication\x18\x02 \x01(\tR\vapplication\x12\x1a\n" +
 	"\binstance\x18\x03 \x01(\tR\binstance\x12 \n" +
 	"\vincarnation\x18\x04 \x01(\x04R\vincarnation\x12\x18\n" +
 	"\atargets\x18\x05 \x03(\tR\atargets\x12%\n" +
-	"\x0edirect_address\x18\x06 \x01(\tR\rdirectAddress\x12\x16\n" +
-	"\x06weight\x18\a \x01(\rR\x06weight\x12\x12\n" +
+	"\x0edirect_address\x18\x06 \x01(\tR\rdirectAddress\x12\x1b\n" +
+	"\x06weight\x18\a \x01(\rH\x00R\x06weight\x88\x01\x01\x12\x12\n" +
 	"\x04zone\x18\b \x01(\tR\x04zone\x12@\n" +
 	"\x04tags\x18\t \x03(\v2,.octo.directory.v1.RegisterRequest.TagsEntryR\x04tags\x12\x1e\n" +
 	"\n" +
@@ -1105,7 +1112,8 @@ const file_octo_directory_v1_directory_proto_rawDesc = "" +
 	"deregister\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xde\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
+	"\a_weight\"\xde\x01\n" +
 	"\x10RegisterResponse\x12?\n" +
 	"\x05state\x18\x01 \x01(\x0e2).octo.directory.v1.RegisterResponse.StateR\x05state\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"q\n" +
@@ -1209,6 +1217,7 @@ func file_octo_directory_v1_directory_proto_init() {
 	if File_octo_directory_v1_directory_proto != nil {
 		return
 	}
+	file_octo_directory_v1_directory_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -300,9 +300,11 @@ type ServicePolicy struct {
 	// such as "spiffe://example.org/prod/proxy/cart-*", of which each may end in "*". Empty: anybody of the proxy's
 	// own trust domain and environment, and without TLS anybody. An endpoint where somebody else answers gets no calls; if there is no
 	// other one they are refused AUTH_DENIED. It is the caller's proxy's.
-	Identities    []string `protobuf:"bytes,13,rep,name=identities,proto3" json:"identities,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Identities []string `protobuf:"bytes,13,rep,name=identities,proto3" json:"identities,omitempty"`
+	// Calls go through the mesh or not at all: SDKs neither go direct by the switch nor fall back.
+	DirectForbidden bool `protobuf:"varint,14,opt,name=direct_forbidden,json=directForbidden,proto3" json:"direct_forbidden,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ServicePolicy) Reset() {
@@ -424,6 +426,13 @@ func (x *ServicePolicy) GetIdentities() []string {
 		return x.Identities
 	}
 	return nil
+}
+
+func (x *ServicePolicy) GetDirectForbidden() bool {
+	if x != nil {
+		return x.DirectForbidden
+	}
+	return false
 }
 
 // RetryPolicy says when the caller's proxy sends a call again by itself.
@@ -1902,7 +1911,7 @@ const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
-	"\a_weight\"\xe8\x05\n" +
+	"\a_weight\"\x93\x06\n" +
 	"\rServicePolicy\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12/\n" +
 	"\x06routes\x18\x02 \x03(\v2\x17.octo.resource.v1.RouteR\x06routes\x12B\n" +
@@ -1921,7 +1930,8 @@ const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\fretry_budget\x18\f \x01(\v2\x1d.octo.resource.v1.RetryBudgetR\vretryBudget\x12\x1e\n" +
 	"\n" +
 	"identities\x18\r \x03(\tR\n" +
-	"identities\"\xa1\x02\n" +
+	"identities\x12)\n" +
+	"\x10direct_forbidden\x18\x0e \x01(\bR\x0fdirectForbidden\"\xa1\x02\n" +
 	"\vRetryPolicy\x12!\n" +
 	"\fmax_attempts\x18\x01 \x01(\rR\vmaxAttempts\x12\x14\n" +
 	"\x05codes\x18\x02 \x03(\rR\x05codes\x12B\n" +
