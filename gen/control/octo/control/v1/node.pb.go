@@ -31,6 +31,9 @@ const (
 	Withdrawal_REASON_LEFT Withdrawal_Reason = 1
 	// Its process has gone without a word: its connection ended, and did not come back.
 	Withdrawal_REASON_LOST Withdrawal_Reason = 2
+	// Its proxy is not heard of any more. Nobody knows whether it is gone: it counts as a lease that has ended, and the
+	// shrink guard may hold it.
+	Withdrawal_REASON_SILENT Withdrawal_Reason = 3
 )
 
 // Enum value maps for Withdrawal_Reason.
@@ -39,11 +42,13 @@ var (
 		0: "REASON_UNSPECIFIED",
 		1: "REASON_LEFT",
 		2: "REASON_LOST",
+		3: "REASON_SILENT",
 	}
 	Withdrawal_Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED": 0,
 		"REASON_LEFT":        1,
 		"REASON_LOST":        2,
+		"REASON_SILENT":      3,
 	}
 )
 
@@ -647,11 +652,13 @@ func (x *Registration) GetEndpoint() *v11.Endpoint {
 
 // Withdrawal ends a registration.
 type Withdrawal struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Target        string                 `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
-	Instance      string                 `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`
-	Incarnation   uint64                 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
-	Reason        Withdrawal_Reason      `protobuf:"varint,4,opt,name=reason,proto3,enum=octo.control.v1.Withdrawal_Reason" json:"reason,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Target      string                 `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	Instance    string                 `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`
+	Incarnation uint64                 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Reason      Withdrawal_Reason      `protobuf:"varint,4,opt,name=reason,proto3,enum=octo.control.v1.Withdrawal_Reason" json:"reason,omitempty"`
+	// As it was registered: what another proxy has registered since stays.
+	MeshAddress   string `protobuf:"bytes,5,opt,name=mesh_address,json=meshAddress,proto3" json:"mesh_address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -712,6 +719,13 @@ func (x *Withdrawal) GetReason() Withdrawal_Reason {
 		return x.Reason
 	}
 	return Withdrawal_REASON_UNSPECIFIED
+}
+
+func (x *Withdrawal) GetMeshAddress() string {
+	if x != nil {
+		return x.MeshAddress
+	}
+	return ""
 }
 
 // RegistrationState is what became of a registration. It may change by itself.
@@ -956,17 +970,19 @@ const file_octo_control_v1_node_proto_rawDesc = "" +
 	"\vquarantined\x18\x05 \x01(\bR\vquarantined\"h\n" +
 	"\fRegistration\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x126\n" +
-	"\bendpoint\x18\x02 \x01(\v2\x1a.octo.resource.v1.EndpointR\bendpoint\"\xe2\x01\n" +
+	"\bendpoint\x18\x02 \x01(\v2\x1a.octo.resource.v1.EndpointR\bendpoint\"\x98\x02\n" +
 	"\n" +
 	"Withdrawal\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12 \n" +
 	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\x12:\n" +
-	"\x06reason\x18\x04 \x01(\x0e2\".octo.control.v1.Withdrawal.ReasonR\x06reason\"B\n" +
+	"\x06reason\x18\x04 \x01(\x0e2\".octo.control.v1.Withdrawal.ReasonR\x06reason\x12!\n" +
+	"\fmesh_address\x18\x05 \x01(\tR\vmeshAddress\"U\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vREASON_LEFT\x10\x01\x12\x0f\n" +
-	"\vREASON_LOST\x10\x02\"\xc8\x02\n" +
+	"\vREASON_LOST\x10\x02\x12\x11\n" +
+	"\rREASON_SILENT\x10\x03\"\xc8\x02\n" +
 	"\x11RegistrationState\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12 \n" +

@@ -29,8 +29,9 @@ const (
 // Node is what a proxy says to its Pilot beside the discovery stream: who is attached to it, what it sees go wrong,
 // and what it goes by. A Directory says the same of SDKs without a proxy. It speaks gRPC.
 type NodeClient interface {
-	// Connect stands for as long as the proxy runs. The first word is an introduction. After a lost stream, the proxy comes
-	// back, maybe to another Pilot, and says again all that holds; until then, and for 10 s, its instances stay registered.
+	// Connect stands for as long as the proxy runs. The first word is an introduction. After a lost stream the proxy comes
+	// back, maybe to another Pilot, and says again all that holds. Until then its instances stay registered for 10 s, and for
+	// longer if many proxies or the Pilot itself were lost: docs/guides/registration.md has the times.
 	Connect(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ConnectRequest, ConnectResponse], error)
 }
 
@@ -62,8 +63,9 @@ type Node_ConnectClient = grpc.BidiStreamingClient[ConnectRequest, ConnectRespon
 // Node is what a proxy says to its Pilot beside the discovery stream: who is attached to it, what it sees go wrong,
 // and what it goes by. A Directory says the same of SDKs without a proxy. It speaks gRPC.
 type NodeServer interface {
-	// Connect stands for as long as the proxy runs. The first word is an introduction. After a lost stream, the proxy comes
-	// back, maybe to another Pilot, and says again all that holds; until then, and for 10 s, its instances stay registered.
+	// Connect stands for as long as the proxy runs. The first word is an introduction. After a lost stream the proxy comes
+	// back, maybe to another Pilot, and says again all that holds. Until then its instances stay registered for 10 s, and for
+	// longer if many proxies or the Pilot itself were lost: docs/guides/registration.md has the times.
 	Connect(grpc.BidiStreamingServer[ConnectRequest, ConnectResponse]) error
 	mustEmbedUnimplementedNodeServer()
 }

@@ -34,8 +34,9 @@ const (
 type DispatchClient interface {
 	// Watch follows targets for one Pilot until it ends the stream.
 	Watch(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[WatchRequest, WatchResponse], error)
-	// Publish registers instances in registries for one Pilot. What it registered stays for 10 s after the stream is lost,
-	// so that its proxies can come back by another Pilot; who registers an instance again takes it over.
+	// Publish registers instances in registries for one Pilot. What it registered stays for 60 s after the stream is lost,
+	// so that its proxies can come back by another Pilot; who registers an instance again takes it over without a gap. A
+	// withdrawal of what another stream has registered counts if incarnation and address are the same.
 	Publish(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PublishRequest, PublishResponse], error)
 	// Troubled lists keys that an operator should look at.
 	Troubled(ctx context.Context, in *TroubledRequest, opts ...grpc.CallOption) (*TroubledResponse, error)
@@ -106,8 +107,9 @@ func (c *dispatchClient) Confirm(ctx context.Context, in *ConfirmRequest, opts .
 type DispatchServer interface {
 	// Watch follows targets for one Pilot until it ends the stream.
 	Watch(grpc.BidiStreamingServer[WatchRequest, WatchResponse]) error
-	// Publish registers instances in registries for one Pilot. What it registered stays for 10 s after the stream is lost,
-	// so that its proxies can come back by another Pilot; who registers an instance again takes it over.
+	// Publish registers instances in registries for one Pilot. What it registered stays for 60 s after the stream is lost,
+	// so that its proxies can come back by another Pilot; who registers an instance again takes it over without a gap. A
+	// withdrawal of what another stream has registered counts if incarnation and address are the same.
 	Publish(grpc.BidiStreamingServer[PublishRequest, PublishResponse]) error
 	// Troubled lists keys that an operator should look at.
 	Troubled(context.Context, *TroubledRequest) (*TroubledResponse, error)
