@@ -14,13 +14,14 @@ import (
 	"github.com/octomesh/octomesh/core/pilot/ingest"
 	"github.com/octomesh/octomesh/core/pilot/push"
 	"github.com/octomesh/octomesh/core/pilot/snapshot"
-	"github.com/octomesh/octomesh/core/resource"
 )
 
 // Config is a Pilot's.
 type Config struct {
 	// Dispatchers are connections to Dispatchers, tried in turn. At least one; one that finds several by itself will do.
 	Dispatchers []grpc.ClientConnInterface
+	// ConfigServers are connections to Config Servers, tried in turn. None: nothing is configured for any target.
+	ConfigServers []grpc.ClientConnInterface
 	// Linger is how long a target is followed on after its last proxy has left. 0: 1 min.
 	Linger time.Duration
 	// Push has the limits of the discovery streams. Its Cache, Observer and Log are the Pilot's affair.
@@ -64,28 +65,13 @@ func New(cfg Config) (*Pilot, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	p := &Pilot{cache: snapshot.NewCache()}
-	p.ingest = ingest.New(ingest.Config{Cache: p.cache, Dispatchers: cfg.Dispatchers, Linger: cfg.Linger, Log: cfg.Log})
-	p.withoutConfiguration()
+	p.ingest = ingest.New(ingest.Config{
+		Cache: p.cache, Dispatchers: cfg.Dispatchers, ConfigServers: cfg.ConfigServers, Linger: cfg.Linger, Log: cfg.Log,
+	})
 	c := cfg.Push
 	c.Cache, c.Log, c.Observer = p.cache, cfg.Log, observers(cfg.Observers)
 	p.push = push.New(c)
 	return p, nil
-}
-
-// withoutConfiguration has proxies told at once that nothing is configured for a target: there is no Config Server that
-// could say otherwise.
-func (p *Pilot) withoutConfiguration() {
-	endpoints := p.cache.Interest
-	p.cache.Interest = func(t resource.Topic) {
-		switch {
-		case t.Kind == resource.KindEndpoint:
-			endpoints(t)
-		case p.cache.Followed(t):
-			p.cache.Load(t, nil)
-		default:
-			p.cache.Drop(t)
-		}
-	}
 }
 
 // Add adds a part. Call it before Register and Run.

@@ -14,6 +14,7 @@ const (
 	KindServicePolicy
 	KindAuthPolicy
 	KindMeshSwitch
+	KindSchema
 	Kinds // how many there are
 )
 
@@ -21,7 +22,11 @@ const (
 // carries one, and to the subscribers of a single endpoint it would be the largest part.
 var typeURLs = [Kinds]string{
 	"octo.resource.v1.Endpoint", "octo.resource.v1.ServicePolicy", "octo.resource.v1.AuthPolicy", "octo.resource.v1.MeshSwitch",
+	"octo.resource.v1.Schema",
 }
+
+// EveryApplication is the name, within its topic, of the mesh switch of all applications that have none of their own.
+const EveryApplication = "*"
 
 // TypeURL is the kind's name on the stream.
 func (k Kind) TypeURL() string { return typeURLs[k] }
@@ -39,8 +44,9 @@ func KindOf(typeURL string) (k Kind, ok bool) {
 	return 0, false
 }
 
-// collected tells whether a topic of the kind has many resources, one an instance, and not just one.
-func (k Kind) collected() bool { return k == KindEndpoint }
+// collected tells whether a topic of the kind has many resources, and not just one: endpoints, one an instance, and mesh
+// switches, one a calling application.
+func (k Kind) collected() bool { return k == KindEndpoint || k == KindMeshSwitch }
 
 // Topic is what one subscribes to: what a kind says of one target in one environment.
 type Topic struct {
@@ -52,10 +58,11 @@ type Topic struct {
 // IsName tells whether a target or an instance may be called so.
 func IsName(name string) bool { return len(name) <= maxName && nameForm.pattern.MatchString(name) }
 
-// Targets and instances may have a "/", which separates names on the stream: there it is "%2F". No name has a "%".
+// Targets and instances may have a "/", which separates names on the stream: there it is "%2F". A "*" is "%2A", since it
+// stands for a collection. No name has a "%".
 var (
-	escaper   = strings.NewReplacer("/", "%2F")
-	unescaper = strings.NewReplacer("%2F", "/")
+	escaper   = strings.NewReplacer("/", "%2F", "*", "%2A")
+	unescaper = strings.NewReplacer("%2F", "/", "%2A", "*")
 )
 
 // prefix is what all names of a topic begin with.

@@ -9,8 +9,14 @@ import (
 func TestTopicsHaveNames(t *testing.T) {
 	stock := resource.Topic{Kind: resource.KindEndpoint, Environment: "prod", Target: "shop.stock"}
 	policy := resource.Topic{Kind: resource.KindServicePolicy, Environment: "prod", Target: "shop.stock"}
+	switches := resource.Topic{Kind: resource.KindMeshSwitch, Environment: "prod", Target: "shop.stock"}
+	if full := switches.FullName(resource.EveryApplication); full == switches.Name() {
+		t.Errorf("%q is a switch, and all of them", full)
+	} else if name, ok := switches.LocalName(full); !ok || name != resource.EveryApplication {
+		t.Errorf("%q is the name of %q", full, name)
+	}
 	slashed := resource.Topic{Kind: resource.KindEndpoint, Environment: "prod", Target: "shop/stock:v1"}
-	for _, topic := range []resource.Topic{stock, policy, slashed} {
+	for _, topic := range []resource.Topic{stock, policy, switches, slashed} {
 		if k, ok := resource.KindOf(topic.Kind.TypeURL()); !ok || k != topic.Kind {
 			t.Error(topic.Kind, k, ok)
 		}

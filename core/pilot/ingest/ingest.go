@@ -1,17 +1,15 @@
 // Package ingest brings a Pilot what its proxies ask for, and nothing else: it follows at the Dispatcher each target
-// that a proxy follows here, and puts what comes into the snapshot's cache.
+// that a proxy follows here, and at the Config Server each environment, and puts what comes into the snapshot's cache.
 package ingest
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/octomesh/octomesh/core/pilot/snapshot"
 	"github.com/octomesh/octomesh/core/resource"
@@ -33,14 +31,21 @@ type Config struct {
 	Cache *snapshot.Cache
 	// Dispatchers are connections to Dispatchers, tried in turn.
 	Dispatchers []grpc.ClientConnInterface
+	// ConfigServers are connections to Config Servers, tried in turn. None: nothing is configured for any target.
+	ConfigServers []grpc.ClientConnInterface
+	// Patience is how long endpoints wait for what operators say of instances while no Config Server answers; then
+	// proxies are told of them as they are registered. 0: 5 s.
+	Patience time.Duration
 	// Linger is how long a target is followed on after its last proxy has left. 0: 1 min.
 	Linger time.Duration
 	Log    *slog.Logger
 }
 
-// Ingest follows the Dispatcher. Give Interest to the cache, and call Run.
+// Ingest follows the Dispatcher and the Config Server. Make it with [New], and call Run.
 type Ingest struct {
-	cfg Config
+	cfg       Config
+	endpoints *endpoints
+	settings  *settings
 
 	mu       sync.Mutex
 	followed map[resource.Topic]time.Time // topics of endpoints; when the last follower left, zero while there is one
@@ -53,15 +58,24 @@ func New(cfg Config) *Ingest {
 	if cfg.Linger == 0 {
 		cfg.Linger = time.Minute
 	}
+	if cfg.Patience == 0 {
+		cfg.Patience = 5 * time.Second
+	}
 	i := &Ingest{
 		cfg: cfg, followed: make(map[resource.Topic]time.Time), changed: make(map[resource.Topic]bool), news: make(chan struct{}, 1),
+		endpoints: newEndpoints(cfg.Cache, cfg.Log),
 	}
+	i.settings = newSettings(cfg, i.endpoints)
 	cfg.Cache.Interest = i.interest
 	return i
 }
 
 // interest notes that a topic has got its first follower, or lost its last.
 func (i *Ingest) interest(t resource.Topic) {
+	i.settings.interest(t) // also of endpoints, for what operators say of them
+	if t.Kind != resource.KindEndpoint {
+		return
+	}
 	i.mu.Lock()
 	i.changed[t] = true
 	i.mu.Unlock()
@@ -78,11 +92,21 @@ func (i *Ingest) Followed() int {
 	return len(i.followed)
 }
 
-// Run follows until ctx is done. While no Dispatcher answers, what the cache has stays.
+// Run follows until ctx is done. While no Dispatcher or no Config Server answers, what the cache has stays.
 func (i *Ingest) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	wg.Go(func() { i.settings.run(ctx) })
+	wg.Go(func() { keep(ctx, i.cfg.Log, "the Dispatcher", i.cfg.Dispatchers, i.follow) })
+	wg.Wait()
+}
+
+// keep follows one server after the other until ctx is done, with pauses that grow while none says anything.
+func keep(ctx context.Context, log *slog.Logger, who string, servers []grpc.ClientConnInterface,
+	follow func(context.Context, grpc.ClientConnInterface) (heard bool, err error),
+) {
 	pause := firstPause
-	for n := 0; ctx.Err() == nil; n++ {
-		heard, err := i.follow(ctx, i.cfg.Dispatchers[n%len(i.cfg.Dispatchers)])
+	for n := 0; ctx.Err() == nil && len(servers) > 0; n++ {
+		heard, err := follow(ctx, servers[n%len(servers)])
 		if ctx.Err() != nil {
 			return
 		}
@@ -90,7 +114,7 @@ func (i *Ingest) Run(ctx context.Context) {
 			pause = firstPause
 		}
 		wait := time.Duration(float64(pause) * (0.5 + rand.Float64()))
-		i.cfg.Log.Warn("no stream from the Dispatcher; what is known stays", "error", err, "pause", wait)
+		log.Warn("no stream from "+who+"; what is known stays", "error", err, "pause", wait)
 		select {
 		case <-ctx.Done():
 		case <-time.After(wait):
@@ -163,9 +187,6 @@ func (i *Ingest) interests(all bool) (follow, unfollow []*dispatchv1.Key) {
 	}
 	for t := range i.changed {
 		delete(i.changed, t)
-		if t.Kind != resource.KindEndpoint {
-			continue // the Config Server's
-		}
 		_, has := i.followed[t]
 		switch wanted := i.cfg.Cache.Followed(t); {
 		case wanted:
@@ -179,6 +200,7 @@ func (i *Ingest) interests(all bool) (follow, unfollow []*dispatchv1.Key) {
 	for t, left := range i.followed {
 		if !left.IsZero() && time.Since(left) >= i.cfg.Linger && i.cfg.Cache.Drop(t) {
 			delete(i.followed, t)
+			i.endpoints.drop(t)
 			unfollow = append(unfollow, keyOf(t))
 		}
 	}
@@ -189,32 +211,25 @@ func keyOf(t resource.Topic) *dispatchv1.Key {
 	return &dispatchv1.Key{Environment: t.Environment, Target: t.Target}
 }
 
-// change is news of one key that may come in parts.
-type change struct {
-	full    bool
-	set     map[string]snapshot.Entry
-	removed []string
-}
-
 // take puts a response into the cache, once it is whole.
 func (i *Ingest) take(r *dispatchv1.WatchResponse, parts map[resource.Topic]*change) {
 	t := resource.Topic{Kind: resource.KindEndpoint, Environment: r.GetKey().GetEnvironment(), Target: r.GetKey().GetTarget()}
-	if r.Refused != "" {
-		i.cfg.Log.Warn("the Dispatcher cannot follow a target: proxies are told that it has no endpoints", "target", t.Name(), "error", r.Refused)
-		i.cfg.Cache.Load(t, nil)
-		return
-	}
 	c := parts[t]
 	if c == nil {
-		c = &change{full: r.Full, set: make(map[string]snapshot.Entry)}
+		c = &change{full: r.Full, set: make(map[string]*resourcev1.Endpoint)}
+	}
+	if r.Refused != "" {
+		i.cfg.Log.Warn("the Dispatcher cannot follow a target: proxies are told that it has no endpoints", "target", t.Name(), "error", r.Refused)
+		c = &change{full: true, set: make(map[string]*resourcev1.Endpoint)}
 	}
 	for _, e := range r.Endpoints {
-		entry, err := entryOf(t, e)
-		if err != nil {
-			i.cfg.Log.Error("an endpoint is passed over", "target", t.Name(), "instance", e.GetInstance(), "error", err)
+		name := e.GetInstance()
+		if !resource.IsName(name) || e.GetTarget() != "" && e.GetTarget() != t.Target {
+			i.cfg.Log.Error("an endpoint is passed over: its name or its target is wrong", "target", t.Name(), "instance", name, "of", e.GetTarget())
 			continue
 		}
-		c.set[e.GetInstance()] = entry
+		e.Target, e.Instance = "", "" // the name on the stream says them
+		c.set[name] = e
 	}
 	c.removed = append(c.removed, r.Removed...)
 	if r.More {
@@ -222,35 +237,10 @@ func (i *Ingest) take(r *dispatchv1.WatchResponse, parts map[resource.Topic]*cha
 		return
 	}
 	delete(parts, t)
-	i.apply(t, c)
-}
-
-func (i *Ingest) apply(t resource.Topic, c *change) {
 	i.mu.Lock()
 	_, wanted := i.followed[t]
 	i.mu.Unlock()
-	if !wanted {
-		return // it came late
+	if wanted { // else it came late
+		i.endpoints.apply(t, c)
 	}
-	if c.full {
-		i.cfg.Cache.Load(t, c.set)
-		return
-	}
-	for name, e := range c.set {
-		i.cfg.Cache.Set(t, name, e)
-	}
-	for _, name := range c.removed {
-		i.cfg.Cache.Set(t, name, snapshot.Entry{})
-	}
-}
-
-// entryOf is an endpoint without what its name on the stream says already.
-func entryOf(t resource.Topic, e *resourcev1.Endpoint) (snapshot.Entry, error) {
-	if !resource.IsName(e.GetInstance()) || e.GetTarget() != "" && e.GetTarget() != t.Target {
-		return snapshot.Entry{}, fmt.Errorf("it is %q of target %q", e.GetInstance(), e.GetTarget())
-	}
-	short := proto.CloneOf(e)
-	short.Target, short.Instance = "", ""
-	r, err := snapshot.New(t, e.GetInstance(), short)
-	return snapshot.Entry{Stable: r}, err
 }

@@ -131,6 +131,16 @@ func (c *Cache) Get(t resource.Topic) (map[string]Entry, bool) {
 	return maps.Clone(p.entries), p.loaded
 }
 
+// Entry returns what a topic has of one resource: an empty one if there is none.
+func (c *Cache) Entry(t resource.Topic, name string) Entry {
+	p := c.at(t, false)
+	if p == nil {
+		return Entry{}
+	}
+	defer p.mu.Unlock()
+	return p.entries[name]
+}
+
 // Followed tells whether anybody follows a topic.
 func (c *Cache) Followed(t resource.Topic) bool {
 	p := c.at(t, false)

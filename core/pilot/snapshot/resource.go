@@ -39,6 +39,11 @@ func New(t resource.Topic, name string, m proto.Message) (*Resource, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%v %s: %w", t.Kind, t.FullName(name), err)
 	}
+	return Encoded(t, name, value), nil
+}
+
+// Encoded is New for what is encoded already: deterministically, or Pilots would not agree on its version.
+func Encoded(t resource.Topic, name string, value []byte) *Resource {
 	sum := sha256.Sum256(value)
 	r := &Resource{Name: name, Version: base64.RawURLEncoding.EncodeToString(sum[:6])}
 	// The Any has no type: the response says it for all of its resources.
@@ -52,7 +57,33 @@ func New(t resource.Topic, name string, m proto.Message) (*Resource, error) {
 	body = protowire.AppendString(body, t.FullName(name))
 	r.Element = protowire.AppendTag(nil, responseResources, protowire.BytesType)
 	r.Element = protowire.AppendBytes(r.Element, body)
-	return r, nil
+	return r
+}
+
+// Value is the message that the resource was made of, encoded. It is a part of Element.
+func (r *Resource) Value() []byte {
+	body := field(r.Element, responseResources)
+	return field(field(body, resourceAny), anyValue)
+}
+
+// field returns the first field of a number, which holds bytes, of an encoded message.
+func field(b []byte, number protowire.Number) []byte {
+	for len(b) > 0 {
+		n, kind, size := protowire.ConsumeTag(b)
+		if size < 0 {
+			return nil
+		}
+		b = b[size:]
+		if size = protowire.ConsumeFieldValue(n, kind, b); size < 0 {
+			return nil
+		}
+		if n == number {
+			v, _ := protowire.ConsumeBytes(b)
+			return v
+		}
+		b = b[size:]
+	}
+	return nil
 }
 
 // Wave says which nodes get the candidate of a resource, where there is one beside the stable version.
