@@ -91,6 +91,9 @@ func parse(files []*configv1.File) ([]reading, error) {
 			}
 			problems = append(problems, e.Problems...)
 		}
+		for _, schema := range g.conf.GetSchemas() {
+			resource.CompleteSchema(schema)
+		}
 		out = append(out, g)
 	}
 	return out, wrong(problems)

@@ -34,6 +34,8 @@ func (s *Service) Explain(ctx context.Context, r *configv1.ExplainRequest) (*con
 	if c := r.GetCaller(); c != "" && c != target {
 		e.bind(ctx, KindApplication+"/"+c, "whose the caller is", "")
 	}
+	e.overrides(ctx)
+	e.bind(ctx, KindSchema+"/"+target, "what the target serves", "")
 	e.leadingHere()
 	if e.err != nil {
 		return nil, e.err
@@ -139,6 +141,20 @@ func (e *explanation) switches(ctx context.Context) {
 	}
 	if len(names) == 0 {
 		e.bind(ctx, all, "", "there is no switch: the SDK goes by its own settings")
+	}
+}
+
+// overrides adds what operators say of the target's instances.
+func (e *explanation) overrides(ctx context.Context) {
+	var names []string
+	for name, k := range e.have {
+		if k.live() && strings.HasPrefix(name, KindInstance+"/"+e.request.GetTarget()+",") {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		e.bind(ctx, name, "what an operator says of an instance, over what it registers", "")
 	}
 }
 

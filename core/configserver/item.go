@@ -15,10 +15,12 @@ const (
 	KindPolicy      = "policy"
 	KindAuth        = "auth"
 	KindSwitch      = "switch"
+	KindInstance    = "instance"
+	KindSchema      = "schema"
 )
 
 // Kinds are all of them.
-var kinds = []string{KindApplication, KindPolicy, KindAuth, KindSwitch}
+var kinds = []string{KindApplication, KindPolicy, KindAuth, KindSwitch, KindInstance, KindSchema}
 
 // item is one resource of a configuration.
 type item struct {
@@ -46,6 +48,13 @@ func split(c *resourcev1.Configuration) []item {
 		add(KindSwitch, s.GetApplication()+","+s.GetTarget(), "mesh_switches", i,
 			&resourcev1.Configuration{MeshSwitches: []*resourcev1.MeshSwitch{s}})
 	}
+	for i, o := range c.GetInstances() {
+		add(KindInstance, o.GetTarget()+","+o.GetInstance(), "instances", i,
+			&resourcev1.Configuration{Instances: []*resourcev1.InstanceOverride{o}})
+	}
+	for i, s := range c.GetSchemas() {
+		add(KindSchema, s.GetTarget(), "schemas", i, &resourcev1.Configuration{Schemas: []*resourcev1.Schema{s}})
+	}
 	return out
 }
 
@@ -55,6 +64,8 @@ func merge(into, one *resourcev1.Configuration) {
 	into.Policies = append(into.Policies, one.GetPolicies()...)
 	into.AuthPolicies = append(into.AuthPolicies, one.GetAuthPolicies()...)
 	into.MeshSwitches = append(into.MeshSwitches, one.GetMeshSwitches()...)
+	into.Instances = append(into.Instances, one.GetInstances()...)
+	into.Schemas = append(into.Schemas, one.GetSchemas()...)
 }
 
 // parseName takes a resource's name apart.
@@ -67,6 +78,8 @@ func parseName(name string) (kind, local string, err error) {
 		return "", "", fmt.Errorf("%q: want kind/name, such as policy/shop.cart", name)
 	case kind == KindSwitch && !strings.Contains(local, ","):
 		return "", "", fmt.Errorf("%q: want switch/APPLICATION,TARGET, or switch/,TARGET for every application's", name)
+	case kind == KindInstance && !strings.Contains(local, ","):
+		return "", "", fmt.Errorf("%q: want instance/TARGET,INSTANCE", name)
 	}
 	return kind, local, nil
 }

@@ -279,6 +279,10 @@ func content(c, other *resourcev1.Configuration) proto.Message {
 		return c.GetAuthPolicies()[0]
 	case len(c.GetMeshSwitches()) > 0:
 		return c.GetMeshSwitches()[0]
+	case len(c.GetInstances()) > 0:
+		return c.GetInstances()[0]
+	case len(c.GetSchemas()) > 0:
+		return c.GetSchemas()[0]
 	case other == nil:
 		return &resourcev1.Configuration{}
 	}

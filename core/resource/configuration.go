@@ -36,6 +36,8 @@ func ValidateConfiguration(c, whole *resourcev1.Configuration, environment strin
 	v.checkPolicies(c.GetPolicies())
 	v.checkAuthPolicies(c.GetAuthPolicies())
 	v.checkMeshSwitches(c.GetMeshSwitches())
+	v.checkOverrides(c.GetInstances())
+	v.checkSchemas(c.GetSchemas())
 	return v.problems
 }
 
@@ -86,6 +88,29 @@ func (v *validator) checkMeshSwitches(switches []*resourcev1.MeshSwitch) {
 		}
 		for j, n := range s.GetNodes() {
 			v.name(fmt.Sprintf("%s.nodes[%d]", at, j), n, nameForm)
+		}
+	}
+}
+
+func (v *validator) checkOverrides(overrides []*resourcev1.InstanceOverride) {
+	type key struct{ target, instance string }
+	first := make(map[key]int)
+	for i, o := range overrides {
+		at := fmt.Sprintf("instances[%d]", i)
+		v.resource = "instance " + o.GetTarget() + "," + o.GetInstance()
+		v.target(at+".target", o.GetTarget())
+		v.name(at+".instance", o.GetInstance(), nameForm)
+		k := key{o.GetTarget(), o.GetInstance()}
+		if j, dup := first[k]; dup {
+			v.bad(at+".instance", "instances[%d] is of the same target and instance: write one", j)
+		} else {
+			first[k] = i
+		}
+		if o.Disabled == nil && o.Weight == nil {
+			v.bad(at, "says nothing: give disabled, weight or both, or delete it")
+		}
+		if o.GetWeight() > maxWeight {
+			v.bad(at+".weight", "%d is more than %d", o.GetWeight(), maxWeight)
 		}
 	}
 }

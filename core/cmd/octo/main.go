@@ -83,6 +83,7 @@ func help(w io.Writer) {
 	fmt.Fprint(w, `
 octo COMMAND -h says what a command takes. Resources are named "kind name" or "kind/name":
   application NAME     policy TARGET     auth TARGET     switch APPLICATION,TARGET
+  schema TARGET        instance TARGET,INSTANCE
 
 Environment variables:
   OCTO_CONTROL         address of the control plane (default `+defaultServer+`; unix:/path for a socket)

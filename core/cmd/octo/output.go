@@ -56,6 +56,8 @@ func showFile(w io.Writer, environment string, versions []*configv1.Version) {
 		file.Policies = append(file.Policies, r.GetPolicies()...)
 		file.AuthPolicies = append(file.AuthPolicies, r.GetAuthPolicies()...)
 		file.MeshSwitches = append(file.MeshSwitches, r.GetMeshSwitches()...)
+		file.Instances = append(file.Instances, r.GetInstances()...)
+		file.Schemas = append(file.Schemas, r.GetSchemas()...)
 	}
 	_, _ = w.Write(resource.Format(file))
 }

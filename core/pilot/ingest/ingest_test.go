@@ -69,6 +69,11 @@ type world struct {
 
 func start(t *testing.T, linger time.Duration) *world {
 	t.Helper()
+	return startWith(t, ingest.Config{Linger: linger})
+}
+
+func startWith(t *testing.T, cfg ingest.Config) *world {
+	t.Helper()
 	w := &world{t: t, cache: snapshot.NewCache(), dispatcher: &dispatcher{
 		asked: make(chan *dispatchv1.WatchRequest, 100), say: make(chan *dispatchv1.WatchResponse),
 	}}
@@ -80,9 +85,8 @@ func start(t *testing.T, linger time.Duration) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Ingest = ingest.New(ingest.Config{
-		Cache: w.cache, Dispatchers: []grpc.ClientConnInterface{conn}, Linger: linger, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-	})
+	cfg.Cache, cfg.Dispatchers, cfg.Log = w.cache, []grpc.ClientConnInterface{conn}, slog.New(slog.DiscardHandler)
+	w.Ingest = ingest.New(cfg)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = g.Serve(l) })
