@@ -29,8 +29,8 @@ type pilot struct {
 	applied chan string // versions that proxies go by
 }
 
-func (p *pilot) Applied(_ push.Node, told []snapshot.Told) {
-	for _, r := range told {
+func (p *pilot) Applied(_ push.Node, u snapshot.Update) {
+	for _, r := range u.Told {
 		select {
 		case p.applied <- r.Resource.Version:
 		default:
@@ -38,7 +38,7 @@ func (p *pilot) Applied(_ push.Node, told []snapshot.Told) {
 	}
 }
 
-func (p *pilot) Refused(n push.Node, _ []snapshot.Told, why string) {
+func (p *pilot) Refused(n push.Node, _ snapshot.Update, why string) {
 	p.t.Errorf("%s refuses what was pushed: %s", n.ID, why)
 }
 

@@ -113,15 +113,15 @@ func (p *Pilot) Stats() Stats {
 type observers []push.Observer
 
 // Applied implements push.Observer.
-func (all observers) Applied(n push.Node, told []snapshot.Told) {
+func (all observers) Applied(n push.Node, u snapshot.Update) {
 	for _, o := range all {
-		o.Applied(n, told)
+		o.Applied(n, u)
 	}
 }
 
 // Refused implements push.Observer.
-func (all observers) Refused(n push.Node, told []snapshot.Told, why string) {
+func (all observers) Refused(n push.Node, u snapshot.Update, why string) {
 	for _, o := range all {
-		o.Refused(n, told, why)
+		o.Refused(n, u, why)
 	}
 }

@@ -50,13 +50,13 @@ func serve(t *testing.T, g *grpc.Server) *grpc.ClientConn {
 // applied notes the kinds of what proxies go by.
 type applied chan resource.Kind
 
-func (a applied) Applied(_ push.Node, told []snapshot.Told) {
-	for _, r := range told {
+func (a applied) Applied(_ push.Node, u snapshot.Update) {
+	for _, r := range u.Told {
 		a <- r.Topic.Kind
 	}
 }
 
-func (a applied) Refused(push.Node, []snapshot.Told, string) {}
+func (a applied) Refused(push.Node, snapshot.Update, string) {}
 
 // part is one that says when it runs, and when it has ended.
 type part struct {

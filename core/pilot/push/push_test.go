@@ -58,10 +58,16 @@ func (s *seen) note(text string) {
 	}
 }
 
-func (s *seen) Applied(n push.Node, told []snapshot.Told) { s.note(n.ID + " applied " + names(told)) }
+func (s *seen) Applied(n push.Node, u snapshot.Update) {
+	if len(u.Kept) > 0 {
+		s.note(fmt.Sprintf("%s keeps %v", n.ID, u.Kept))
+		return
+	}
+	s.note(n.ID + " applied " + names(u.Told))
+}
 
-func (s *seen) Refused(n push.Node, told []snapshot.Told, why string) {
-	s.note(n.ID + " refused " + names(told) + ": " + why)
+func (s *seen) Refused(n push.Node, u snapshot.Update, why string) {
+	s.note(n.ID + " refused " + names(u.Told) + ": " + why)
 }
 
 func (s *seen) await(t testing.TB, text string) {
@@ -404,4 +410,17 @@ func TestFinalStatesSurviveReconnects(t *testing.T) {
 			t.Fatalf("proxies do not get what is there now: %v", final)
 		}
 	}
+}
+
+func TestWhoHasTheCandidateAlreadyIsSaid(t *testing.T) {
+	p := start(t, push.Config{})
+	candidate := entry(t, "s1", 2).Stable
+	p.Cache.Load(stock, map[string]snapshot.Entry{"s1": {
+		Stable: entry(t, "s1", 1).Stable, Candidate: candidate, Wave: &snapshot.Wave{Permille: 1000},
+	}})
+	c := p.client("n1")
+	r := subscribe("prod/stock/*")
+	r.InitialResourceVersions = map[string]string{"prod/stock/s1": candidate.Version}
+	c.send(r)
+	p.seen.await(t, fmt.Sprintf("n1 keeps %v", []snapshot.Kept{{Topic: stock, Name: "s1", Version: candidate.Version}}))
 }

@@ -36,10 +36,10 @@ type Node struct {
 // Observer learns what became of resources. Methods are called from many goroutines and must not block. What was
 // told is not to be changed.
 type Observer interface {
-	// Applied tells that the node goes by these versions now.
-	Applied(n Node, told []snapshot.Told)
+	// Applied tells that the node goes by what it was told now, or that it does so already: what was kept.
+	Applied(n Node, u snapshot.Update)
 	// Refused tells that it does not, and keeps what it had: why is in its own words.
-	Refused(n Node, told []snapshot.Told, why string)
+	Refused(n Node, u snapshot.Update, why string)
 }
 
 // session is the state of one stream, without the stream. Receive and next may run at the same time.
@@ -140,9 +140,9 @@ func (s *session) acknowledge(r *discoveryv3.DeltaDiscoveryRequest) {
 		return
 	}
 	if r.ErrorDetail == nil {
-		s.observer.Applied(s.node, open.Told)
+		s.observer.Applied(s.node, open.Update)
 	} else {
-		s.observer.Refused(s.node, open.Told, r.ErrorDetail.Message)
+		s.observer.Refused(s.node, open.Update, r.ErrorDetail.Message)
 	}
 }
 
@@ -154,6 +154,10 @@ func (s *session) next(now time.Time) *response {
 		return nil
 	}
 	u, ok := s.follower.Take(MaxResponse)
+	if len(u.Kept) > 0 && s.observer != nil {
+		s.observer.Applied(s.node, snapshot.Update{Kind: u.Kind, Kept: u.Kept})
+		u.Kept = nil
+	}
 	if !ok {
 		return nil
 	}

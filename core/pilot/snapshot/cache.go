@@ -151,6 +151,20 @@ func (c *Cache) Followed(t resource.Topic) bool {
 	return len(p.followers) > 0
 }
 
+// Followers are the nodes that follow a topic.
+func (c *Cache) Followers(t resource.Topic) []string {
+	p := c.at(t, false)
+	if p == nil {
+		return nil
+	}
+	defer p.mu.Unlock()
+	out := make([]string, 0, len(p.followers))
+	for f := range p.followers {
+		out = append(out, f.owner.Node)
+	}
+	return out
+}
+
 // Topics counts topics, and followings of them.
 func (c *Cache) Topics() (topics, followings int) {
 	for i := range c.shards {

@@ -44,8 +44,7 @@ func New(t resource.Topic, name string, m proto.Message) (*Resource, error) {
 
 // Encoded is New for what is encoded already: deterministically, or Pilots would not agree on its version.
 func Encoded(t resource.Topic, name string, value []byte) *Resource {
-	sum := sha256.Sum256(value)
-	r := &Resource{Name: name, Version: base64.RawURLEncoding.EncodeToString(sum[:6])}
+	r := &Resource{Name: name, Version: VersionOf(value)}
 	// The Any has no type: the response says it for all of its resources.
 	content := protowire.AppendTag(nil, anyValue, protowire.BytesType)
 	content = protowire.AppendBytes(content, value)
@@ -58,6 +57,12 @@ func Encoded(t resource.Topic, name string, value []byte) *Resource {
 	r.Element = protowire.AppendTag(nil, responseResources, protowire.BytesType)
 	r.Element = protowire.AppendBytes(r.Element, body)
 	return r
+}
+
+// VersionOf is the version of a resource with an encoded message.
+func VersionOf(value []byte) string {
+	sum := sha256.Sum256(value)
+	return base64.RawURLEncoding.EncodeToString(sum[:6])
 }
 
 // Value is the message that the resource was made of, encoded. It is a part of Element.

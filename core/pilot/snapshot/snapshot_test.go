@@ -353,3 +353,27 @@ func TestFinalStatesAreNeverLost(t *testing.T) {
 		}
 	}
 }
+
+// TestAReturningFollowerKeepsItsCandidate shows that whoever counts who has a candidate hears of those that need no news.
+func TestAReturningFollowerKeepsItsCandidate(t *testing.T) {
+	c := snapshot.NewCache()
+	stable, candidate := endpoint(t, policy, "", 1).Stable, endpoint(t, policy, "", 2).Stable
+	follower := func(node, has string) *snapshot.Follower {
+		f, _ := follow(c, node)
+		f.Subscribe(policy, map[string]string{"": has})
+		return f
+	}
+	n1, n2, n3 := follower("n1", candidate.Version), follower("n2", stable.Version), follower("n3", candidate.Version)
+	c.Load(policy, map[string]snapshot.Entry{"": {Stable: stable, Candidate: candidate, Wave: &snapshot.Wave{Nodes: map[string]bool{"n1": true}}}})
+	for f, version := range map[*snapshot.Follower]string{n1: candidate.Version, n2: stable.Version} {
+		if u, ok := f.Take(all); ok || len(u.Kept) != 1 || u.Kept[0] != (snapshot.Kept{Topic: policy, Version: version}) {
+			t.Errorf("%s: %v, %v", f.Node, u, ok)
+		}
+	}
+	if u := wants(t, n3, "ServicePolicy +prod/shop.stock"); len(u.Kept) != 0 {
+		t.Error(u.Kept)
+	}
+	if got := c.Followers(policy); len(got) != 3 {
+		t.Error(got)
+	}
+}

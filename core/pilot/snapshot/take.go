@@ -14,6 +14,9 @@ type Update struct {
 	Told []Told
 	// Removed are full names of what is not there any more, or never was: of a collection without any resource, the topic's.
 	Removed []string
+	// Kept are resources that are being rolled out of which the follower has already what it is to have: nothing has to be
+	// told. They may be of other kinds.
+	Kept []Kept
 	// Bytes is the size of all elements.
 	Bytes int
 }
@@ -24,8 +27,14 @@ type Told struct {
 	Resource *Resource
 }
 
+// Kept is one resource, in the version that a follower has; "": none.
+type Kept struct {
+	Topic         resource.Topic
+	Name, Version string
+}
+
 // Take takes what waits, of one kind, as much as fits into about limit bytes and at least one resource. ok is false if
-// nothing waits. Versions are read here and not when they changed: what is told is the newest.
+// there is nothing to tell; Kept may have something all the same. Versions are read here and not when they changed: what is told is the newest.
 func (f *Follower) Take(limit int) (u Update, ok bool) {
 	for kind := range resource.Kinds {
 		u.Kind = kind
@@ -113,11 +122,13 @@ func (u *Update) compare(f *Follower, g *Following, p *topic, have map[string]st
 	names := make(map[string]struct{})
 	any := false
 	for name, e := range p.entries {
-		if r := e.For(f.Node); r != nil {
-			any = true
-			if have[name] != r.Version {
-				names[name] = struct{}{}
-			}
+		r := e.For(f.Node)
+		any = any || r != nil
+		switch {
+		case have[name] != version(r):
+			names[name] = struct{}{}
+		case e.Wave != nil:
+			u.Kept = append(u.Kept, Kept{g.Topic, name, have[name]})
 		}
 	}
 	for name := range have {

@@ -64,8 +64,8 @@ func newPilot(fanouts []int) *pilot {
 }
 
 // Applied implements push.Observer.
-func (p *pilot) Applied(_ push.Node, told []snapshot.Told) {
-	if len(told) == 0 {
+func (p *pilot) Applied(_ push.Node, u snapshot.Update) {
+	if len(u.Told) == 0 {
 		return // that there is nothing yet
 	}
 	p.mu.Lock()
@@ -76,7 +76,7 @@ func (p *pilot) Applied(_ push.Node, told []snapshot.Told) {
 }
 
 // Refused implements push.Observer.
-func (p *pilot) Refused(push.Node, []snapshot.Told, string) {}
+func (p *pilot) Refused(push.Node, snapshot.Update, string) {}
 
 func (p *pilot) push(fanout, number int) error {
 	r, err := snapshot.New(topic(fanout), "i1", stamped(number))
