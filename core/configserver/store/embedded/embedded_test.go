@@ -1,0 +1,93 @@
+package embedded
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func start(t *testing.T, cfg Config) (*Server, *clientv3.Client) {
+	t.Helper()
+	cfg.Unsafe = true
+	s, err := Start(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := s.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close(); s.Close() })
+	return s, c
+}
+
+func TestABusyDirectoryIsToldAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	start(t, Config{Dir: dir})
+	begun := time.Now()
+	_, err := Start(t.Context(), Config{Dir: dir, Unsafe: true})
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("process %d uses this directory", os.Getpid())) || !strings.Contains(err.Error(), dir) {
+		t.Fatal(err)
+	}
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Fatal(took) // etcd would wait for the other's end
+	}
+}
+
+func TestOnlyTheOwnerCanReachTheSocket(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	start(t, Config{Dir: dir})
+	if i, err := os.Stat(dir); err != nil || i.Mode().Perm() != 0o700 {
+		t.Fatal(i, err)
+	}
+}
+
+func TestALongPathGetsItsSocketElsewhere(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), strings.Repeat("long/", 20))
+	s, c := start(t, Config{Dir: dir})
+	if _, err := c.Put(t.Context(), "a", "b"); err != nil {
+		t.Fatal(err)
+	}
+	if i, err := os.Stat(filepath.Dir(s.socket)); err != nil || i.Mode().Perm() != 0o700 || len(s.socket) > maxSocket {
+		t.Fatal(s.socket, i, err)
+	}
+}
+
+// TestWhatIsFullTakesWritesAgain: history goes, the room is given back, and the alarm is lifted.
+func TestWhatIsFullTakesWritesAgain(t *testing.T) {
+	const quota = 4 << 20
+	s, c := start(t, Config{Dir: t.TempDir(), Quota: quota})
+	value := string(bytes.Repeat([]byte("x"), 256<<10))
+	var err error
+	for range 100 {
+		if _, err = c.Put(t.Context(), "same", value); err != nil {
+			break
+		}
+	}
+	if err == nil || !strings.Contains(err.Error(), "space exceeded") {
+		t.Fatalf("it was never full: %v", err)
+	}
+	k := &keeper{client: c, endpoint: s.Endpoint(), quota: quota, log: slog.New(slog.DiscardHandler)}
+	if err := k.look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Put(t.Context(), "same", "small"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := k.look(ctx); err == nil {
+		t.Fatal("a look that could not be is said to be one")
+	}
+}
