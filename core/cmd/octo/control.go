@@ -6,180 +6,187 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"net"
+	"os"
 	"strings"
-	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
-
-	"github.com/octomesh/octomesh/core/configserver"
-	"github.com/octomesh/octomesh/core/configserver/store/embedded"
-	"github.com/octomesh/octomesh/core/configserver/store/etcd"
+	"github.com/octomesh/octomesh/core/cmd/octo/plane"
+	"github.com/octomesh/octomesh/core/cmd/octo/plane/registries"
+	"github.com/octomesh/octomesh/core/cmd/octo/plane/secret"
 	"github.com/octomesh/octomesh/core/telemetry"
-	"github.com/octomesh/octomesh/core/transport"
-	"github.com/octomesh/octomesh/core/transport/identity"
 )
 
-const (
-	storePrefix = "/octomesh/" // of all keys in etcd
-	leave       = 5 * time.Second
-)
-
-// control is what `octo control` runs with.
+// control is what `octo control` and `octo up` run with.
 type control struct {
-	roles, listen, etcd, data, writers, level string
-	tls                                       identity.Files
+	flags    *flag.FlagSet
+	terminal *terminal
+	config   plane.Config
+
+	roles, etcd, writers, level, passwordFile, readyFile string
+	registries                                           paths
+}
+
+const loopbackOnly = "where to listen for proxies, operators and other roles: host:port or unix:/path. Beyond loopback only with TLS"
+
+// newControl makes the flags that both commands have.
+func newControl(t *terminal, name, text string) *control {
+	c := &control{flags: flag.NewFlagSet(name, flag.ContinueOnError), terminal: t}
+	f := c.flags
+	f.SetOutput(t.err)
+	f.Usage = func() {
+		fmt.Fprintf(t.err, "octo %s [flags]\n\n%s\n\nFlags:\n", name, text)
+		f.PrintDefaults()
+	}
+	f.StringVar(&c.config.Listen, "listen", defaultServer, loopbackOnly)
+	f.Var(&c.registries, "registry", "a registry beside the own one; may stand several times, and the first that fits a target has it.\n"+registries.Form)
+	f.StringVar(&c.config.TLS.Certificate, "certificate", "", "own certificate (PEM file); with --key and --authorities: speak TLS")
+	f.StringVar(&c.config.TLS.Key, "key", "", "its key (PEM file)")
+	f.StringVar(&c.config.TLS.Authorities, "authorities", "", "authorities that callers' certificates must be of (PEM file)")
+	f.StringVar(&c.writers, "writers", "", "with TLS: SPIFFE ids that may change configurations, by commas; each may end in *")
+	f.StringVar(&c.readyFile, "ready-file", "", "a file to write the address into once all roles are ready; it is removed at the end")
+	return c
 }
 
 func runControl(ctx context.Context, t *terminal, args []string) error {
-	c := &control{}
-	f := flag.NewFlagSet("control", flag.ContinueOnError)
-	f.SetOutput(t.err)
-	f.Usage = func() {
-		fmt.Fprint(t.err, "octo control [flags]\n\nRuns roles of the control plane until SIGTERM or SIGINT.\n\nFlags:\n")
-		f.PrintDefaults()
-	}
-	f.StringVar(&c.roles, "roles", "config", "roles to run, by commas: config")
-	f.StringVar(&c.listen, "listen", defaultServer, "where to listen: host:port or unix:/path. Beyond loopback only with TLS")
+	c := newControl(t, "control", "Runs roles of the control plane until SIGTERM or SIGINT: several processes on one etcd cluster find each other by it.\n"+
+		"`octo up` runs all of them in one process, with less to say.")
+	f, s := c.flags, &c.config.Store
+	f.StringVar(&c.roles, "roles", "all", "roles to run, by commas: "+strings.Join(plane.Roles(), ", ")+"; or all")
+	f.StringVar(&c.config.Name, "name", "", "tells this process from others of its roles (default: the host's name and something of its own)")
+	f.StringVar(&c.config.Advertise, "advertise", "", "where other roles reach --listen, host:port (default: what it is)")
+	f.StringVar(&c.config.Metrics, "metrics", "", "where to serve /metrics, /healthz and /readyz over HTTP, host:port; empty: nowhere")
 	f.StringVar(&c.etcd, "etcd", "", "endpoints of an etcd cluster, by commas; empty: an embedded one, in --data")
-	f.StringVar(&c.data, "data", "", "directory of the embedded etcd")
-	f.StringVar(&c.tls.Certificate, "certificate", "", "own certificate (PEM file); with --key and --authorities: speak TLS")
-	f.StringVar(&c.tls.Key, "key", "", "its key (PEM file)")
-	f.StringVar(&c.tls.Authorities, "authorities", "", "authorities that callers' certificates must be of (PEM file)")
-	f.StringVar(&c.writers, "writers", "", "with TLS: SPIFFE ids that may change configurations, by commas; each may end in *")
+	f.StringVar(&s.Data, "data", "", "directory of the embedded etcd")
+	f.StringVar(&s.TLS.Authorities, "etcd-authorities", "", "authorities of the etcd cluster's certificates (PEM file; default: the system's)")
+	f.StringVar(&s.TLS.Certificate, "etcd-certificate", "", "own certificate for the etcd cluster (PEM file)")
+	f.StringVar(&s.TLS.Key, "etcd-key", "", "its key (PEM file)")
+	f.StringVar(&s.User, "etcd-user", "", "user of the etcd cluster; the password is in --etcd-password-file or in OCTO_ETCD_PASSWORD")
+	f.StringVar(&c.passwordFile, "etcd-password-file", "", "file with the password of --etcd-user, in its first line")
 	f.StringVar(&c.level, "log", "info", "log level: debug, info, warn, error")
-	switch err := f.Parse(args); {
+	if err := c.parse(args); err != nil {
+		return err
+	}
+	return c.run(ctx, func(*plane.Plane) {})
+}
+
+// parse reads a command line into the configuration.
+func (c *control) parse(args []string) (err error) {
+	switch err := c.flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
-		return nil
+		return &exit{exitDone, ""}
 	case err != nil:
 		return &exit{exitUsage, ""}
-	case f.NArg() > 0:
-		return usage("%q is no flag", f.Arg(0))
-	case c.roles != "config":
-		return usage("--roles %s: only config is there", c.roles)
-	case (c.etcd == "") == (c.data == ""):
-		return usage("give --data, a directory for an embedded etcd, or --etcd, the endpoints of another one")
+	case c.flags.NArg() > 0:
+		return usage("%q is no flag", c.flags.Arg(0))
 	}
-	log, err := telemetry.NewLogger(t.err, c.level)
-	if err != nil {
+	if c.config.Roles, err = plane.ParseRoles(c.roles); err != nil {
 		return usage("%v", err)
 	}
-	return c.run(ctx, log)
+	if c.config.Log, err = telemetry.NewLogger(c.terminal.err, c.level); err != nil {
+		return usage("%v", err)
+	}
+	for _, text := range c.registries {
+		spec, err := registries.Parse(text)
+		if err != nil {
+			return usage("--registry: %v", err)
+		}
+		c.config.Registries = append(c.config.Registries, spec)
+	}
+	c.config.Writers, c.config.Store.Endpoints = list(c.writers), list(c.etcd)
+	return c.password()
 }
 
-func (c *control) run(ctx context.Context, log *slog.Logger) error {
-	options, may, err := c.secure(log)
-	if err != nil {
-		return err
+// list are the parts of a text between commas; of an empty one none.
+func list(text string) []string {
+	if text == "" {
+		return nil
 	}
-	listener, err := c.open(len(options) > 0)
-	if err != nil {
-		return err
+	return strings.Split(text, ",")
+}
+
+// password reads the password of the user for etcd.
+func (c *control) password() (err error) {
+	s := &c.config.Store
+	switch {
+	case s.User == "" && c.passwordFile == "":
+	case s.User == "":
+		return usage("--etcd-password-file is for --etcd-user: give that too")
+	case c.passwordFile != "":
+		if s.Password, err = secret.File(s.User, c.passwordFile); err != nil {
+			return usage("--etcd-password-file: %v", err)
+		}
+	default:
+		if s.Password = c.terminal.getenv("OCTO_ETCD_PASSWORD"); s.Password == "" {
+			return usage("--etcd-user needs a password: give --etcd-password-file, or set OCTO_ETCD_PASSWORD")
+		}
 	}
-	defer listener.Close()
-	client, failed, done, err := c.connect(ctx)
-	if err != nil {
+	return nil
+}
+
+// run runs the roles until ctx is done. up is called when they serve.
+func (c *control) run(ctx context.Context, up func(*plane.Plane)) error {
+	p, err := plane.Start(ctx, c.config)
+	var wrong *plane.UsageError
+	switch {
+	case errors.As(err, &wrong):
+		return usage("%v", err)
+	case err != nil:
 		return &exit{exitFailed, err.Error()}
 	}
-	defer done()
-	server := grpc.NewServer(options...)
-	configserver.New(configserver.Config{Store: etcd.New(client, storePrefix), Log: log, MayWrite: may}).Register(server)
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(listener) }()
-	address := c.listen // a socket's own name is from before it was moved to its place
-	if listener.Addr().Network() == "tcp" {
-		address = listener.Addr().String()
+	defer p.Close()
+	log := c.config.Log
+	log.Info("octo control runs", "roles", strings.Join(c.config.Roles, ","), "listen", p.Address(), "metrics", p.MetricsAddress(), "store", p.StoreName(),
+		"tls", c.config.TLS.Certificate != "")
+	if err := c.awaitReady(ctx, p, log); err != nil {
+		return err
 	}
-	log.Info("octo control runs", "roles", c.roles, "listen", address, "tls", len(options) > 0)
+	if c.readyFile != "" {
+		defer os.Remove(c.readyFile)
+	}
+	if ctx.Err() == nil {
+		up(p)
+	}
 	select {
 	case <-ctx.Done():
-	case err = <-failed:
-		err = &exit{exitFailed, fmt.Sprintf("the embedded etcd has ended: %v", err)}
-	case err = <-ended:
+	case err := <-p.Failed():
 		return &exit{exitFailed, err.Error()}
 	}
-	cut := time.AfterFunc(leave, server.Stop) // watches do not end by themselves
-	server.GracefulStop()
-	cut.Stop()
-	<-ended
-	log.Info("left")
-	return err
+	log.Info("leaving")
+	return nil
 }
 
-// secure makes the server's TLS, if files for it are given, and who may write then.
-func (c *control) secure(log *slog.Logger) ([]grpc.ServerOption, func(identity.ID) error, error) {
-	if c.tls == (identity.Files{}) {
-		if c.writers != "" {
-			return nil, nil, usage("--writers is for TLS: give --certificate, --key and --authorities too")
+// awaitReady waits until each role has what it needs, and says meanwhile what is missing.
+func (c *control) awaitReady(ctx context.Context, p *plane.Plane, log *slog.Logger) error {
+	for missing := ""; ; {
+		lacking := p.AwaitReady(ctx)
+		if ctx.Err() != nil {
+			return nil
 		}
-		return nil, nil, nil
-	}
-	if c.writers == "" {
-		return nil, nil, usage("--writers is missing: with TLS say who may change configurations")
-	}
-	id, err := identity.Follow(c.tls, func(err error) {
-		log.Error("the certificate was not read again; the last good one stays", "error", err)
-	})
-	if err != nil {
-		return nil, nil, usage("%v", err)
-	}
-	patterns := strings.Split(c.writers, ",")
-	may := func(peer identity.ID) error {
-		for _, p := range patterns {
-			if begin, any := strings.CutSuffix(p, "*"); p == peer.String() || any && strings.HasPrefix(peer.String(), begin) {
-				return nil
+		if len(lacking) == 0 {
+			break
+		}
+		if text := fmt.Sprint(lacking); text != missing {
+			missing = text
+			for role, err := range lacking {
+				log.Warn("a role is not ready yet", "role", role, "error", err)
 			}
 		}
-		return errors.New("it is none of --writers")
-	}
-	return []grpc.ServerOption{grpc.Creds(credentials.NewTLS(id.Server(id.SameEnvironment)))}, may, nil
-}
-
-// open listens. What is not encrypted stays on the machine.
-func (c *control) open(tls bool) (net.Listener, error) {
-	if path, ok := strings.CutPrefix(c.listen, "unix:"); ok {
-		l, err := transport.ListenUnix(path, 0o600)
-		if err != nil {
-			return nil, &exit{exitFailed, err.Error()}
+		select {
+		case err := <-p.Failed():
+			return &exit{exitFailed, err.Error()}
+		default:
 		}
-		return l, nil
 	}
-	address, err := net.ResolveTCPAddr("tcp", c.listen)
-	if err != nil {
-		return nil, usage("--listen %s: %v", c.listen, err)
+	log.Info("ready", "listen", p.Address())
+	if c.readyFile == "" {
+		return nil
 	}
-	if !tls && !address.IP.IsLoopback() {
-		return nil, usage("--listen %s is not loopback: without TLS anybody could change the configuration. Give --certificate, --key and --authorities", c.listen)
+	// Beside its place first: who waits for the file finds all of it.
+	beside := c.readyFile + ".new"
+	if err := os.WriteFile(beside, []byte(p.Address()+"\n"), 0o600); err != nil {
+		return &exit{exitFailed, "--ready-file: " + err.Error()}
 	}
-	l, err := net.ListenTCP("tcp", address)
-	if err != nil {
-		return nil, &exit{exitFailed, err.Error()}
+	if err := os.Rename(beside, c.readyFile); err != nil {
+		return &exit{exitFailed, "--ready-file: " + err.Error()}
 	}
-	return l, nil
-}
-
-// connect connects to etcd, one of its own or another one.
-func (c *control) connect(ctx context.Context) (client *clientv3.Client, failed <-chan error, done func(), err error) {
-	if c.etcd != "" {
-		client, err = clientv3.New(clientv3.Config{Endpoints: strings.Split(c.etcd, ","), DialTimeout: leave, Logger: zap.NewNop()})
-		if err != nil {
-			return nil, nil, nil, fmt.Errorf("etcd at %s: %w", c.etcd, err)
-		}
-		return client, nil, func() { _ = client.Close() }, nil
-	}
-	server, err := embedded.Start(ctx, embedded.Config{Dir: c.data})
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	if client, err = server.Client(); err != nil {
-		server.Close()
-		return nil, nil, nil, err
-	}
-	return client, server.Failed(), func() {
-		_ = client.Close()
-		server.Close()
-	}, nil
+	return nil
 }

@@ -1,5 +1,6 @@
 // Command octo is the operator's: it shows and changes the configuration of a mesh, and runs the control plane.
 //
+//	octo up
 //	octo apply -f shop.yaml -m "raise the limit for the sale"
 //	octo get policy shop.cart -o yaml
 //
@@ -42,6 +43,7 @@ func commands() []command {
 		{"rollback", "write an older revision again", runRollback},
 		{"delete", "remove resources", runDelete},
 		{"explain", "show what binds calls to a target, and where it comes from", runExplain},
+		{"up", "run the whole control plane in one process", runUp},
 		{"control", "run roles of the control plane", runControl},
 	}
 }

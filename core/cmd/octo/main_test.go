@@ -143,7 +143,7 @@ func TestWithTLSOnlyWritersWriteAndTheHistorySaysWhoTheyAre(t *testing.T) {
 		f := authority.Files(t.TempDir(), id)
 		return []string{"--certificate", f.Certificate, "--key", f.Key, "--authorities", f.Authorities}
 	}
-	o := start(t, append(flags("spiffe://example.org/prod/config/1"), "--writers", "spiffe://example.org/prod/operator/*")...)
+	o := start(t, append(flags("spiffe://example.org/prod/control/config-1"), "--roles", "config", "--writers", "spiffe://example.org/prod/operator/*")...)
 	alice, proxy := flags("spiffe://example.org/prod/operator/alice"), flags("spiffe://example.org/prod/proxy/web-1")
 	o.expect(exitFailed, shop, append(args("apply -f - -m", "try"), proxy...), "spiffe://example.org/prod/proxy/web-1 may not change configurations")
 	o.expect(exitDone, shop, append(args("apply -f - -m", "first"), alice...), "policy/shop.cart created")

@@ -1,0 +1,72 @@
+package plane
+
+import (
+	"github.com/octomesh/octomesh/core/dispatcher/hub"
+	"github.com/octomesh/octomesh/core/pilot"
+	"github.com/octomesh/octomesh/core/telemetry"
+)
+
+// metric is one value of a role, read at each scrape.
+type metric struct {
+	name, help string
+	counter    bool
+	value      func() float64
+}
+
+func (m metric) add(to *telemetry.Metrics) {
+	if m.counter {
+		to.Counter(m.name, m.help, m.value)
+	} else {
+		to.Gauge(m.name, m.help, m.value)
+	}
+}
+
+func hubMetrics(h *hub.Hub) []metric {
+	gauge := func(name, help string, value func(hub.Stats) int) metric {
+		return metric{"octo_dispatcher_" + name, help, false, func() float64 { return float64(value(h.Stats())) }}
+	}
+	counter := func(name, help string, value func(hub.Stats) int) metric {
+		m := gauge(name+"_total", help, value)
+		m.counter = true
+		return m
+	}
+	return []metric{
+		gauge("keys", "Targets that are followed, or were until a moment ago.", func(s hub.Stats) int { return s.Keys }),
+		gauge("subscriptions", "Followings of targets by Pilots.", func(s hub.Stats) int { return s.Subscriptions }),
+		gauge("watches", "Watches that registries were asked for and that have not ended.", func(s hub.Stats) int { return s.Watches }),
+		gauge("watches_of_one_key_max", "Watches of one key at once, ever; more than 1 is a bug.", func(s hub.Stats) int { return s.MostOfOneKey }),
+		gauge("watches_waiting", "Watches that may not begin yet.", func(s hub.Stats) int { return s.Waiting }),
+		gauge("watches_starting", "Watches that wait for their first full set.", func(s hub.Stats) int { return s.Starting }),
+		gauge("breakers_open", "Registries whose breaker is open.", func(s hub.Stats) int { return s.OpenBreakers }),
+		counter("watches_started", "Watches begun.", func(s hub.Stats) int { return s.Starts }),
+		counter("watches_failed", "Watches that ended before their first full set.", func(s hub.Stats) int { return s.Failures }),
+		counter("watches_lost", "Watches that ended after it.", func(s hub.Stats) int { return s.Losses }),
+		counter("removals_held", "Removals that the shrink guard held.", func(s hub.Stats) int { return s.Held }),
+		counter("entries_refused", "Entries of registries that could not be used.", func(s hub.Stats) int { return s.Refused }),
+		counter("breaker_opens", "Times that a registry's breaker opened.", func(s hub.Stats) int { return s.BreakerOpens }),
+	}
+}
+
+func pilotMetrics(p *pilot.Pilot) []metric {
+	gauge := func(name, help string, value func(pilot.Stats) uint64) metric {
+		return metric{"octo_pilot_" + name, help, false, func() float64 { return float64(value(p.Stats())) }}
+	}
+	counter := func(name, help string, value func(pilot.Stats) uint64) metric {
+		m := gauge(name+"_total", help, value)
+		m.counter = true
+		return m
+	}
+	return []metric{
+		gauge("streams", "Proxies' discovery streams that are open.", func(s pilot.Stats) uint64 { return uint64(s.Push.Streams) }),
+		gauge("topics", "Topics that are kept.", func(s pilot.Stats) uint64 { return uint64(s.Topics) }),
+		gauge("followings", "Followings of topics by proxies.", func(s pilot.Stats) uint64 { return uint64(s.Followings) }),
+		gauge("targets", "Targets that are followed at the Dispatcher.", func(s pilot.Stats) uint64 { return uint64(s.Targets) }),
+		counter("responses", "Responses sent.", func(s pilot.Stats) uint64 { return s.Push.Responses }),
+		counter("resources", "Resources in them.", func(s pilot.Stats) uint64 { return s.Push.Resources }),
+		counter("removals", "Removals in them.", func(s pilot.Stats) uint64 { return s.Push.Removed }),
+		counter("bytes", "Bytes of them.", func(s pilot.Stats) uint64 { return s.Push.Bytes }),
+		counter("refusals", "Responses that a proxy did not take.", func(s pilot.Stats) uint64 { return s.Push.Refusals }),
+		counter("turned_away", "Streams that were not admitted.", func(s pilot.Stats) uint64 { return s.Push.TurnedAway }),
+		counter("overdue", "Streams that were ended for their silence.", func(s pilot.Stats) uint64 { return s.Push.Overdue }),
+	}
+}

@@ -1,0 +1,191 @@
+package plane
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
+
+	"github.com/octomesh/octomesh/core/cmd/octo/plane/registries"
+	"github.com/octomesh/octomesh/core/configserver"
+	"github.com/octomesh/octomesh/core/configserver/store/etcd"
+	"github.com/octomesh/octomesh/core/dispatcher"
+	"github.com/octomesh/octomesh/core/dispatcher/hub"
+	"github.com/octomesh/octomesh/core/pilot"
+)
+
+// Names of roles.
+const (
+	RoleConfig     = "config"
+	RoleDispatcher = "dispatcher"
+	RolePilot      = "pilot"
+)
+
+// Roles are all that there are, in the order in which they start.
+func Roles() []string { return []string{RoleConfig, RoleDispatcher, RolePilot} }
+
+// later are roles that the design has and the program has not.
+func later() []string { return []string{"directory", "health", "inspect", "meta"} }
+
+// needs are roles that a role asks.
+func needs(role string) []string {
+	if role == RolePilot {
+		return []string{RoleDispatcher, RoleConfig}
+	}
+	return nil
+}
+
+// ParseRoles reads names parted by commas; "all" is every role.
+func ParseRoles(text string) ([]string, error) {
+	if text == "all" {
+		return Roles(), nil
+	}
+	asked := make(map[string]bool)
+	for name := range strings.SplitSeq(text, ",") {
+		switch name = strings.TrimSpace(name); {
+		case slices.Contains(Roles(), name):
+			asked[name] = true
+		case slices.Contains(later(), name):
+			return nil, usage("--roles: %s comes later; %s are there", name, strings.Join(Roles(), ", "))
+		default:
+			return nil, usage("--roles: %q is no role; %s are, and all", name, strings.Join(Roles(), ", "))
+		}
+	}
+	return slices.DeleteFunc(Roles(), func(name string) bool { return !asked[name] }), nil
+}
+
+// role is one that runs here.
+type role struct {
+	name string
+	// register adds its services to a gRPC server. It is called for the roles here, and for everybody else.
+	register func(grpc.ServiceRegistrar)
+	// run works until ctx is done. nil: it only answers.
+	run func(ctx context.Context)
+	// ready tells what it lacks; nil: nothing.
+	ready func(ctx context.Context) error
+	close func()
+	// metrics are read at each scrape.
+	metrics []metric
+}
+
+// startRole puts a role together. It begins to work when all are.
+func (p *Plane) startRole(name string) (*role, error) {
+	switch name {
+	case RoleConfig:
+		return p.startConfig()
+	case RoleDispatcher:
+		return p.startDispatcher()
+	case RolePilot:
+		return p.startPilot()
+	}
+	return nil, usage("--roles: %q is no role", name)
+}
+
+func (p *Plane) startConfig() (*role, error) {
+	c := configserver.Config{Store: etcd.New(p.etcd, Prefix), Log: p.cfg.Log}
+	if p.id != nil {
+		c.MayWrite = p.mayWrite
+	}
+	s := configserver.New(c)
+	return &role{register: s.Register, ready: p.etcdAnswers}, nil
+}
+
+// etcdAnswers asks etcd something that a majority of its members has to agree on.
+func (p *Plane) etcdAnswers(ctx context.Context) error {
+	if _, err := p.etcd.Get(ctx, Prefix); err != nil {
+		return errors.New("etcd at " + p.StoreName() + " does not answer: " + err.Error())
+	}
+	return nil
+}
+
+func (p *Plane) startDispatcher() (*role, error) {
+	own, err := p.registry()
+	if err != nil {
+		return nil, err
+	}
+	set, err := registries.Open(p.cfg.Registries, own, p.cfg.Log)
+	if err != nil {
+		return nil, usage("--registry: %v", err)
+	}
+	h, err := hub.New(hub.Config{Registries: set.Registries, Pick: set.Pick, Log: p.cfg.Log})
+	if err != nil {
+		set.Close()
+		return nil, err
+	}
+	d := dispatcher.New(h, p.cfg.Log)
+	return &role{
+		register: d.Register, metrics: hubMetrics(h),
+		ready: func(context.Context) error {
+			if n := h.Stats().OpenBreakers; n == len(set.Registries) {
+				return errors.New("no registry answers")
+			}
+			return nil
+		},
+		close: func() { h.Close(); set.Close() },
+	}, nil
+}
+
+func (p *Plane) startPilot() (*role, error) {
+	d, err := p.conn(RoleDispatcher)
+	if err != nil {
+		return nil, err
+	}
+	running, err := pilot.New(pilot.Config{Dispatchers: []grpc.ClientConnInterface{d}, Log: p.cfg.Log})
+	if err != nil {
+		return nil, err
+	}
+	return &role{
+		register: running.Register, run: running.Run, metrics: pilotMetrics(running),
+		ready: func(context.Context) error { return reached(d, "Dispatcher") },
+	}, nil
+}
+
+// reached tells whether a connection stands.
+func reached(c *grpc.ClientConn, who string) error {
+	if s := c.GetState(); s != connectivity.Ready {
+		return errors.New("no " + who + " is reached: the connection is " + strings.ToLower(s.String()))
+	}
+	return nil
+}
+
+// patience is how long a question about readiness may take.
+const patience = 2 * time.Second
+
+// Ready tells what each role that is not ready lacks, by its name.
+func (p *Plane) Ready(ctx context.Context) map[string]error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	lacking := make(map[string]error)
+	for _, r := range p.roles {
+		if r.ready == nil {
+			continue
+		}
+		if err := r.ready(ctx); err != nil {
+			lacking[r.name] = err
+		}
+	}
+	return lacking
+}
+
+// lookEvery is how often readiness is looked at while something is missing.
+const lookEvery = 50 * time.Millisecond
+
+// AwaitReady waits until all roles are ready, or some seconds. It returns what each of the others lacks.
+func (p *Plane) AwaitReady(ctx context.Context) map[string]error {
+	late := time.Now().Add(2 * patience)
+	for {
+		lacking := p.Ready(ctx)
+		if len(lacking) == 0 || time.Now().After(late) {
+			return lacking
+		}
+		select {
+		case <-ctx.Done():
+			return lacking
+		case <-time.After(lookEvery):
+		}
+	}
+}

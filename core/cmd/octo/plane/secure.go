@@ -1,0 +1,73 @@
+package plane
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	"github.com/octomesh/octomesh/core/transport/identity"
+)
+
+// secure reads the process' certificate, if it has one. With TLS both sides prove who they are, for one environment: that
+// of the certificate.
+func (p *Plane) secure() ([]grpc.ServerOption, error) {
+	c := p.cfg
+	if c.TLS == (identity.Files{}) {
+		if len(c.Writers) > 0 {
+			return nil, usage("--writers is for TLS: give --certificate, --key and --authorities too")
+		}
+		return nil, nil
+	}
+	if len(c.Writers) == 0 && slices.Contains(c.Roles, RoleConfig) {
+		return nil, usage("--writers is missing: with TLS say who may change configurations")
+	}
+	id, err := identity.Follow(c.TLS, func(err error) {
+		c.Log.Error("the certificate was not read again; the last good one stays", "error", err)
+	})
+	if err != nil {
+		return nil, usage("%v", err)
+	}
+	p.id = id
+	for _, role := range c.Roles {
+		if err := mayBe(id.ID(), role); err != nil {
+			return nil, usage("%v", err)
+		}
+	}
+	return []grpc.ServerOption{grpc.Creds(credentials.NewTLS(id.Server(id.SameEnvironment)))}, nil
+}
+
+// mayBe tells whether an id may have a role. Its name is "control/<roles>-<anything>", with roles parted by dots, or
+// "all" for every role: "control/pilot-1", "control/config.dispatcher-a", "control/all-1".
+func mayBe(id identity.ID, role string) error {
+	name, ok := strings.CutPrefix(id.Name, "control/")
+	roles, rest, dashed := strings.Cut(name, "-")
+	if ok && dashed && rest != "" && (roles == "all" || slices.Contains(strings.Split(roles, "."), role)) {
+		return nil
+	}
+	return fmt.Errorf("%s may not have the role %s: its id would be spiffe://%s/%s/control/%s-NAME, or control/all-NAME",
+		id, role, id.TrustDomain, id.Environment, role)
+}
+
+// hasRole lets in peers of our environment that may have a role.
+func (p *Plane) hasRole(role string) identity.Expect {
+	return func(peer identity.ID) error {
+		if err := p.id.SameEnvironment(peer); err != nil {
+			return err
+		}
+		return mayBe(peer, role)
+	}
+}
+
+// mayWrite tells whether somebody may change configurations.
+func (p *Plane) mayWrite(peer identity.ID) error {
+	for _, w := range p.cfg.Writers {
+		if begin, any := strings.CutSuffix(w, "*"); w == peer.String() || any && strings.HasPrefix(peer.String(), begin) {
+			return nil
+		}
+	}
+	return errors.New("it is none of --writers")
+}
