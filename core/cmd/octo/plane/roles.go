@@ -134,13 +134,24 @@ func (p *Plane) startPilot() (*role, error) {
 	if err != nil {
 		return nil, err
 	}
-	running, err := pilot.New(pilot.Config{Dispatchers: []grpc.ClientConnInterface{d}, Log: p.cfg.Log})
+	c, err := p.conn(RoleConfig)
+	if err != nil {
+		return nil, err
+	}
+	running, err := pilot.New(pilot.Config{
+		Dispatchers: []grpc.ClientConnInterface{d}, ConfigServers: []grpc.ClientConnInterface{c}, Log: p.cfg.Log,
+	})
 	if err != nil {
 		return nil, err
 	}
 	return &role{
 		register: running.Register, run: running.Run, metrics: pilotMetrics(running),
-		ready: func(context.Context) error { return reached(d, "Dispatcher") },
+		ready: func(context.Context) error {
+			if err := reached(d, "Dispatcher"); err != nil {
+				return err
+			}
+			return reached(c, "Config Server")
+		},
 	}, nil
 }
 
