@@ -59,6 +59,7 @@ type Call struct {
 	lot     *policy.Bounded // where it is parked, if in a target's lot
 	late    wire.Reason     // why it is refused if it is parked for too long
 
+	local   *Local // nil: the call is not answered by the proxy itself
 	usID    uint32 // us.ID, also when us is closed
 	replied bool   // something of an answer was passed on
 	unsent  int    // frames that had not left when the attempt before ended
@@ -108,7 +109,7 @@ func (c *Call) reset() {
 	c.replied, c.paused, c.past, c.tryFor, c.unsent, c.usID = false, false, nil, 0, 0, 0
 	c.tryEnd.Store(0)
 	c.last = wire.Status{}
-	c.down, c.up, c.ds, c.us, c.frame, c.batch = nil, nil, nil, nil, nil, nil
+	c.down, c.up, c.ds, c.us, c.frame, c.batch, c.local = nil, nil, nil, nil, nil, nil, nil
 	c.upOpen, c.unary, c.parked, c.gone, c.lot, c.Full = false, false, false, false, nil, false
 	c.arrived, c.sent, c.timings = 0, 0, false
 	c.Note.Reset()
@@ -366,6 +367,9 @@ func (c *Call) endDown(st *wire.Status, raw []byte, b *Batch) bool {
 func (c *Call) endUp(st *wire.Status, b *Batch) {
 	if !c.upOpen {
 		c.upQueue.clear()
+		if c.local != nil {
+			c.local.cut()
+		}
 		return
 	}
 	u := c.up

@@ -53,6 +53,10 @@ func (c *Call) sendUp(f *wire.Frame, b *Batch) {
 	if saysNothing(f) {
 		return
 	}
+	if c.local != nil {
+		c.local.take(f, b)
+		return
+	}
 	out := wire.Out{Type: f.Type, Flags: f.Flags, Head: f.Head, Body: f.Body}
 	if c.kept.limit > 0 && len(c.kept.frames) > 0 {
 		c.kept.add(c.down.opts.Kept, &out, f.Cost())
@@ -188,6 +192,8 @@ func (c *Call) pumpDown(b *Batch) {
 		c.drop() // the stream's
 	case c.upOpen:
 		c.credit(c.up, c.us, cost, b)
+	case c.local != nil && c.doQueue.len() == 0:
+		signal(c.local.room)
 	}
 }
 

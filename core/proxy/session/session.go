@@ -18,7 +18,7 @@ type Handler interface {
 	Hello(s *Session, h *wire.Hello) *wire.GoAway
 	// Open tells that the handshake is done: calls may go.
 	Open(s *Session)
-	// Serve decides about a call by calling exactly one of its Forward, Refuse and Park.
+	// Serve decides about a call by calling exactly one of its Forward, Refuse, Park and Here.
 	Serve(c *Call, head *wire.RequestHead)
 	// GoAway tells that the peer leaves; open calls go on if the code is graceful.
 	GoAway(s *Session, g *wire.GoAway)
@@ -84,6 +84,7 @@ type Session struct {
 	leaving bool
 
 	shadows atomic.Int32 // copies of calls that are open here
+	locals  atomic.Int32 // calls from here that the proxy itself answers
 	open    atomic.Int32 // calls that this side opened here and that are open
 	waiters atomic.Int32 // len(waiting), for a look without the lock
 

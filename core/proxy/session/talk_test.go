@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"context"
 	"encoding/binary"
 	"math/rand/v2"
 	"slices"
@@ -35,6 +36,9 @@ func (w *whim) serve(c *session.Call, head *wire.RequestHead) {
 	case n == 4:
 		c.Refuse(wire.Refuse(wire.ReasonOverloaded, wire.OriginClientProxy, ""))
 		return
+	case n == 5:
+		w.here(c)
+		return
 	}
 	w.hub.mu.Lock()
 	all := slices.Clone(w.serving)
@@ -45,6 +49,17 @@ func (w *whim) serve(c *session.Call, head *wire.RequestHead) {
 		}
 	}
 	c.Refuse(wire.Refuse(wire.ReasonProxyUnready, wire.OriginClientProxy, "nobody serves"))
+}
+
+// here has a call refused by a service of the proxy's own, after it has sent or received something.
+func (w *whim) here(c *session.Call) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond) // not all callers send anything
+	l := c.Here(ctx)
+	w.wakes.Go(func() {
+		defer cancel()
+		defer l.End(wire.Refuse(wire.ReasonOverloaded, wire.OriginClientProxy, ""))
+		_, _ = l.Receive()
+	})
 }
 
 func TestRandomConversationsLeaveNothingBehind(t *testing.T) {
