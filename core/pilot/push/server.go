@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/octomesh/octomesh/core/admission"
 	"github.com/octomesh/octomesh/core/pilot/snapshot"
 )
 
@@ -39,7 +40,7 @@ type Config struct {
 type Server struct {
 	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
 	cfg       Config
-	admission bucket
+	admission *admission.Bucket
 	workers   workers
 	stats     counters
 
@@ -74,7 +75,7 @@ func New(cfg Config) *Server {
 	}
 	return &Server{
 		cfg: cfg, streams: make(map[*stream]struct{}),
-		admission: bucket{rate: float64(cfg.StreamsPerSecond), size: float64(cfg.StreamsAtOnce), tokens: float64(cfg.StreamsAtOnce)},
+		admission: admission.NewBucket(float64(cfg.StreamsPerSecond), float64(cfg.StreamsAtOnce)),
 	}
 }
 
@@ -132,7 +133,7 @@ type stream struct {
 
 // DeltaAggregatedResources implements the service.
 func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
-	if wait := s.admission.take(time.Now()); wait > 0 {
+	if wait := s.admission.Take(time.Now()); wait > 0 {
 		s.stats.turnedAway.Add(1)
 		refusal, err := status.New(codes.Unavailable, "too many proxies connect at once: come again later").
 			WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(wait)})

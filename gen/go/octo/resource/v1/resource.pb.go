@@ -157,9 +157,11 @@ type Endpoint struct {
 	Backup bool `protobuf:"varint,10,opt,name=backup,proto3" json:"backup,omitempty"`
 	// Whom TLS must prove whoever answers at mesh_address to be: a SPIFFE URI, which may end in "*". Empty: as
 	// its target's policy says.
-	Identity      string `protobuf:"bytes,11,opt,name=identity,proto3" json:"identity,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Identity string `protobuf:"bytes,11,opt,name=identity,proto3" json:"identity,omitempty"`
+	// The SPIFFE id that TLS must prove whoever answers at direct_address to have. Empty: direct calls go without TLS.
+	DirectIdentity string `protobuf:"bytes,12,opt,name=direct_identity,json=directIdentity,proto3" json:"direct_identity,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Endpoint) Reset() {
@@ -265,6 +267,13 @@ func (x *Endpoint) GetBackup() bool {
 func (x *Endpoint) GetIdentity() string {
 	if x != nil {
 		return x.Identity
+	}
+	return ""
+}
+
+func (x *Endpoint) GetDirectIdentity() string {
+	if x != nil {
+		return x.DirectIdentity
 	}
 	return ""
 }
@@ -1894,7 +1903,7 @@ var File_octo_resource_v1_resource_proto protoreflect.FileDescriptor
 
 const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\n" +
-	"\x1focto/resource/v1/resource.proto\x12\x10octo.resource.v1\x1a\x1egoogle/protobuf/duration.proto\"\xa9\x03\n" +
+	"\x1focto/resource/v1/resource.proto\x12\x10octo.resource.v1\x1a\x1egoogle/protobuf/duration.proto\"\xd2\x03\n" +
 	"\bEndpoint\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12 \n" +
@@ -1907,7 +1916,8 @@ const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\bdisabled\x18\t \x01(\bR\bdisabled\x12\x16\n" +
 	"\x06backup\x18\n" +
 	" \x01(\bR\x06backup\x12\x1a\n" +
-	"\bidentity\x18\v \x01(\tR\bidentity\x1a7\n" +
+	"\bidentity\x18\v \x01(\tR\bidentity\x12'\n" +
+	"\x0fdirect_identity\x18\f \x01(\tR\x0edirectIdentity\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +

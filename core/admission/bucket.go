@@ -1,13 +1,14 @@
-package push
+// Package admission lets in so many at a time and tells the others when to come again.
+package admission
 
 import (
 	"sync"
 	"time"
 )
 
-// bucket admits so many a second, and some more after a pause. It hands places out in advance, as far as a minute:
+// Bucket admits so many a second, and some more after a pause. It hands places out in advance, as far as a minute:
 // those who are told to wait are told different times, and do not come again all at once.
-type bucket struct {
+type Bucket struct {
 	rate, size float64
 
 	mu     sync.Mutex
@@ -16,11 +17,14 @@ type bucket struct {
 	owed   float64 // who were told to come again, and have not yet
 }
 
-// farthest is how far in advance the bucket hands places out.
+// farthest is how far in advance a bucket hands places out.
 const farthest = time.Minute
 
-// take admits, or returns after what time to come again.
-func (b *bucket) take(now time.Time) time.Duration {
+// NewBucket returns a full bucket of size tokens, of which rate come in each second.
+func NewBucket(rate, size float64) *Bucket { return &Bucket{rate: rate, size: size, tokens: size} }
+
+// Take admits: 0; or returns after what time to come again.
+func (b *Bucket) Take(now time.Time) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.last.IsZero() {
