@@ -12,6 +12,7 @@ import (
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 
 	"github.com/octomesh/octomesh/core/proxy"
+	"github.com/octomesh/octomesh/core/proxy/store"
 	"github.com/octomesh/octomesh/core/transport"
 )
 
@@ -93,13 +94,13 @@ type push struct {
 
 func (s *source) Name() string { return "test" }
 
-func (s *source) Run(ctx context.Context, apply func(*resourcev1.Snapshot) error) error {
+func (s *source) Run(ctx context.Context, apply func(store.Update) error) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case p := <-s.pushes:
-			p.answer <- apply(p.snap)
+			p.answer <- apply(store.Whole(p.snap))
 		}
 	}
 }

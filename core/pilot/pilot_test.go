@@ -21,6 +21,7 @@ import (
 	"github.com/octomesh/octomesh/core/pilot/push"
 	"github.com/octomesh/octomesh/core/pilot/snapshot"
 	"github.com/octomesh/octomesh/core/proxy/control"
+	"github.com/octomesh/octomesh/core/proxy/store"
 	"github.com/octomesh/octomesh/core/resource"
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
@@ -104,7 +105,7 @@ func TestAProxyIsToldWhatTheRegistryHasAndThatNothingIsConfigured(t *testing.T) 
 	c := control.New(control.Config{Environment: "prod", Instance: "web-1", Pilots: []grpc.ClientConnInterface{conn}, Log: quiet})
 	has := make(chan *resourcev1.Snapshot, 100)
 	proxy, leave := context.WithCancel(ctx)
-	wg.Go(func() { _ = c.Run(proxy, func(s *resourcev1.Snapshot) error { has <- s; return nil }) })
+	wg.Go(func() { _ = c.Run(proxy, store.Snapshots(func(s *resourcev1.Snapshot) error { has <- s; return nil })) })
 	waiting, done := context.WithTimeout(ctx, long)
 	defer done()
 	if err := c.Await(waiting, "cart"); err != nil { // policies, too: there are none

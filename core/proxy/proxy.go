@@ -10,9 +10,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
-	"maps"
 	"net"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -113,14 +111,14 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 	cfg.Tap.SetClock(p.clock.Now)
 	p.store = store.New(store.Config{
 		Environment: cfg.Environment, Zone: cfg.Zone, NewPeer: p.newPeer, Released: p.releasePeers,
-		Published: func(g *store.Generation) {
-			p.log.Info("configuration published", "generation", g.Number, "hash", g.Hash, "source", g.Source)
-			p.recheckPeers()
+		Published: func(g *store.Generation, addresses []string) {
+			p.log.Debug("configuration published", "generation", g.Number, "hash", g.Hash, "source", g.Source)
+			p.recheckPeers(addresses)
 		},
 	})
 	p.pool = upstream.NewPool(upstream.Config{
 		TLS:    p.clientTLS(),
-		Expect: func(address, identity string) bool { return p.store.Current().Table.Expects(address, identity) },
+		Expect: p.store.Expects,
 		Group:  p.group, Log: p.log, Session: p.options(route.Outbound, wire.OriginClientProxy),
 		Hello: wire.Hello{
 			Role: wire.RoleCall, Kind: wire.PeerProxy, SDK: "octo-proxy", SDKVersion: Version,
@@ -186,13 +184,15 @@ func (p *Proxy) newPeer(address string) cluster.Peer {
 	return peer
 }
 
-// recheckPeers gives up connections to peers that the current generation does not expect.
-func (p *Proxy) recheckPeers() {
-	p.peersMu.Lock()
-	peers := slices.Collect(maps.Values(p.peers))
-	p.peersMu.Unlock()
-	for _, peer := range peers {
-		peer.Recheck()
+// recheckPeers gives up connections to peers at the addresses that the current generation does not expect there.
+func (p *Proxy) recheckPeers(addresses []string) {
+	for _, a := range addresses {
+		p.peersMu.Lock()
+		peer := p.peers[a]
+		p.peersMu.Unlock()
+		if peer != nil {
+			peer.Recheck()
+		}
 	}
 }
 

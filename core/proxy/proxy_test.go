@@ -16,6 +16,7 @@ import (
 
 	"github.com/octomesh/octomesh/core/meshtest"
 	"github.com/octomesh/octomesh/core/proxy"
+	"github.com/octomesh/octomesh/core/proxy/store"
 	"github.com/octomesh/octomesh/core/transport"
 	"github.com/octomesh/octomesh/core/transport/identity"
 	"github.com/octomesh/octomesh/core/wire"
@@ -28,13 +29,13 @@ type source struct{ snapshots chan *resourcev1.Snapshot }
 
 func (s *source) Name() string { return "test" }
 
-func (s *source) Run(ctx context.Context, apply func(*resourcev1.Snapshot) error) error {
+func (s *source) Run(ctx context.Context, apply func(store.Update) error) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case snap := <-s.snapshots:
-			if err := apply(snap); err != nil {
+			if err := apply(store.Whole(snap)); err != nil {
 				return err
 			}
 		}

@@ -16,20 +16,21 @@ const (
 // the order of its fields. Endpoints are not known here: that a destination leads nowhere is odd, and no more.
 // An empty environment stands for any; whole may be nil.
 func ValidateConfiguration(c, whole *resourcev1.Configuration, environment string) []Problem {
-	v := &validator{targets: make(map[string]bool), elsewhere: true}
+	targets := make(map[string]bool)
+	v := &validator{has: func(target string) bool { return targets[target] }, elsewhere: true}
 	if c.GetEnvironment() != "" && v.name("environment", c.GetEnvironment(), environmentForm) &&
 		environment != "" && c.GetEnvironment() != environment {
 		v.bad("environment", "the file is for %q, and is applied to %q", c.GetEnvironment(), environment)
 	}
 	for _, each := range []*resourcev1.Configuration{c, whole} {
 		for _, a := range each.GetApplications() {
-			v.targets[a.GetName()] = true
+			targets[a.GetName()] = true
 		}
 		for _, p := range each.GetPolicies() {
-			v.targets[p.GetTarget()] = true
+			targets[p.GetTarget()] = true
 		}
 		for _, p := range each.GetAuthPolicies() {
-			v.targets[p.GetTarget()] = true
+			targets[p.GetTarget()] = true
 		}
 	}
 	v.checkApplications(c.GetApplications())

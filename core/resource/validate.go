@@ -51,29 +51,33 @@ var (
 type validator struct {
 	problems  []Problem
 	resource  string // what is being looked at
-	targets   map[string]bool
-	endpoints map[string][]*resourcev1.Endpoint // by target
-	elsewhere bool                              // endpoints come from elsewhere, and so may targets
+	has       func(target string) bool
+	endpoints func(target string) []*resourcev1.Endpoint
+	elsewhere bool // endpoints come from elsewhere, and so may targets
 }
 
 // Validate returns what is wrong with a snapshot in a proxy of the environment, in the order of its fields;
 // [Errors] tells whether it can be used. An empty environment stands for any.
 func Validate(s *resourcev1.Snapshot, environment string) []Problem {
-	v := &validator{targets: make(map[string]bool), endpoints: make(map[string][]*resourcev1.Endpoint)}
+	targets, endpoints := make(map[string]bool), make(map[string][]*resourcev1.Endpoint)
+	v := &validator{
+		has:       func(target string) bool { return targets[target] },
+		endpoints: func(target string) []*resourcev1.Endpoint { return endpoints[target] },
+	}
 	if s.GetEnvironment() != "" {
 		if v.name("environment", s.GetEnvironment(), environmentForm) && environment != "" && s.GetEnvironment() != environment {
 			v.bad("environment", "the resources belong to %q, this proxy to %q", s.GetEnvironment(), environment)
 		}
 	}
 	for _, e := range s.GetEndpoints() {
-		v.targets[e.GetTarget()] = true
-		v.endpoints[e.GetTarget()] = append(v.endpoints[e.GetTarget()], e)
+		targets[e.GetTarget()] = true
+		endpoints[e.GetTarget()] = append(endpoints[e.GetTarget()], e)
 	}
 	for _, p := range s.GetPolicies() {
-		v.targets[p.GetTarget()] = true
+		targets[p.GetTarget()] = true
 	}
 	for _, p := range s.GetAuthPolicies() {
-		v.targets[p.GetTarget()] = true
+		targets[p.GetTarget()] = true
 	}
 	v.checkEndpoints(s.GetEndpoints())
 	v.checkPolicies(s.GetPolicies())
@@ -82,6 +86,7 @@ func Validate(s *resourcev1.Snapshot, environment string) []Problem {
 }
 
 func (v *validator) bad(field, format string, args ...any) {
+	field = strings.TrimPrefix(field, ".") // of a resource that stands in no list
 	v.problems = append(v.problems, Problem{Resource: v.resource, Field: field, Text: fmt.Sprintf(format, args...)})
 }
 
@@ -121,10 +126,10 @@ func (v *validator) target(field, name string) {
 func (v *validator) checkEndpoints(endpoints []*resourcev1.Endpoint) {
 	type key struct{ target, instance string }
 	first := make(map[key]int)
-	weighted := make(map[string]bool)
+	share := make(map[string]bool)
 	for i, e := range endpoints {
 		at := fmt.Sprintf("endpoints[%d]", i)
-		v.resource = "endpoint " + e.GetTarget() + "/" + e.GetInstance()
+		v.resource = EndpointLabel(e.GetTarget(), e.GetInstance())
 		v.endpoint(at, e)
 		k := key{e.GetTarget(), e.GetInstance()}
 		if j, dup := first[k]; dup {
@@ -132,11 +137,11 @@ func (v *validator) checkEndpoints(endpoints []*resourcev1.Endpoint) {
 		} else {
 			first[k] = i
 		}
-		weighted[e.GetTarget()] = weighted[e.GetTarget()] || e.Weight == nil || e.GetWeight() > 0
+		share[e.GetTarget()] = share[e.GetTarget()] || weighted(e)
 	}
 	for i, e := range endpoints {
-		if !weighted[e.GetTarget()] {
-			weighted[e.GetTarget()] = true // say it once
+		if !share[e.GetTarget()] {
+			share[e.GetTarget()] = true // say it once
 			v.resource = "target " + e.GetTarget()
 			v.warn(fmt.Sprintf("endpoints[%d].weight", i), "every endpoint of the target has weight 0: none gets calls")
 		}

@@ -16,25 +16,31 @@ func (v *validator) checkPolicies(policies []*resourcev1.ServicePolicy) {
 	first := make(map[string]int)
 	for i, p := range policies {
 		at := fmt.Sprintf("policies[%d]", i)
-		v.resource = "policy " + p.GetTarget()
-		v.target(at+".target", p.GetTarget())
+		v.resource = PolicyLabel(p.GetTarget())
 		if j, dup := first[p.GetTarget()]; dup {
 			v.bad(at+".target", "is the target of policies[%d] too: a target has one policy", j)
 		} else {
 			first[p.GetTarget()] = i
 		}
-		v.duration(at+".default_timeout", p.GetDefaultTimeout(), maxTimeout)
-		v.duration(at+".max_timeout", p.GetMaxTimeout(), maxTimeout)
-		v.exceeds(at+".default_timeout", p.GetDefaultTimeout(), p.GetMaxTimeout())
-		v.limits(at+".limits", p.GetLimits())
-		v.balancing(at+".balancing", p.GetBalancing())
-		v.outlierEjection(at+".outlier_ejection", p.GetOutlierEjection())
-		v.protection(at, p)
-		v.patterns(at+".identities", p.GetIdentities(), identityForm)
-		v.retries(at+".retries", p.GetRetries())
-		v.retryBudget(at+".retry_budget", p.GetRetryBudget())
-		v.routes(at+".routes", p)
+		v.policy(at, p)
 	}
+}
+
+// policy checks one policy by itself.
+func (v *validator) policy(at string, p *resourcev1.ServicePolicy) {
+	v.resource = PolicyLabel(p.GetTarget())
+	v.target(at+".target", p.GetTarget())
+	v.duration(at+".default_timeout", p.GetDefaultTimeout(), maxTimeout)
+	v.duration(at+".max_timeout", p.GetMaxTimeout(), maxTimeout)
+	v.exceeds(at+".default_timeout", p.GetDefaultTimeout(), p.GetMaxTimeout())
+	v.limits(at+".limits", p.GetLimits())
+	v.balancing(at+".balancing", p.GetBalancing())
+	v.outlierEjection(at+".outlier_ejection", p.GetOutlierEjection())
+	v.protection(at, p)
+	v.patterns(at+".identities", p.GetIdentities(), identityForm)
+	v.retries(at+".retries", p.GetRetries())
+	v.retryBudget(at+".retry_budget", p.GetRetryBudget())
+	v.routes(at+".routes", p)
 }
 
 // exceeds warns of a budget that max_timeout would cut.
@@ -152,21 +158,22 @@ func (v *validator) destination(at, own string, d *resourcev1.Destination) {
 	} else if !v.name(at+".target", target, nameForm) {
 		return
 	}
-	if !v.targets[target] && v.elsewhere {
+	if !v.has(target) && v.elsewhere {
 		v.warn(at+".target", "no application and no policy has the name %q: calls are refused unless a registry knows it", shorten(target))
-	} else if !v.targets[target] {
+	} else if !v.has(target) {
 		v.bad(at+".target", "%q is unknown: no endpoint and no policy has this target", shorten(target))
 		return
 	}
 	if len(d.GetSubset()) == 0 || v.elsewhere {
 		return
 	}
-	for _, e := range v.endpoints[target] {
+	all := v.endpoints(target)
+	for _, e := range all {
 		if hasAll(e.GetTags(), d.GetSubset()) {
 			return
 		}
 	}
-	v.warn(at+".subset", "selects none of the %d endpoints of %s", len(v.endpoints[target]), target)
+	v.warn(at+".subset", "selects none of the %d endpoints of %s", len(all), target)
 }
 
 func hasAll(tags, subset map[string]string) bool {

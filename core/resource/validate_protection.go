@@ -139,19 +139,25 @@ func (v *validator) checkAuthPolicies(policies []*resourcev1.AuthPolicy) {
 	first := make(map[string]int)
 	for i, p := range policies {
 		at := fmt.Sprintf("auth_policies[%d]", i)
-		v.resource = "auth policy " + p.GetTarget()
-		v.target(at+".target", p.GetTarget())
+		v.resource = AuthPolicyLabel(p.GetTarget())
 		if j, dup := first[p.GetTarget()]; dup {
 			v.bad(at+".target", "is the target of auth_policies[%d] too: a target has one", j)
 		} else {
 			first[p.GetTarget()] = i
 		}
-		if len(p.GetDeny()) == 0 && len(p.GetAllow()) == 0 {
-			v.warn(at, "lets every call in: it has no rule")
-		}
-		v.access(at, "deny", p.GetDeny())
-		v.access(at, "allow", p.GetAllow())
+		v.authPolicy(at, p)
 	}
+}
+
+// authPolicy checks one auth policy by itself.
+func (v *validator) authPolicy(at string, p *resourcev1.AuthPolicy) {
+	v.resource = AuthPolicyLabel(p.GetTarget())
+	v.target(at+".target", p.GetTarget())
+	if len(p.GetDeny()) == 0 && len(p.GetAllow()) == 0 {
+		v.warn(at, "lets every call in: it has no rule")
+	}
+	v.access(at, "deny", p.GetDeny())
+	v.access(at, "allow", p.GetAllow())
 }
 
 func (v *validator) access(at, list string, rules []*resourcev1.AccessRule) {

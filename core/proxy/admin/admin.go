@@ -125,7 +125,7 @@ func (a *handler) ready(w http.ResponseWriter, _ *http.Request) {
 
 func (a *handler) config(w http.ResponseWriter, _ *http.Request) {
 	g := a.cfg.Store.Current()
-	snapshot, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(g.Snapshot)
+	snapshot, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(g.Snapshot())
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
@@ -133,7 +133,7 @@ func (a *handler) config(w http.ResponseWriter, _ *http.Request) {
 	var compact bytes.Buffer // protojson puts random spaces into its output
 	_ = json.Compact(&compact, snapshot)
 	warnings := []string{}
-	for _, p := range g.Warnings {
+	for _, p := range g.Warnings() {
 		warnings = append(warnings, p.String())
 	}
 	reply(w, http.StatusOK, struct {

@@ -100,7 +100,8 @@ const LaneTag = "lane"
 
 // New makes the cluster of those endpoints that carry the subset's tags and are in rotation.
 func New(target string, subset map[string]string, endpoints []*Endpoint, rules Rules) *Cluster {
-	c := &Cluster{Name: Name(target, subset), Target: target, Subset: subset}
+	c := &Cluster{Name: Name(target, subset), Target: target, Subset: subset, Endpoints: make([]*Endpoint, 0, len(endpoints))}
+	inLanes := false
 	for _, e := range endpoints {
 		if !e.Has(subset) {
 			continue
@@ -108,10 +109,12 @@ func New(target string, subset map[string]string, endpoints []*Endpoint, rules R
 		c.Known++
 		if e.InRotation() {
 			c.Endpoints = append(c.Endpoints, e)
+			inLanes = inLanes || e.Tags[LaneTag] != ""
 		}
 	}
+	c.Endpoints = slices.Clip(c.Endpoints)
 	byLane := map[string][]*Endpoint{}
-	if _, own := subset[LaneTag]; !own {
+	if _, own := subset[LaneTag]; !own && inLanes {
 		for _, e := range c.Endpoints {
 			byLane[e.Tags[LaneTag]] = append(byLane[e.Tags[LaneTag]], e)
 		}

@@ -37,8 +37,7 @@ type Group struct {
 // group splits endpoints by what goes first: the zone's own, other zones, the zone's own backups, other
 // backups. Empty groups are left out.
 func group(endpoints []*Endpoint, rules Rules) []*Group {
-	var split [4][]*Endpoint
-	for _, e := range endpoints {
+	rank := func(e *Endpoint) int {
 		at := 0
 		if e.Backup {
 			at = 2
@@ -46,13 +45,27 @@ func group(endpoints []*Endpoint, rules Rules) []*Group {
 		if rules.Zone != "" && e.Zone != rules.Zone {
 			at++
 		}
-		split[at] = append(split[at], e)
+		return at
+	}
+	var sizes [4]int
+	for _, e := range endpoints {
+		sizes[rank(e)]++
 	}
 	var out []*Group
-	for _, members := range split {
-		if len(members) > 0 {
-			out = append(out, newGroup(members, &rules))
+	for at, n := range sizes {
+		if n == 0 {
+			continue
 		}
+		members := endpoints
+		if n < len(endpoints) {
+			members = make([]*Endpoint, 0, n)
+			for _, e := range endpoints {
+				if rank(e) == at {
+					members = append(members, e)
+				}
+			}
+		}
+		out = append(out, newGroup(members, &rules))
 	}
 	return out
 }

@@ -22,7 +22,7 @@ func weigh(endpoints []*Endpoint) []slot {
 	// Each column holds total/n; in units of 1/n every endpoint has weight*n and every column total.
 	n := uint64(len(endpoints))
 	left := make([]uint64, n)
-	var small, large []uint32
+	small, large := make([]uint32, 0, n), make([]uint32, 0, n)
 	for i, e := range endpoints {
 		left[i] = uint64(e.Weight) * n
 		if left[i] < total {

@@ -5,6 +5,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -17,8 +18,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
 
+	"github.com/octomesh/octomesh/core/proxy/store"
 	"github.com/octomesh/octomesh/core/resource"
-	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
 
 const (
@@ -165,7 +166,7 @@ func (c *Client) changed() {
 }
 
 // Run implements the store's Source: it applies what is on the disk, then what Pilots push, until ctx is done.
-func (c *Client) Run(ctx context.Context, apply func(*resourcev1.Snapshot) error) error {
+func (c *Client) Run(ctx context.Context, apply func(store.Update) error) error {
 	var saver sync.WaitGroup
 	if c.cfg.Dir != "" {
 		saver.Go(func() { c.saveChanges(ctx) })
@@ -174,7 +175,7 @@ func (c *Client) Run(ctx context.Context, apply func(*resourcev1.Snapshot) error
 	c.mu.Lock()
 	saved := c.state.snapshot()
 	c.mu.Unlock()
-	if err := apply(saved); err != nil { // also an empty one: the proxy is ready to be asked for targets
+	if err := apply(store.Whole(saved)); err != nil { // also an empty one: the proxy is ready to be asked for targets
 		c.cfg.Log.Error("the saved configuration is refused", "error", err)
 	}
 	c.mu.Lock()
@@ -215,7 +216,7 @@ func retryAfter(err error) time.Duration {
 }
 
 // follow takes what one Pilot pushes until the stream ends. heard tells whether it said anything.
-func (c *Client) follow(ctx context.Context, pilot grpc.ClientConnInterface, apply func(*resourcev1.Snapshot) error) (heard bool, err error) {
+func (c *Client) follow(ctx context.Context, pilot grpc.ClientConnInterface, apply func(store.Update) error) (heard bool, err error) {
 	s, err := openStream(ctx, pilot, c.cfg.Environment, c.cfg.Instance)
 	if err != nil {
 		return false, err
@@ -243,33 +244,51 @@ func (c *Client) follow(ctx context.Context, pilot grpc.ClientConnInterface, app
 	}
 }
 
-// take goes by a response, whole, or not at all.
-func (c *Client) take(r *response, apply func(*resourcev1.Snapshot) error) error {
+// take goes by what is sound in a response, and returns what is wrong with the rest, of which what was before goes on.
+func (c *Client) take(r *response, apply func(store.Update) error) error {
 	c.mu.Lock()
 	change, err := c.state.apply(r)
-	var next *resourcev1.Snapshot
-	if err == nil {
-		next = c.state.snapshot()
-	}
 	c.mu.Unlock()
-	if err == nil {
-		err = apply(next)
+	err = errors.Join(err, c.put(change, apply))
+	if err != nil {
+		c.cfg.Log.Error("a push is refused, or a part of it, and what was before goes on", "type", r.TypeUrl, "error", err)
 	}
 	c.mu.Lock()
-	if err != nil {
-		if change != nil {
-			c.state.undo(change)
-		}
-		c.cfg.Log.Error("a push is refused, and what was before goes on", "type", r.TypeUrl, "error", err)
-	} else {
-		c.state.confirm(change)
-		c.changed()
-	}
+	c.state.confirm(change)
+	c.changed()
 	close(c.answered)
 	c.answered = make(chan struct{})
 	c.mu.Unlock()
 	c.tell()
 	return err
+}
+
+// put has the proxy go by a change of the state. What it refuses is taken out of the change, and out of the state.
+func (c *Client) put(change *change, apply func(store.Update) error) error {
+	var problems []error
+	for {
+		c.mu.Lock()
+		update := c.state.update(change)
+		c.mu.Unlock()
+		if update.Empty() {
+			break
+		}
+		err := apply(store.Update{Change: update})
+		if err == nil {
+			break
+		}
+		problems = append(problems, err)
+		rest := &resource.Change{}
+		if bad := new(resource.Error); errors.As(err, &bad) {
+			rest = update.Without(bad.Problems)
+		}
+		c.mu.Lock()
+		if !c.state.keep(change, rest) { // it names nothing that is here
+			c.state.keep(change, &resource.Change{})
+		}
+		c.mu.Unlock()
+	}
+	return errors.Join(problems...)
 }
 
 // saveChanges writes the state to the disk when it has changed, and a last time at the end.

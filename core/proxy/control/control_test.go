@@ -23,6 +23,7 @@ import (
 	"github.com/octomesh/octomesh/core/pilot/push"
 	"github.com/octomesh/octomesh/core/pilot/snapshot"
 	"github.com/octomesh/octomesh/core/proxy/control"
+	"github.com/octomesh/octomesh/core/proxy/store"
 	"github.com/octomesh/octomesh/core/resource"
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
@@ -40,9 +41,9 @@ type pilot struct {
 	refused chan string
 }
 
-func (p *pilot) Applied(push.Node, []snapshot.Told) {}
+func (p *pilot) Applied(push.Node, snapshot.Update) {}
 
-func (p *pilot) Refused(_ push.Node, _ []snapshot.Told, why string) { p.refused <- why }
+func (p *pilot) Refused(_ push.Node, _ snapshot.Update, why string) { p.refused <- why }
 
 func startPilot(t testing.TB) *pilot {
 	t.Helper()
@@ -117,7 +118,7 @@ func startProxy(t testing.TB, dir string, refuse func(*resourcev1.Snapshot) erro
 	p.Client = control.New(control.Config{Environment: "prod", Instance: "p1", Pilots: pilots, Dir: dir, Log: quiet})
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	wg.Go(func() { _ = p.Run(ctx, p.apply) })
+	wg.Go(func() { _ = p.Run(ctx, store.Snapshots(p.apply)) })
 	p.stop = sync.OnceFunc(func() { cancel(); wg.Wait() })
 	t.Cleanup(p.stop)
 	return p

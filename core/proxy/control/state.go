@@ -56,17 +56,19 @@ func (s *state) known(target string) bool {
 // change is how a response changes resources of one kind.
 type change struct {
 	kind     resource.Kind
-	before   map[string]item // of what is touched; without an item where there was none
-	answered []resource.Topic
+	before   map[string]item           // of what is touched; without an item where there was none
+	topics   map[string]resource.Topic // of what is touched
+	answered map[resource.Topic]bool
 }
 
-// apply takes a response into the state. What it returns can be undone, when nobody can go by the outcome.
+// apply takes into the state what can be read of a response; err says what cannot. What it returns is to be confirmed, after
+// what nobody can go by has been taken out.
 func (s *state) apply(r *discoveryv3.DeltaDiscoveryResponse) (*change, error) {
 	kind, ok := resource.KindOf(r.TypeUrl)
+	c := &change{kind: kind, before: make(map[string]item), topics: make(map[string]resource.Topic), answered: make(map[resource.Topic]bool)}
 	if !ok || !slices.Contains(kinds[:], kind) {
-		return nil, fmt.Errorf("type %q was not asked for", r.TypeUrl)
+		return c, fmt.Errorf("type %q was not asked for", r.TypeUrl)
 	}
-	c := &change{kind: kind, before: make(map[string]item)}
 	var problems []error
 	for _, res := range r.Resources {
 		topic, err := resource.TopicOf(kind, res.Name)
@@ -79,51 +81,89 @@ func (s *state) apply(r *discoveryv3.DeltaDiscoveryResponse) (*change, error) {
 			problems = append(problems, fmt.Errorf("%v %q: %w", kind, res.Name, err))
 			continue
 		}
-		s.set(c, res.Name, item{res.Version, res.GetResource().GetValue(), m})
-		c.answered = append(c.answered, topic)
+		s.set(c, topic, res.Name, item{res.Version, res.GetResource().GetValue(), m})
+		c.answered[topic] = true
 	}
 	for _, name := range r.RemovedResources {
 		if topic, err := resource.ParseTopic(kind, name); err == nil { // the topic has none
-			c.answered = append(c.answered, topic)
+			c.answered[topic] = true
 		}
-		s.set(c, name, item{})
+		if topic, err := resource.TopicOf(kind, name); err == nil {
+			s.set(c, topic, name, item{})
+		}
 	}
-	if err := errors.Join(problems...); err != nil {
-		s.undo(c)
-		return nil, err
-	}
-	return c, nil
+	return c, errors.Join(problems...)
 }
 
 // confirm notes that the proxy goes by a change: what it answers is known from now on.
 func (s *state) confirm(c *change) {
-	for _, t := range c.answered {
+	for t := range c.answered {
 		s.answered[t] = true
 	}
+}
+
+// update is what a change makes of the proxy's resources.
+func (s *state) update(c *change) *resource.Change {
+	out := &resource.Change{}
+	for name := range c.before {
+		topic, it := c.topics[name], s.resources[c.kind][name]
+		switch c.kind {
+		case resource.KindEndpoint:
+			instance, _ := topic.LocalName(name)
+			m, _ := it.message.(*resourcev1.Endpoint)
+			if _, before := c.before[name].message.(*resourcev1.Endpoint); m != nil || before {
+				out.SetEndpoint(topic.Target, instance, m)
+			}
+		case resource.KindServicePolicy:
+			m, _ := it.message.(*resourcev1.ServicePolicy)
+			out.SetPolicy(topic.Target, m)
+		case resource.KindAuthPolicy:
+			m, _ := it.message.(*resourcev1.AuthPolicy)
+			out.SetAuthPolicy(topic.Target, m)
+		}
+	}
+	return out
+}
+
+// keep takes out of a change, and back in the state, what is not in an update. It tells whether there was any.
+func (s *state) keep(c *change, update *resource.Change) (some bool) {
+	for name, before := range c.before {
+		topic, kept := c.topics[name], false
+		switch c.kind {
+		case resource.KindEndpoint:
+			instance, _ := topic.LocalName(name)
+			_, kept = update.Endpoints[topic.Target][instance]
+		case resource.KindServicePolicy:
+			_, kept = update.Policies[topic.Target]
+		case resource.KindAuthPolicy:
+			_, kept = update.AuthPolicies[topic.Target]
+		}
+		if kept {
+			continue
+		}
+		some = true
+		s.put(c.kind, name, before)
+		delete(c.before, name)
+		delete(c.answered, topic) // what there is of it is not known, unless it was
+	}
+	return some
 }
 
 var errForeign = errors.New("not a name of this environment")
 
 // set changes a resource; an item without a message removes it.
-func (s *state) set(c *change, name string, it item) {
+func (s *state) set(c *change, topic resource.Topic, name string, it item) {
 	if _, ok := c.before[name]; !ok {
-		c.before[name] = s.resources[c.kind][name]
+		c.before[name], c.topics[name] = s.resources[c.kind][name], topic
 	}
-	if it.message == nil {
-		delete(s.resources[c.kind], name)
-	} else {
-		s.resources[c.kind][name] = it
-	}
+	s.put(c.kind, name, it)
 }
 
-// undo makes resources what they were.
-func (s *state) undo(c *change) {
-	for name, it := range c.before {
-		if it.message == nil {
-			delete(s.resources[c.kind], name)
-		} else {
-			s.resources[c.kind][name] = it
-		}
+func (s *state) put(k resource.Kind, name string, it item) {
+	if it.message == nil {
+		delete(s.resources[k], name)
+	} else {
+		s.resources[k][name] = it
 	}
 }
 

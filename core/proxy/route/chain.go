@@ -29,7 +29,7 @@ const (
 // many at once, whether the target is well, and last what is done to calls that would pass. What is not configured is
 // not in it, but for the bound of open calls.
 func (c *compiler) chain(t *Target, p *resourcev1.ServicePolicy) (out []policy.Policy) {
-	if auth := c.access[t.Name]; auth != nil && t.Direction == Inbound {
+	if auth := c.units.get(t.Name).access; auth != nil && t.Direction == Inbound {
 		out = append(out, access(t, auth))
 	}
 	out = append(out, limits(t, p.GetRateLimits())...)

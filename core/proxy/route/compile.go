@@ -10,6 +10,7 @@ import (
 
 	"github.com/octomesh/octomesh/core/proxy/cluster"
 	"github.com/octomesh/octomesh/core/proxy/policy"
+	"github.com/octomesh/octomesh/core/resource"
 	"github.com/octomesh/octomesh/core/telemetry/meter"
 )
 
@@ -22,23 +23,15 @@ const (
 	DefaultMaxPark           = 5 * time.Second
 )
 
-type endpointKey struct{ target, instance string }
-
-// compiler holds what one Compile has made so far.
+// compiler holds what one change has made so far.
 type compiler struct {
 	Options
 	previous *Table
-	table    *Table
-	byTarget map[string][]*cluster.Endpoint
-	policies map[string]*resourcev1.ServicePolicy
-	access   map[string]*resourcev1.AuthPolicy
-	sharing  map[string]*sharing
-	states   map[stateKey]*state
-}
-
-type stateKey struct {
-	direction Direction
-	target    string
+	sum      resource.Sum
+	units    *editing
+	again    map[string]bool                            // targets to compile again
+	before   map[*resourcev1.Endpoint]*cluster.Endpoint // what an endpoint that is not compiled yet was; nil: new
+	delta    Delta
 }
 
 // Options is what a table takes from its proxy.
@@ -51,59 +44,41 @@ type Options struct {
 }
 
 // Compile makes the table of a valid snapshot (see resource.Validate). Counters, open calls and parked
-// calls of what the previous table, or nil, knew too go on.
+// calls of what the previous table, or nil, knew too go on, and what did not change is shared with it.
 func Compile(s *resourcev1.Snapshot, previous *Table, o Options) *Table {
-	if previous == nil {
-		previous = &Table{}
+	t, _ := previous.Replace(s, o)
+	return t
+}
+
+// Replace makes the table of a valid snapshot, and says by what it differs from t, which may be nil.
+func (t *Table) Replace(s *resourcev1.Snapshot, o Options) (*Table, Delta) {
+	if t == nil {
+		t = &Table{}
 	}
-	c := compiler{
-		previous: previous, Options: o,
-		table: &Table{
-			outbound: make(map[string]*Target), inbound: make(map[string]*Target),
-			endpoints: make(map[endpointKey]*cluster.Endpoint, len(s.GetEndpoints())),
-			clusters:  make(map[string]*cluster.Cluster),
-		},
-		byTarget: make(map[string][]*cluster.Endpoint),
-		policies: make(map[string]*resourcev1.ServicePolicy, len(s.GetPolicies())),
-		access:   make(map[string]*resourcev1.AuthPolicy, len(s.GetAuthPolicies())),
-		sharing:  make(map[string]*sharing), states: make(map[stateKey]*state),
+	named := &Table{units: t.units, sum: t.sum, environment: s.GetEnvironment()}
+	if t.environment != named.environment {
+		named.sum = named.sum.Minus(resource.SumOf(&resourcev1.Snapshot{Environment: t.environment})).
+			Plus(resource.SumOf(&resourcev1.Snapshot{Environment: named.environment}))
 	}
-	for _, p := range s.GetPolicies() {
-		c.policies[p.GetTarget()] = p
-	}
-	for _, p := range s.GetAuthPolicies() {
-		c.access[p.GetTarget()] = p
-	}
-	for _, e := range s.GetEndpoints() {
-		c.addEndpoint(e)
-	}
-	for _, p := range s.GetPolicies() {
-		c.addTarget(p)
-	}
-	for name := range c.byTarget {
-		c.addDefault(name)
-	}
-	for name := range c.access {
-		c.addDefault(name)
-	}
-	return c.table
+	return named.Change(named.Diff(s), o)
 }
 
 // NewTarget returns a target with default limits, for a local instance's target of which no generation says
 // anything.
 func NewTarget(d Direction, name string) *Target {
-	c := compiler{previous: &Table{}, sharing: make(map[string]*sharing), states: make(map[stateKey]*state), table: &Table{clusters: make(map[string]*cluster.Cluster)}}
+	c := compiler{previous: &Table{}, units: edit(&index{})}
+	c.units.edit(name).clusters = make(map[string]*cluster.Cluster)
 	return c.target(d, &resourcev1.ServicePolicy{Target: name})
 }
 
-// addEndpoint takes over an endpoint that did not change as it is, and the state of one that did.
-func (c *compiler) addEndpoint(r *resourcev1.Endpoint) {
+// endpoint takes over an endpoint that did not change as it is, and the state of one that did.
+func (c *compiler) endpoint(r *resourcev1.Endpoint, identities []string, old *cluster.Endpoint) *cluster.Endpoint {
 	e := &cluster.Endpoint{
 		Target: r.GetTarget(), Instance: r.GetInstance(), Incarnation: r.GetIncarnation(),
 		MeshAddress: r.GetMeshAddress(), DirectAddress: r.GetDirectAddress(), Zone: r.GetZone(),
 		Weight: DefaultEndpointWeight, Tags: r.GetTags(), Disabled: r.GetDisabled(), Backup: r.GetBackup(),
+		Identities: identities,
 	}
-	e.Identities = c.policies[e.Target].GetIdentities()
 	if r.GetIdentity() != "" {
 		e.Identities = []string{r.GetIdentity()}
 	}
@@ -113,20 +88,18 @@ func (c *compiler) addEndpoint(r *resourcev1.Endpoint) {
 	if c.Peer != nil && e.InRotation() {
 		e.Peer = c.Peer(e.MeshAddress)
 	}
-	key := endpointKey{e.Target, e.Instance}
-	switch old := c.previous.endpoints[key]; {
+	switch {
 	case old == nil || old.Incarnation != e.Incarnation:
 		e.State = &cluster.State{}
 	case same(old, e):
-		e = old
+		return old
 	default:
 		e.State = old.State
 		if e.InRotation() && !old.InRotation() {
 			e.Return()
 		}
 	}
-	c.table.endpoints[key] = e
-	c.byTarget[e.Target] = append(c.byTarget[e.Target], e)
+	return e
 }
 
 func same(a, b *cluster.Endpoint) bool {
@@ -135,16 +108,13 @@ func same(a, b *cluster.Endpoint) bool {
 		slices.Equal(a.Identities, b.Identities)
 }
 
-// addDefault adds a target that no policy speaks of.
-func (c *compiler) addDefault(target string) {
-	if c.table.outbound[target] == nil {
-		c.addTarget(&resourcev1.ServicePolicy{Target: target})
+// addTarget compiles what is said of a target; without a policy the defaults hold.
+func (c *compiler) addTarget(u *unit) {
+	p := u.policy
+	if p == nil {
+		p = &resourcev1.ServicePolicy{Target: u.name}
 	}
-}
-
-func (c *compiler) addTarget(p *resourcev1.ServicePolicy) {
-	c.table.outbound[p.GetTarget()] = c.target(Outbound, p)
-	c.table.inbound[p.GetTarget()] = c.target(Inbound, p)
+	u.outbound, u.inbound = c.target(Outbound, p), c.target(Inbound, p)
 }
 
 func (c *compiler) target(d Direction, p *resourcev1.ServicePolicy) *Target {
@@ -185,14 +155,14 @@ func former(t, old *Target) (gone []*Route) {
 
 // state returns what goes on of a target, or begins it.
 func (c *compiler) state(d Direction, target string) *state {
-	key := stateKey{d, target}
-	if c.states[key] == nil {
-		c.states[key] = &state{}
-		if old := c.previous.Target(d, target); old != nil {
-			c.states[key] = old.state
-		}
+	if old := c.previous.Target(d, target); old != nil {
+		return old.state
 	}
-	return c.states[key]
+	u := c.units.edit(target)
+	if u.begun[d] == nil {
+		u.begun[d] = &state{}
+	}
+	return u.begun[d]
 }
 
 func (c *compiler) route(t *Target, p *resourcev1.ServicePolicy, r *resourcev1.Route, old *Target) *Route {
@@ -228,11 +198,12 @@ func (c *compiler) route(t *Target, p *resourcev1.ServicePolicy, r *resourcev1.R
 
 // cluster returns the one cluster of a target's subset.
 func (c *compiler) cluster(target string, subset map[string]string) *cluster.Cluster {
-	name := cluster.Name(target, subset)
-	if c.table.clusters[name] == nil {
-		c.table.clusters[name] = cluster.New(target, subset, c.byTarget[target], c.share(target).rules)
+	u, name := c.units.get(target), cluster.Name(target, subset)
+	if u.clusters[name] == nil {
+		// The target is compiled again just now: what leads to it has not changed otherwise.
+		u.clusters[name] = cluster.New(target, subset, u.endpoints, c.share(target).rules)
 	}
-	return c.table.clusters[name]
+	return u.clusters[name]
 }
 
 // calls returns the counters of the route's namesake before, or new ones.

@@ -8,11 +8,14 @@ package route
 import (
 	"iter"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/octomesh/octomesh/core/proxy/balancer"
 	"github.com/octomesh/octomesh/core/proxy/cluster"
 	"github.com/octomesh/octomesh/core/proxy/policy"
+	"github.com/octomesh/octomesh/core/resource"
 	"github.com/octomesh/octomesh/core/telemetry/meter"
 	"github.com/octomesh/octomesh/core/wire"
 )
@@ -22,10 +25,9 @@ const DefaultRoute = "default"
 
 // Table is one generation's answer to "where does this call go".
 type Table struct {
-	outbound  map[string]*Target
-	inbound   map[string]*Target
-	endpoints map[endpointKey]*cluster.Endpoint
-	clusters  map[string]*cluster.Cluster
+	units       index
+	sum         resource.Sum
+	environment string
 }
 
 // Direction is that of a call, as the workload beside the proxy sees it.
@@ -149,21 +151,21 @@ type Decision struct {
 // Match decides where an outbound call goes. The caller is the application that makes it. False: the target
 // is unknown to this generation.
 func (t *Table) Match(h *wire.RequestHead, caller []byte) (Decision, bool) {
-	target := t.outbound[string(h.Target)]
-	if target == nil {
+	u := t.units.find(h.Target)
+	if u == nil || u.outbound == nil {
 		return Decision{}, false
 	}
-	return target.Match(h, caller), true
+	return u.outbound.Match(h, caller), true
 }
 
 // Inbound decides about a call that came from another proxy for an instance beside this one. False: the
 // generation says nothing of the target; calls may still come for it, see [NewTarget].
 func (t *Table) Inbound(h *wire.RequestHead, caller []byte) (Decision, bool) {
-	target := t.inbound[string(h.Target)]
-	if target == nil {
+	u := t.units.find(h.Target)
+	if u == nil || u.inbound == nil {
 		return Decision{}, false
 	}
-	return target.Match(h, caller), true
+	return u.inbound.Match(h, caller), true
 }
 
 // Match decides about a call to this target.
@@ -254,20 +256,22 @@ func (d *Decision) Ended(e *cluster.Endpoint, st *wire.Status, now int64) {
 
 // Target returns what the table says of a target, or nil.
 func (t *Table) Target(d Direction, name string) *Target {
-	if d == Inbound {
-		return t.inbound[name]
+	switch u := t.units.get(name); {
+	case u == nil:
+		return nil
+	case d == Inbound:
+		return u.inbound
+	default:
+		return u.outbound
 	}
-	return t.outbound[name]
 }
 
 // Targets yields the targets of both directions, in no order.
 func (t *Table) Targets() iter.Seq[*Target] {
 	return func(yield func(*Target) bool) {
-		for _, m := range []map[string]*Target{t.outbound, t.inbound} {
-			for _, target := range m {
-				if !yield(target) {
-					return
-				}
+		for u := range t.units.all {
+			if u.outbound != nil && (!yield(u.outbound) || !yield(u.inbound)) {
+				return
 			}
 		}
 	}
@@ -276,37 +280,27 @@ func (t *Table) Targets() iter.Seq[*Target] {
 // Endpoints yields every endpoint that the generation names, those out of rotation too, in no order.
 func (t *Table) Endpoints() iter.Seq[*cluster.Endpoint] {
 	return func(yield func(*cluster.Endpoint) bool) {
-		for _, e := range t.endpoints {
-			if !yield(e) {
-				return
+		for u := range t.units.all {
+			for _, e := range u.endpoints {
+				if !yield(e) {
+					return
+				}
 			}
 		}
 	}
 }
 
-// Expects tells whether a peer of a proved identity, or of none, may answer at a mesh address: for one of the endpoints
-// there at least, or if there is none. It looks at all endpoints.
-func (t *Table) Expects(address, identity string) bool {
-	some := false
-	for _, e := range t.endpoints {
-		if e.MeshAddress != address || !e.InRotation() {
-			continue
-		}
-		if e.Expects(identity) {
-			return true
-		}
-		some = true
+// Endpoint finds one; nil: the generation does not name it.
+func (t *Table) Endpoint(target, instance string) *cluster.Endpoint {
+	u := t.units.get(target)
+	if u == nil {
+		return nil
 	}
-	return !some
-}
-
-// Addresses returns the mesh addresses of the endpoints in rotation.
-func (t *Table) Addresses() map[string]bool {
-	out := make(map[string]bool)
-	for _, e := range t.endpoints {
-		if e.InRotation() {
-			out[e.MeshAddress] = true
-		}
+	at, ok := slices.BinarySearchFunc(u.endpoints, instance, func(e *cluster.Endpoint, name string) int {
+		return strings.Compare(e.Instance, name)
+	})
+	if !ok {
+		return nil
 	}
-	return out
+	return u.endpoints[at]
 }

@@ -30,17 +30,18 @@ type sharing struct {
 
 // share returns the sharing of a target.
 func (c *compiler) share(target string) *sharing {
-	if s := c.sharing[target]; s != nil {
-		return s
+	u := c.units.get(target)
+	if u.sharing != nil {
+		return u.sharing
 	}
-	p := c.policies[target]
+	p := u.policy
 	s := &sharing{balancer: balancer.PowerOfTwo{}}
 	s.balance(p.GetBalancing(), c.Zone)
 	if o := p.GetOutlierEjection(); o != nil {
 		s.rules.Ejects = true
 		s.outlier = c.outlier(target, o)
 	}
-	c.sharing[target] = s
+	u.sharing = s
 	return s
 }
 
@@ -77,7 +78,7 @@ func (c *compiler) outlier(target string, o *resourcev1.OutlierEjection) *policy
 		rules.MaxPercent = int(o.GetMaxEjectedPercent())
 	}
 	var members []*cluster.Endpoint
-	for _, e := range c.byTarget[target] {
+	for _, e := range c.units.get(target).endpoints {
 		if e.InRotation() {
 			members = append(members, e)
 		}

@@ -40,7 +40,7 @@ func (f *File) Name() string { return "file " + f.Path }
 
 // Run implements [Source]. A file that is bad or gone is logged and looked at again: it never ends the
 // source.
-func (f *File) Run(ctx context.Context, apply func(*resourcev1.Snapshot) error) error {
+func (f *File) Run(ctx context.Context, apply func(Update) error) error {
 	every := f.Every
 	if every <= 0 {
 		every = DefaultPoll
@@ -64,7 +64,7 @@ func (f *File) Run(ctx context.Context, apply func(*resourcev1.Snapshot) error) 
 // watched is what Run knows of the file.
 type watched struct {
 	file  *File
-	apply func(*resourcev1.Snapshot) error
+	apply func(Update) error
 	seen  [sha256.Size]byte // at the look before
 	done  [sha256.Size]byte // what was applied or refused last
 	lost  string            // the error of the look before
@@ -107,7 +107,7 @@ func (w *watched) load(data []byte) error {
 	}
 	w.file.document = doc
 	defer func() { w.file.document = nil }() // the tree is as large as the file
-	return w.apply(snapshot)
+	return w.apply(Whole(snapshot))
 }
 
 func (w *watched) log(level slog.Level, text string, args ...any) {

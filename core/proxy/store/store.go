@@ -21,24 +21,59 @@ import (
 type Generation struct {
 	// Number counts generations from 1. 0 is the empty one before any snapshot came: the proxy is not
 	// ready, and knows of no target whether it exists.
-	Number   uint64
-	Hash     string // of the snapshot's content, equal in every proxy
-	Table    *route.Table
-	Snapshot *resourcev1.Snapshot // what was compiled; not to be changed
-	Loaded   time.Time
-	Source   string
-	// Warnings are what validation found and let pass.
-	Warnings []resource.Problem
+	Number uint64
+	Hash   string // of the content, equal in every proxy
+	Table  *route.Table
+	Loaded time.Time
+	Source string
+
+	problems problems // that were found and let pass
 }
 
-// Source brings snapshots: a file, or the Pilot's stream.
+// Snapshot is what was compiled; not to be changed.
+func (g *Generation) Snapshot() *resourcev1.Snapshot { return g.Table.Snapshot() }
+
+// Warnings are what validation found and let pass.
+func (g *Generation) Warnings() []resource.Problem { return g.problems.all() }
+
+// Update is what a source brings: everything, or a change.
+type Update struct {
+	// Snapshot replaces all resources, unless it is nil.
+	Snapshot *resourcev1.Snapshot
+	// Change is what becomes of some, if Snapshot is nil. The cost of applying it goes by what it touches.
+	Change *resource.Change
+}
+
+// Whole is an update that replaces everything.
+func Whole(s *resourcev1.Snapshot) Update { return Update{Snapshot: s} }
+
+// Snapshots makes of a function that takes whole snapshots one that takes updates, for who wants to see everything after
+// each. A snapshot that it refuses is forgotten.
+func Snapshots(f func(*resourcev1.Snapshot) error) func(Update) error {
+	current := &route.Table{}
+	return func(u Update) error {
+		var next *route.Table
+		if u.Snapshot != nil {
+			next = route.Compile(u.Snapshot, current, route.Options{})
+		} else {
+			next, _ = current.Change(u.Change, route.Options{})
+		}
+		err := f(next.Snapshot())
+		if err == nil {
+			current = next
+		}
+		return err
+	}
+}
+
+// Source brings the configuration: a file, or the Pilot's stream.
 type Source interface {
-	// Name says where snapshots come from, for people.
+	// Name says where the configuration comes from, for people.
 	Name() string
-	// Run calls apply for each snapshot, until ctx is done or no more can come. What apply returns is the
-	// answer to whoever sent the snapshot: nil is its ack, an error its nack. Apply is not called at once
-	// by several goroutines, and takes over the snapshot.
-	Run(ctx context.Context, apply func(*resourcev1.Snapshot) error) error
+	// Run calls apply for each update, until ctx is done or no more can come. What apply returns is the
+	// answer to whoever sent it: nil is its ack, an error its nack. Apply is not called at once
+	// by several goroutines, and takes over the resources.
+	Run(ctx context.Context, apply func(Update) error) error
 }
 
 // Locator is a source that can say where the fields of its latest snapshot stand. Its errors and warnings then
@@ -59,8 +94,9 @@ type Config struct {
 	// Released is told the addresses that no endpoint in rotation has any more, after the generation
 	// without them is current. Calls that pinned an older one may still use their peers.
 	Released func(addresses []string)
-	// Published is told each new generation once it is current, one after the other.
-	Published func(*Generation)
+	// Published is told each new generation once it is current, one after the other, with the addresses at which
+	// endpoints came, went or are otherwise than before.
+	Published func(g *Generation, addresses []string)
 }
 
 // Store publishes generations.
@@ -72,8 +108,8 @@ type Store struct {
 	cfg     Config
 	current atomic.Pointer[Generation]
 
-	mu    sync.Mutex // held by whoever applies
-	peers map[string]cluster.Peer
+	mu      sync.Mutex // held by whoever applies
+	reached reached
 
 	logMu sync.Mutex
 	log   []Attempt // the newest last
@@ -82,8 +118,8 @@ type Store struct {
 
 // New returns a store whose current generation is number 0.
 func New(cfg Config) *Store {
-	s := &Store{cfg: cfg, peers: make(map[string]cluster.Peer)}
-	s.current.Store(&Generation{Table: route.Compile(&resourcev1.Snapshot{}, nil, route.Options{}), Snapshot: &resourcev1.Snapshot{}})
+	s := &Store{cfg: cfg, reached: reached{at: make(map[string]*place)}}
+	s.current.Store(&Generation{Table: route.Compile(&resourcev1.Snapshot{}, nil, route.Options{})})
 	return s
 }
 
@@ -99,7 +135,7 @@ func (s *Store) Run(ctx context.Context, src Source) error {
 	if f, ok := src.(*File); ok && f.Refused == nil {
 		f.Refused = s.Refused
 	}
-	err := src.Run(ctx, func(snapshot *resourcev1.Snapshot) error { return s.apply(src.Name(), snapshot, locate) })
+	err := src.Run(ctx, func(u Update) error { return s.apply(src.Name(), u, locate) })
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil
 	}
@@ -110,60 +146,74 @@ func (s *Store) Run(ctx context.Context, src Source) error {
 // A snapshot whose content is current already is accepted and changes nothing. The store owns the snapshot
 // from here on.
 func (s *Store) Apply(source string, snapshot *resourcev1.Snapshot) error {
-	return s.apply(source, snapshot, func([]resource.Problem) {})
+	return s.apply(source, Whole(snapshot), func([]resource.Problem) {})
 }
 
-func (s *Store) apply(source string, snapshot *resourcev1.Snapshot, locate func([]resource.Problem)) error {
+// Change makes a generation that is other than the current one by a change, or returns a [*resource.Error] whose problems
+// name the resources that cannot be, and keeps the current one. The store owns the resources from here on.
+func (s *Store) Change(source string, c *resource.Change) error {
+	return s.apply(source, Update{Change: c}, func([]resource.Problem) {})
+}
+
+func (s *Store) apply(source string, u Update, locate func([]resource.Problem)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before := s.Current()
-	hash := resource.Hash(snapshot)
-	if before.Number > 0 && before.Hash == hash {
-		return nil
+	next := &Generation{Number: before.Number + 1, Loaded: time.Now(), Source: source}
+	var delta route.Delta
+	var err error
+	if u.Snapshot != nil {
+		delta, err = s.replace(before, next, u.Snapshot, locate)
+	} else {
+		delta, err = s.change(before, next, u.Change)
 	}
-	problems := resource.Validate(snapshot, s.cfg.Environment)
-	locate(problems)
-	if err := resource.Errors(problems); err != nil {
-		s.note(Attempt{At: time.Now(), Source: source, Hash: hash, Error: err.Error()})
+	if err != nil {
+		s.note(Attempt{At: next.Loaded, Source: source, Hash: next.Hash, Error: err.Error()})
 		return err
 	}
-	g := &Generation{
-		Number: before.Number + 1, Hash: hash, Snapshot: snapshot, Loaded: time.Now(), Source: source,
-		Warnings: resource.Warnings(problems), Table: route.Compile(snapshot, before.Table, route.Options{Peer: s.peerFunc(), Zone: s.cfg.Zone}),
-	}
-	s.current.Store(g)
-	s.note(Attempt{At: g.Loaded, Source: source, Hash: hash, Number: g.Number, Warnings: len(g.Warnings)})
-	if s.cfg.Published != nil {
-		s.cfg.Published(g)
-	}
-	s.release(g.Table.Addresses())
-	return nil
-}
-
-func (s *Store) peerFunc() func(string) cluster.Peer {
-	if s.cfg.NewPeer == nil {
+	if before.Number > 0 && before.Hash == next.Hash {
 		return nil
 	}
-	return func(address string) cluster.Peer {
-		p, ok := s.peers[address]
-		if !ok {
-			p = s.cfg.NewPeer(address)
-			s.peers[address] = p
-		}
-		return p
-	}
-}
-
-// release forgets the peers whose address is not used.
-func (s *Store) release(used map[string]bool) {
-	var gone []string
-	for address := range s.peers {
-		if !used[address] {
-			gone = append(gone, address)
-			delete(s.peers, address)
-		}
+	gone := s.reached.move(delta)
+	s.current.Store(next)
+	s.note(Attempt{At: next.Loaded, Source: source, Hash: next.Hash, Number: next.Number, Warnings: next.problems.count})
+	if s.cfg.Published != nil {
+		s.cfg.Published(next, touched(delta))
 	}
 	if len(gone) > 0 && s.cfg.Released != nil {
 		s.cfg.Released(gone)
 	}
+	return nil
+}
+
+func (s *Store) options() route.Options { return route.Options{Peer: s.peerFunc(), Zone: s.cfg.Zone} }
+
+// replace compiles a whole snapshot, of which it checks everything: fields are named by their place in it.
+func (s *Store) replace(before, next *Generation, snapshot *resourcev1.Snapshot, locate func([]resource.Problem)) (route.Delta, error) {
+	next.Hash = resource.Hash(snapshot)
+	if before.Number > 0 && before.Hash == next.Hash {
+		return route.Delta{}, nil
+	}
+	found := resource.Validate(snapshot, s.cfg.Environment)
+	locate(found)
+	if err := resource.Errors(found); err != nil {
+		return route.Delta{}, err
+	}
+	var delta route.Delta
+	next.Table, delta = before.Table.Replace(snapshot, s.options())
+	next.problems = wholeProblems(resource.Warnings(found))
+	return delta, nil
+}
+
+// change checks and compiles what a change touches.
+func (s *Store) change(before, next *Generation, c *resource.Change) (route.Delta, error) {
+	next.Hash = before.Hash
+	if err := resource.Errors(resource.ValidateChange(c, before.Table.View())); err != nil {
+		return route.Delta{}, err
+	}
+	var delta route.Delta
+	next.Table, delta = before.Table.Change(c, s.options())
+	next.Hash = next.Table.Hash()
+	next.problems = before.problems.with(delta.Targets, next.Table)
+	return delta, nil
 }

@@ -37,7 +37,7 @@ func newStore(w *world) *store.Store {
 		Environment: "prod",
 		NewPeer:     func(a string) cluster.Peer { w.made = append(w.made, a); return &peer{a} },
 		Released:    func(a []string) { slices.Sort(a); w.released = append(w.released, a...) },
-		Published:   func(g *store.Generation) { w.published = append(w.published, g.Number) },
+		Published:   func(g *store.Generation, _ []string) { w.published = append(w.published, g.Number) },
 	})
 }
 
@@ -239,7 +239,7 @@ type stream struct{ pushes chan *resourcev1.Snapshot }
 
 func (s *stream) Name() string { return "stream" }
 
-func (s *stream) Run(ctx context.Context, apply func(*resourcev1.Snapshot) error) error {
+func (s *stream) Run(ctx context.Context, apply func(store.Update) error) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -248,7 +248,7 @@ func (s *stream) Run(ctx context.Context, apply func(*resourcev1.Snapshot) error
 			if !open {
 				return errors.New("the stream broke")
 			}
-			if err := apply(p); err != nil {
+			if err := apply(store.Whole(p)); err != nil {
 				return fmt.Errorf("nack: %w", err)
 			}
 		}

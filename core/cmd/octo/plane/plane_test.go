@@ -24,6 +24,7 @@ import (
 	"github.com/octomesh/octomesh/core/configserver/store/embedded"
 	"github.com/octomesh/octomesh/core/dispatcher/source"
 	"github.com/octomesh/octomesh/core/proxy/control"
+	"github.com/octomesh/octomesh/core/proxy/store"
 	configv1 "github.com/octomesh/octomesh/gen/control/octo/config/v1"
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
@@ -119,7 +120,9 @@ func follow(t *testing.T, pilots ...string) *proxy {
 	})}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	wg.Go(func() { _ = p.Run(ctx, func(s *resourcev1.Snapshot) error { p.news <- s; return nil }) })
+	wg.Go(func() {
+		_ = p.Run(ctx, store.Snapshots(func(s *resourcev1.Snapshot) error { p.news <- s; return nil }))
+	})
 	t.Cleanup(func() { cancel(); wg.Wait() })
 	return p
 }
