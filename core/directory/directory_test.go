@@ -81,9 +81,9 @@ func (w *watcher) Close() {
 }
 
 func endpoints(all ...string) directory.Resources {
-	r := directory.Resources{Endpoints: make(map[string]*resourcev1.Endpoint)}
+	r := directory.Resources{Endpoints: make(map[string][]byte)}
 	for _, name := range all {
-		r.Endpoints[name] = &resourcev1.Endpoint{DirectAddress: name + ":1"}
+		r.Endpoints[name] = directory.Encode(name, &resourcev1.Endpoint{DirectAddress: name + ":1"})
 	}
 	return r
 }
@@ -195,7 +195,7 @@ func TestAWatchBeginsWithASnapshotAndGoesOnWithTheNewest(t *testing.T) {
 func TestASnapshotIsMadeForWhoAsks(t *testing.T) {
 	t.Parallel()
 	r := endpoints("a")
-	r.Endpoints["a"].Disabled, r.Endpoints["a"].Weight = true, proto.Uint32(0)
+	r.Endpoints["a"] = directory.Encode("a", &resourcev1.Endpoint{DirectAddress: "a:1", Disabled: true, Weight: proto.Uint32(0)})
 	r.Switches = map[string]*resourcev1.MeshSwitch{
 		"*": {Permille: 10, Revision: 4}, "cart": {Permille: 500, Nodes: []string{"n1"}, Revision: 5},
 	}

@@ -35,9 +35,10 @@ type View struct {
 // Unknown is a view of which nothing has been said yet.
 func Unknown(silent time.Time) *View { return &View{Silent: silent} }
 
-// Resources are what is known of one target. Endpoints are by instance.
+// Resources are what is known of one target.
 type Resources struct {
-	Endpoints map[string]*resourcev1.Endpoint
+	// Endpoints are by instance, each as [Encode] gives it.
+	Endpoints map[string][]byte
 	Policy    *resourcev1.ServicePolicy // nil: none
 	Auth      bool                      // it has an AuthPolicy
 	Switches  map[string]*resourcev1.MeshSwitch
@@ -52,7 +53,7 @@ func Of(r Resources, revision uint64) *View {
 		v.DeletedReason = "no instance is registered, and nothing is configured for it"
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Endpoints)) {
-		v.Endpoints = appendEndpoint(v.Endpoints, name, r.Endpoints[name])
+		v.Endpoints = append(v.Endpoints, r.Endpoints[name]...)
 	}
 	return v
 }
@@ -63,8 +64,8 @@ const endpointsField = 8
 // defaultWeight is that of an instance that names none.
 const defaultWeight = 100
 
-// appendEndpoint appends an endpoint as a direct caller sees it.
-func appendEndpoint(b []byte, name string, e *resourcev1.Endpoint) []byte {
+// Encode gives an instance as a direct caller sees it: one element of a WatchResponse's endpoints, with its tag.
+func Encode(name string, e *resourcev1.Endpoint) []byte {
 	d := &directoryv1.Endpoint{
 		Instance: name, Incarnation: e.GetIncarnation(), DirectAddress: e.GetDirectAddress(), Weight: defaultWeight,
 		Zone: e.GetZone(), Tags: e.GetTags(), Disabled: e.GetDisabled(), TlsIdentity: e.GetDirectIdentity(),
@@ -75,9 +76,9 @@ func appendEndpoint(b []byte, name string, e *resourcev1.Endpoint) []byte {
 	}
 	encoded, err := proto.MarshalOptions{Deterministic: true}.Marshal(d)
 	if err != nil {
-		return b // a text that is not UTF-8, which validation lets nobody have
+		return nil // a text that is not UTF-8, which validation lets nobody have
 	}
-	b = protowire.AppendTag(b, endpointsField, protowire.BytesType)
+	b := protowire.AppendTag(make([]byte, 0, len(encoded)+8), endpointsField, protowire.BytesType)
 	return protowire.AppendBytes(b, encoded)
 }
 
@@ -90,7 +91,7 @@ func (v *View) response(source directoryv1.WatchResponse_Source, application, no
 	if !v.Silent.IsZero() {
 		age := max(time.Since(v.Silent), 0)
 		r.AgeMs = uint64(age.Milliseconds())
-		r.Stale = r.Stale || age >= staleAfter
+		r.Stale = r.Stale || age >= StaleAfter
 	}
 	// As a field that this message does not know, the bytes go out as they are; who receives them knows the field.
 	r.ProtoReflect().SetUnknown(v.Endpoints)

@@ -81,5 +81,5 @@ func differ(a, b *directoryv1.WatchResponse) bool {
 		a.DirectForbidden != b.DirectForbidden || a.DeletedReason != b.DeletedReason || !proto.Equal(a.MeshSwitch, b.MeshSwitch)
 }
 
-// staleAfter is how old knowledge may be until callers are told that it is stale, and ask somebody else too.
-const staleAfter = 10 * time.Second
+// StaleAfter is how old knowledge may be until callers are told that it is stale, and ask somebody else too.
+const StaleAfter = 10 * time.Second

@@ -46,6 +46,7 @@ type Ingest struct {
 	cfg       Config
 	endpoints *endpoints
 	settings  *settings
+	fresh     *fresh
 
 	mu       sync.Mutex
 	followed map[resource.Topic]time.Time // topics of endpoints; when the last follower left, zero while there is one
@@ -63,7 +64,7 @@ func New(cfg Config) *Ingest {
 	}
 	i := &Ingest{
 		cfg: cfg, followed: make(map[resource.Topic]time.Time), changed: make(map[resource.Topic]bool), news: make(chan struct{}, 1),
-		endpoints: newEndpoints(cfg.Cache, cfg.Log),
+		endpoints: newEndpoints(cfg.Cache, cfg.Log), fresh: newFresh(),
 	}
 	i.settings = newSettings(cfg, i.endpoints)
 	cfg.Cache.Interest = i.interest
@@ -136,6 +137,7 @@ func (i *Ingest) follow(ctx context.Context, dispatcher grpc.ClientConnInterface
 	defer cancel()
 	asking.Go(func() { i.ask(ctx, s, cancel) })
 	parts := make(map[resource.Topic]*change)
+	defer i.fresh.lost()
 	for {
 		r, err := s.Recv()
 		if err != nil {
@@ -201,6 +203,7 @@ func (i *Ingest) interests(all bool) (follow, unfollow []*dispatchv1.Key) {
 		if !left.IsZero() && time.Since(left) >= i.cfg.Linger && i.cfg.Cache.Drop(t) {
 			delete(i.followed, t)
 			i.endpoints.drop(t)
+			i.fresh.forget(t)
 			unfollow = append(unfollow, keyOf(t))
 		}
 	}
@@ -214,6 +217,7 @@ func keyOf(t resource.Topic) *dispatchv1.Key {
 // take puts a response into the cache, once it is whole.
 func (i *Ingest) take(r *dispatchv1.WatchResponse, parts map[resource.Topic]*change) {
 	t := resource.Topic{Kind: resource.KindEndpoint, Environment: r.GetKey().GetEnvironment(), Target: r.GetKey().GetTarget()}
+	i.fresh.heard(t, r.Degraded)
 	c := parts[t]
 	if c == nil {
 		c = &change{full: r.Full, set: make(map[string]*resourcev1.Endpoint)}
