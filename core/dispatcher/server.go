@@ -11,7 +11,9 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/octomesh/octomesh/core/dispatcher/hub"
+	"github.com/octomesh/octomesh/core/dispatcher/registrar"
 	"github.com/octomesh/octomesh/core/dispatcher/source"
+	"github.com/octomesh/octomesh/core/transport/identity"
 	dispatchv1 "github.com/octomesh/octomesh/gen/control/octo/dispatch/v1"
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
@@ -19,15 +21,49 @@ import (
 // part is how many endpoints, or removals, one response has at most.
 const part = 5000
 
+// Config is a server's.
+type Config struct {
+	// Hub watches the registries. It outlives the server.
+	Hub *hub.Hub
+	// Registrar has the limits and times of registrations. Its Sources, Pick and Log are the server's affair.
+	Registrar registrar.Config
+	// MayPublish tells whether whom TLS has proved may register instances, MayConfirm whether they may confirm removals;
+	// who connects without TLS may. Nil: everybody may.
+	MayPublish, MayConfirm func(identity.ID) error
+	Log                    *slog.Logger
+}
+
 // Server is the service of one Dispatcher.
 type Server struct {
 	dispatchv1.UnimplementedDispatchServer
-	hub *hub.Hub
-	log *slog.Logger
+	hub   *hub.Hub
+	table *registrar.Table
+	cfg   Config
+	log   *slog.Logger
 }
 
-// New makes a server that asks a hub.
-func New(h *hub.Hub, log *slog.Logger) *Server { return &Server{hub: h, log: log} }
+// New makes a server. Close it.
+func New(cfg Config) *Server {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	may := func(identity.ID) error { return nil }
+	if cfg.MayPublish == nil {
+		cfg.MayPublish = may
+	}
+	if cfg.MayConfirm == nil {
+		cfg.MayConfirm = may
+	}
+	r := cfg.Registrar
+	r.Sources, r.Pick, r.Log = cfg.Hub.Sources(), cfg.Hub.Pick, cfg.Log
+	return &Server{hub: cfg.Hub, table: registrar.New(r), cfg: cfg, log: cfg.Log}
+}
+
+// Close ends all work for registrations, which stay in their registries. Close it before its hub.
+func (s *Server) Close() { s.table.Close() }
+
+// Registrations counts what was registered here.
+func (s *Server) Registrations() registrar.Stats { return s.table.Stats() }
 
 // Register adds the service to a gRPC server.
 func (s *Server) Register(g grpc.ServiceRegistrar) { dispatchv1.RegisterDispatchServer(g, s) }

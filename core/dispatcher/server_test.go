@@ -36,6 +36,7 @@ var quiet = slog.New(slog.DiscardHandler)
 type world struct {
 	t        *testing.T
 	registry *sourcetest.Memory
+	conn     *grpc.ClientConn
 	cache    *snapshot.Cache
 	server   *grpc.Server
 }
@@ -43,23 +44,32 @@ type world struct {
 func start(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, registry: sourcetest.NewMemory(), cache: snapshot.NewCache(), server: grpc.NewServer()}
-	h, err := hub.New(hub.Config{Registries: []hub.Registry{{Source: w.registry}}, GuardWindow: time.Millisecond, Log: quiet})
+	h, err := hub.New(hub.Config{Registries: []hub.Registry{{Source: w.registry.Client()}}, GuardWindow: time.Millisecond, Log: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
-	dispatcher.New(h, quiet).Register(w.server)
+	d := dispatcher.New(dispatcher.Config{Hub: h, Log: quiet})
+	d.Register(w.server)
 	l := bufconn.Listen(1 << 20)
 	conn, err := grpc.NewClient("passthrough:dispatcher", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }))
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.conn = conn
 	i := ingest.New(ingest.Config{Cache: w.cache, Dispatchers: []grpc.ClientConnInterface{conn}, Log: quiet})
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = w.server.Serve(l) })
 	wg.Go(func() { i.Run(ctx) })
-	t.Cleanup(func() { cancel(); _ = conn.Close(); w.server.Stop(); wg.Wait(); h.Close() })
+	t.Cleanup(func() {
+		cancel()
+		_ = conn.Close()
+		w.server.Stop()
+		wg.Wait()
+		d.Close()
+		h.Close()
+	})
 	return w
 }
 

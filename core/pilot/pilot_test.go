@@ -83,7 +83,9 @@ func TestAProxyIsToldWhatTheRegistryHasAndThatNothingIsConfigured(t *testing.T) 
 	}
 	t.Cleanup(h.Close)
 	d := grpc.NewServer()
-	dispatcher.New(h, quiet).Register(d)
+	dispatching := dispatcher.New(dispatcher.Config{Hub: h, Log: quiet})
+	t.Cleanup(dispatching.Close)
+	dispatching.Register(d)
 
 	first, second := make(applied, 100), make(applied, 100)
 	p, err := pilot.New(pilot.Config{

@@ -142,6 +142,18 @@ func (h *Hub) all() []*entry {
 	return all
 }
 
+// Sources are the registries, in the order of [Config.Registries].
+func (h *Hub) Sources() []source.Source {
+	all := make([]source.Source, len(h.config.Registries))
+	for i, r := range h.config.Registries {
+		all[i] = r.Source
+	}
+	return all
+}
+
+// Pick says in which of Sources a key is; negative: in none.
+func (h *Hub) Pick(key source.Key) int { return h.config.Pick(key) }
+
 // Snapshot returns what is known of a key; nil: nobody follows it, or its registry has not told anything yet.
 func (h *Hub) Snapshot(key source.Key) *Snapshot {
 	if e := h.entry(key); e != nil {

@@ -18,6 +18,8 @@ const (
 	Invalid
 	// Denied: the registry does not let us. Correct the credentials or the registry's rules.
 	Denied
+	// Superseded: the instance is registered by somebody else whose claim is better.
+	Superseded
 )
 
 // String is the kind's name.
@@ -31,6 +33,8 @@ func (k ErrorKind) String() string {
 		return "invalid"
 	case Denied:
 		return "denied"
+	case Superseded:
+		return "superseded"
 	}
 	return fmt.Sprintf("kind %d", k)
 }

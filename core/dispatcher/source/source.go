@@ -94,23 +94,46 @@ type Source interface {
 }
 
 // Registrar is a source in which one can also register. A registry that has no leases, or that others fill, is none.
+//
+// Of two registrations of one instance the newer incarnation counts, and of one incarnation the later one.
 type Registrar interface {
 	Source
 
 	// Register publishes an endpoint until it is deregistered or its lease ends: ttl after its registrar was last heard
-	// of. Registries round ttl up to what they can do. An endpoint of the same instance is replaced, whoever registered
-	// it; that one's registration is then lost.
-	Register(ctx context.Context, key Key, e *resourcev1.Endpoint, ttl time.Duration) (Registration, error)
+	// of. Registries round ttl to what they can do. What stands there of the same instance is replaced, whoever
+	// registered it, and that one's registration is lost, unless it is of a newer incarnation: then the error is of kind
+	// [Superseded].
+	//
+	// lost is called once if the registration does not hold any more though nobody ended it: because somebody else has
+	// registered the instance, because its lease has ended, or because its entry was taken away. It must not block.
+	Register(ctx context.Context, key Key, e *resourcev1.Endpoint, ttl time.Duration, lost func()) (Registration, error)
+
+	// Reclaim is Register after a loss: what somebody else has registered since, of the same incarnation, stays too.
+	Reclaim(ctx context.Context, key Key, e *resourcev1.Endpoint, ttl time.Duration, lost func()) (Registration, error)
+
+	// Remove deregisters an instance on purpose, whoever registered it, if what stands there is of the incarnation and
+	// has the mesh address of e. That nothing does is no error.
+	Remove(ctx context.Context, key Key, e *resourcev1.Endpoint) error
 }
 
 // Registration is a registered endpoint and its lease, which the adapter keeps alive.
 type Registration interface {
 	// Update replaces the endpoint, in one step for those that watch. Its instance cannot change.
 	Update(ctx context.Context, e *resourcev1.Endpoint) error
-	// Deregister removes the endpoint and ends the lease. To do it again, or after a loss, is no error.
+	// Deregister removes the endpoint on purpose. To do it again, or after a loss, is no error.
 	Deregister(ctx context.Context) error
-	// Lost is closed when the registration does not hold any more though nobody deregistered it: register again.
-	Lost() <-chan struct{}
+	// Abandon removes the endpoint as if its lease had ended, where the registry can tell the one from the other.
+	Abandon(ctx context.Context) error
+}
+
+// Keeper is a registrar whose registry keeps what a process has registered after the process has ended, so that others
+// have time to register it again.
+type Keeper interface {
+	Registrar
+	// Attend says whether those who register are heard through this process at present. What was registered by
+	// processes that do not attend is removed in the end, but only by one that attends: while nobody is heard,
+	// nobody can tell what is gone. At first a process does not attend.
+	Attend(bool)
 }
 
 // Lister is a source that can say which targets it has, for inspection; it may take long.

@@ -56,3 +56,18 @@ func Decode(k Key, instance string, value []byte) (*resourcev1.Endpoint, error) 
 	}
 	return e, nil
 }
+
+// Yields tells whether what stands in a registry gives way to an endpoint of the same instance. again: the endpoint was
+// registered before, and lost its place; ours: what stands there is of the same registrar.
+func Yields(there, e *resourcev1.Endpoint, again, ours bool) bool {
+	if again && !ours && there.GetIncarnation() == e.GetIncarnation() {
+		return false
+	}
+	return there.GetIncarnation() <= e.GetIncarnation()
+}
+
+// Same tells whether two endpoints are of one incarnation of an instance at the same mesh address.
+func Same(a, b *resourcev1.Endpoint) bool {
+	return a.GetInstance() == b.GetInstance() && a.GetIncarnation() == b.GetIncarnation() &&
+		a.GetMeshAddress() == b.GetMeshAddress()
+}

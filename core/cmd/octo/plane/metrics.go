@@ -1,7 +1,9 @@
 package plane
 
 import (
+	"github.com/octomesh/octomesh/core/dispatcher"
 	"github.com/octomesh/octomesh/core/dispatcher/hub"
+	"github.com/octomesh/octomesh/core/dispatcher/registrar"
 	"github.com/octomesh/octomesh/core/pilot"
 	"github.com/octomesh/octomesh/core/telemetry"
 )
@@ -18,6 +20,32 @@ func (m metric) add(to *telemetry.Metrics) {
 		to.Counter(m.name, m.help, m.value)
 	} else {
 		to.Gauge(m.name, m.help, m.value)
+	}
+}
+
+func dispatcherMetrics(h *hub.Hub, d *dispatcher.Server) []metric {
+	return append(hubMetrics(h), registrationMetrics(d)...)
+}
+
+func registrationMetrics(d *dispatcher.Server) []metric {
+	gauge := func(name, help string, value func(registrar.Stats) int) metric {
+		return metric{"octo_dispatcher_" + name, help, false, func() float64 { return float64(value(d.Registrations())) }}
+	}
+	counter := func(name, help string, value func(registrar.Stats) uint64) metric {
+		m := gauge(name+"_total", help, func(s registrar.Stats) int { return int(value(s)) })
+		m.counter = true
+		return m
+	}
+	return []metric{
+		gauge("instances", "Instances that are registered here.", func(s registrar.Stats) int { return s.Instances }),
+		gauge("instances_orphaned", "Those of them whose Pilot was lost and that nobody has taken over yet.", func(s registrar.Stats) int { return s.Orphans }),
+		gauge("publish_streams", "Pilots that register instances here.", func(s registrar.Stats) int { return s.Streams }),
+		gauge("registrations_waiting", "Changes that registries have yet to take.", func(s registrar.Stats) int { return s.Waiting }),
+		counter("registrations", "Registrations that registries took, and changes of them.", func(s registrar.Stats) uint64 { return s.Registered }),
+		counter("registrations_ended", "Registrations that ended.", func(s registrar.Stats) uint64 { return s.Ended }),
+		counter("registrations_superseded", "Registrations that a newer or later one ended.", func(s registrar.Stats) uint64 { return s.Superseded }),
+		counter("registrations_lost", "Registrations that a registry lost, or that somebody else took.", func(s registrar.Stats) uint64 { return s.Lost }),
+		counter("registrations_failed", "Changes that a registry did not take.", func(s registrar.Stats) uint64 { return s.Failures }),
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/octomesh/octomesh/core/dispatcher"
 	"github.com/octomesh/octomesh/core/dispatcher/hub"
 	"github.com/octomesh/octomesh/core/pilot"
+	"github.com/octomesh/octomesh/core/transport/identity"
 )
 
 // Names of roles.
@@ -116,16 +117,21 @@ func (p *Plane) startDispatcher() (*role, error) {
 		set.Close()
 		return nil, err
 	}
-	d := dispatcher.New(h, p.cfg.Log)
+	c := dispatcher.Config{Hub: h, Log: p.cfg.Log}
+	if p.id != nil {
+		c.MayConfirm = p.mayWrite
+		c.MayPublish = func(peer identity.ID) error { return mayBe(peer, RolePilot) }
+	}
+	d := dispatcher.New(c)
 	return &role{
-		register: d.Register, metrics: hubMetrics(h),
+		register: d.Register, metrics: dispatcherMetrics(h, d),
 		ready: func(context.Context) error {
 			if n := h.Stats().OpenBreakers; n == len(set.Registries) {
 				return errors.New("no registry answers")
 			}
 			return nil
 		},
-		close: func() { h.Close(); set.Close() },
+		close: func() { d.Close(); h.Close(); set.Close() },
 	}, nil
 }
 

@@ -2,6 +2,9 @@
 //
 // An instance is a key, <prefix>/<environment>/<target>/<instance> as [source.Layout] writes it, with the endpoint as
 // JSON. Who deregisters first writes an empty value, which says that it left on purpose, and then deletes the key.
+//
+// Beside it are two small places: <prefix>~leases/ has a record of each lease that registrations share, which names the
+// process that holds it, and <prefix>~attending/ a key of each process that attends ([Source.Attend]).
 package etcd
 
 import (
@@ -9,6 +12,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -38,6 +42,11 @@ type Config struct {
 	// KeepAlive is how often a quiet connection is tried. One that does not answer for half of it is lost. 0: 10 s,
 	// which is also the least.
 	KeepAlive time.Duration
+	// Abandoned is how long what a process has registered stays after the process has ceased to attend, for its
+	// instances to be registered again by another. 0: [DefaultAbandoned].
+	Abandoned time.Duration
+	// Log gets what an operator should know. Nil: nothing.
+	Log *slog.Logger
 }
 
 // Source is an etcd. Its methods are safe for concurrent use.
@@ -46,6 +55,11 @@ type Source struct {
 	layout source.Layout
 	group  *lifecycle.Group
 	link   link
+	log    *slog.Logger
+
+	leases     *leases
+	attendance attendance
+	abandoned  time.Duration
 }
 
 // New makes a source; it connects when it is used, and again whenever it must.
@@ -69,7 +83,15 @@ func New(c Config) (*Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("etcd: %w", err)
 	}
-	s := &Source{client: client, layout: layout, group: lifecycle.New(context.Background())}
+	s := &Source{client: client, layout: layout, group: lifecycle.New(context.Background()), log: c.Log, abandoned: c.Abandoned}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.abandoned == 0 {
+		s.abandoned = DefaultAbandoned
+	}
+	s.leases = newLeases(s)
+	s.attendance.change = make(chan struct{}, 1)
 	s.link.change = make(chan struct{})
 	s.group.Go(s.observe)
 	return s, nil

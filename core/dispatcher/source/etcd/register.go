@@ -3,11 +3,10 @@ package etcd
 import (
 	"context"
 	"errors"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -15,92 +14,95 @@ import (
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
 
-// revokeTimeout bounds tidying up, which goes on after the caller's context ended.
-const revokeTimeout = 5 * time.Second
+// attempts bounds how often a transaction is tried that somebody else came between.
+const attempts = 20
 
-// registration is an instance's key under a lease of its own. It is ours as long as the key has that lease.
+// registration is an instance's key under a lease that it shares. It is ours as long as the key has that lease.
 type registration struct {
 	source   *Source
 	key      source.Key
 	instance string
 	path     string
-	lease    clientv3.LeaseID
-	stop     context.CancelFunc
-	lost     chan struct{}
+	lease    *lease
+	lost     func()
 
-	mu   sync.Mutex
-	left bool
+	op   sync.Mutex // held while etcd is asked to change it
+	left bool       // it is not held any more; the source's leases' lock guards it
 }
 
+var (
+	errGone  = errors.New("it is not registered any more: register again")
+	errNewer = errors.New("somebody else has registered the instance, with a newer incarnation or later")
+	errRace  = errors.New("others change the same instance all the time")
+)
+
 // Register implements [source.Registrar]. Leases are of whole seconds, and of 2 s at least by etcd's own rule.
-func (s *Source) Register(ctx context.Context, key source.Key, e *resourcev1.Endpoint, ttl time.Duration) (source.Registration, error) {
+func (s *Source) Register(ctx context.Context, key source.Key, e *resourcev1.Endpoint, ttl time.Duration, lost func()) (source.Registration, error) {
+	return s.register(ctx, key, e, ttl, lost, false)
+}
+
+// Reclaim implements [source.Registrar].
+func (s *Source) Reclaim(ctx context.Context, key source.Key, e *resourcev1.Endpoint, ttl time.Duration, lost func()) (source.Registration, error) {
+	return s.register(ctx, key, e, ttl, lost, true)
+}
+
+func (s *Source) register(ctx context.Context, key source.Key, e *resourcev1.Endpoint, ttl time.Duration, lost func(), again bool) (source.Registration, error) {
 	value, err := source.Encode(key, e)
 	if err != nil {
 		return nil, err
 	}
-	lease, err := s.client.Grant(ctx, int64((ttl+time.Second-1)/time.Second))
-	if err != nil {
-		return nil, s.fail("register", key, err)
+	r := &registration{source: s, key: key, instance: e.GetInstance(), path: s.layout.Instance(key, e.GetInstance()), lost: lost}
+	s.leases.replace(r.path)
+	for range attempts {
+		if r.lease, err = s.leases.reserve(ctx, int64((ttl+time.Second-1)/time.Second)); err != nil {
+			break
+		}
+		if err = s.place(ctx, r, e, string(value), again); err == nil && s.leases.hold(r) {
+			return r, nil
+		}
+		s.leases.release(r.lease)
+		if err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			break
+		}
+		s.leases.over(r.lease) // and with another one
 	}
-	r := &registration{
-		source: s, key: key, instance: e.GetInstance(), path: s.layout.Instance(key, e.GetInstance()), lease: lease.ID,
-		lost: make(chan struct{}),
-	}
-	put, err := s.client.Put(ctx, r.path, string(value), clientv3.WithLease(lease.ID), clientv3.WithPrevKV())
-	if err != nil {
-		s.revoke(lease.ID)
-		return nil, s.fail("register", key, err)
-	}
-	if before := put.PrevKv; before != nil && before.Lease != 0 {
-		s.revokeEmpty(ctx, clientv3.LeaseID(before.Lease)) // who had the key learns by it that it is lost
-	}
-	var alive context.Context
-	alive, r.stop = context.WithCancel(s.group.Context())
-	beats, err := s.client.KeepAlive(alive, lease.ID)
-	if err != nil {
-		r.stop()
-		s.revoke(lease.ID)
-		return nil, s.fail("register", key, err)
-	}
-	s.group.Go(func(context.Context) { r.watch(alive, beats) })
-	return r, nil
+	return nil, s.fail("register", key, err)
 }
 
-// revoke ends a lease and all that hangs on it.
-func (s *Source) revoke(id clientv3.LeaseID) {
-	ctx, cancel := context.WithTimeout(s.group.Context(), revokeTimeout)
-	defer cancel()
-	_, _ = s.client.Revoke(ctx, id) // if it fails the lease ends by itself
-}
-
-// revokeEmpty ends a lease on which nothing hangs any more.
-func (s *Source) revokeEmpty(ctx context.Context, id clientv3.LeaseID) {
-	if r, err := s.client.TimeToLive(ctx, id, clientv3.WithAttachedKeys()); err == nil && len(r.Keys) == 0 {
-		s.revoke(id)
+// place puts the key, whatever stands there, if that gives way.
+func (s *Source) place(ctx context.Context, r *registration, e *resourcev1.Endpoint, value string, again bool) error {
+	var there *mvccpb.KeyValue // nil: nothing, as far as we know
+	for range attempts {
+		unchanged := clientv3.Compare(clientv3.ModRevision(r.path), "=", there.GetModRevision())
+		t, err := s.client.Txn(ctx).If(unchanged).Then(clientv3.OpPut(r.path, value, clientv3.WithLease(r.lease.id))).Else(clientv3.OpGet(r.path)).Commit()
+		if err != nil {
+			return err
+		}
+		if t.Succeeded {
+			if there.GetLease() != 0 {
+				s.leases.notify(clientv3.LeaseID(there.Lease)) // who had the key learns by it that it is lost
+			}
+			return nil
+		}
+		there = nil
+		if kvs := t.Responses[0].GetResponseRange().GetKvs(); len(kvs) > 0 {
+			there = kvs[0]
+		}
+		if there == nil || len(there.Value) == 0 {
+			continue
+		}
+		other, err := source.Decode(r.key, r.instance, there.Value)
+		if err == nil && !source.Yields(other, e, again, s.leases.has(clientv3.LeaseID(there.Lease))) {
+			return &source.Error{Kind: source.Superseded, Source: s.Name(), Op: "register", Key: r.key, Err: errNewer}
+		}
 	}
+	return errRace
 }
-
-// watch waits for the end of the lease.
-func (r *registration) watch(ctx context.Context, beats <-chan *clientv3.LeaseKeepAliveResponse) {
-	for range beats {
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if ctx.Err() == nil && !r.left {
-		close(r.lost)
-	}
-	r.left = true
-}
-
-// Lost implements [source.Registration].
-func (r *registration) Lost() <-chan struct{} { return r.lost }
 
 // ours is the condition under which we may touch the key.
 func (r *registration) ours() clientv3.Cmp {
-	return clientv3.Compare(clientv3.LeaseValue(r.path), "=", r.lease)
+	return clientv3.Compare(clientv3.LeaseValue(r.path), "=", r.lease.id)
 }
-
-var errGone = errors.New("it is not registered any more: register again")
 
 // Update implements [source.Registration].
 func (r *registration) Update(ctx context.Context, e *resourcev1.Endpoint) error {
@@ -111,11 +113,11 @@ func (r *registration) Update(ctx context.Context, e *resourcev1.Endpoint) error
 	if e.GetInstance() != r.instance {
 		return &source.Error{Kind: source.Invalid, Source: r.source.Name(), Op: "update", Key: r.key, Err: errors.New("its instance cannot change")}
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.op.Lock()
+	defer r.op.Unlock()
 	done := false
-	if !r.left {
-		t, err := r.source.client.Txn(ctx).If(r.ours()).Then(clientv3.OpPut(r.path, string(value), clientv3.WithLease(r.lease))).Commit()
+	if r.source.leases.holds(r) {
+		t, err := r.source.client.Txn(ctx).If(r.ours()).Then(clientv3.OpPut(r.path, string(value), clientv3.WithLease(r.lease.id))).Commit()
 		if err != nil {
 			return r.source.fail("update", r.key, err)
 		}
@@ -129,52 +131,75 @@ func (r *registration) Update(ctx context.Context, e *resourcev1.Endpoint) error
 
 // Deregister implements [source.Registration]. That it leaves is told before its key goes.
 func (r *registration) Deregister(ctx context.Context) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.left {
+	return r.end(ctx, "deregister", func() error {
+		t, err := r.source.client.Txn(ctx).If(r.ours()).Then(clientv3.OpPut(r.path, "", clientv3.WithLease(r.lease.id))).Commit()
+		if err != nil || !t.Succeeded {
+			return err
+		}
+		return r.source.bury(ctx, r.path)
+	})
+}
+
+// Abandon implements [source.Registration]: the key goes as it does when a lease ends.
+func (r *registration) Abandon(ctx context.Context) error {
+	return r.end(ctx, "abandon", func() error {
+		_, err := r.source.client.Txn(ctx).If(r.ours()).Then(clientv3.OpDelete(r.path)).Commit()
+		return err
+	})
+}
+
+func (r *registration) end(ctx context.Context, op string, remove func() error) error {
+	r.op.Lock()
+	defer r.op.Unlock()
+	if !r.source.leases.holds(r) {
 		return nil
 	}
-	_, err := r.source.client.Txn(ctx).If(r.ours()).Then(clientv3.OpPut(r.path, "", clientv3.WithLease(r.lease))).Commit()
-	if err == nil {
-		_, err = r.source.client.Revoke(ctx, r.lease)
+	if err := remove(); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		return r.source.fail(op, r.key, err)
 	}
-	if err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
-		return r.source.fail("deregister", r.key, err)
-	}
-	r.left = true
-	r.stop()
+	r.source.leases.drop(r)
 	return nil
 }
 
-// List implements [source.Lister]. It reads keys alone, and of a large target not all.
-func (s *Source) List(ctx context.Context, environment string) ([]source.Key, error) {
-	if err := (source.Key{Environment: environment, Target: "any"}).Check(); err != nil {
-		return nil, err
+// bury removes a key that says that its instance has left.
+func (s *Source) bury(ctx context.Context, path string) error {
+	_, err := s.client.Txn(ctx).If(clientv3.Compare(clientv3.Value(path), "=", "")).Then(clientv3.OpDelete(path)).Commit()
+	return err
+}
+
+// Remove implements [source.Registrar].
+func (s *Source) Remove(ctx context.Context, key source.Key, e *resourcev1.Endpoint) error {
+	if err := key.Check(); err != nil {
+		return err
 	}
-	prefix := s.layout.Environment(environment) + "/"
-	end := clientv3.GetPrefixRangeEnd(prefix)
-	var keys []source.Key
-	for from := prefix; ; {
-		r, err := s.client.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(page), clientv3.WithKeysOnly())
+	path := s.layout.Instance(key, e.GetInstance())
+	for range attempts {
+		r, err := s.client.Get(ctx, path)
 		if err != nil {
-			return nil, s.fail("list", source.Key{Environment: environment}, err)
+			return s.fail("remove", key, err)
 		}
-		for _, kv := range r.Kvs {
-			path := string(kv.Key)
-			from = path + "\x00"
-			key, instance, err := s.layout.Parse(path)
-			if err != nil || instance == "" {
+		if len(r.Kvs) == 0 {
+			return nil
+		}
+		there := r.Kvs[0]
+		if len(there.Value) > 0 {
+			if other, err := source.Decode(key, e.GetInstance(), there.Value); err != nil || !source.Same(other, e) {
+				return nil // it is not who is meant
+			}
+			unchanged := clientv3.Compare(clientv3.ModRevision(path), "=", there.ModRevision)
+			put := clientv3.OpPut(path, "", clientv3.WithLease(clientv3.LeaseID(there.Lease)))
+			t, err := s.client.Txn(ctx).If(unchanged).Then(put).Commit()
+			if err != nil {
+				return s.fail("remove", key, err)
+			}
+			if !t.Succeeded {
 				continue
 			}
-			if len(keys) == 0 || keys[len(keys)-1] != key {
-				keys = append(keys, key)
-			}
-			from = clientv3.GetPrefixRangeEnd(s.layout.Target(key) + "/") // the rest of the target is of no interest
 		}
-		if !r.More {
-			break
+		if err := s.bury(ctx, path); err != nil {
+			return s.fail("remove", key, err)
 		}
+		return nil
 	}
-	slices.SortFunc(keys, func(a, b source.Key) int { return strings.Compare(a.Target, b.Target) })
-	return slices.Compact(keys), nil
+	return s.fail("remove", key, errRace)
 }

@@ -53,6 +53,10 @@ func Contract(t *testing.T, fresh func(t *testing.T) *Subject) {
 		{"List", list, func(s *Subject) bool { _, ok := s.Source.(source.Lister); return ok }},
 		{"RegisterUpdateDeregister", registers, registrable},
 		{"RegistrationIsTakenOver", takenOver, registrable},
+		{"NewestIncarnationWins", newestWins, registrable},
+		{"AbandonedIsAsExpired", abandoned, registrable},
+		{"WhoeverRegisteredItIsRemoved", removed, registrable},
+		{"ManyRegistrations", manyRegistrations, registrable},
 		{"LeaseExpires", leaseExpires, registrable},
 		{"UnsoundRegistrationIsRefused", unsoundRegistration, registrable},
 	} {

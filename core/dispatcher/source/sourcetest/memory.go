@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/octomesh/octomesh/core/dispatcher/source"
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
@@ -239,97 +238,3 @@ func (m *Memory) List(_ context.Context, environment string) ([]source.Key, erro
 	slices.SortFunc(keys, func(a, b source.Key) int { return strings.Compare(a.Target, b.Target) })
 	return keys, nil
 }
-
-// memoryLease is a registration.
-type memoryLease struct {
-	m        *Memory
-	key      source.Key
-	instance string
-	lost     chan struct{}
-	left     bool
-}
-
-// take makes an instance a lease's; another one that had it is lost. The lock is held.
-func (m *Memory) take(k *memoryKey, instance string, by *memoryLease) {
-	if before := k.owners[instance]; before != nil && before != by && !before.left {
-		before.left = true
-		close(before.lost)
-	}
-	if by == nil {
-		delete(k.owners, instance)
-	} else {
-		k.owners[instance] = by
-	}
-}
-
-// MemoryClient is one that registers in a [Memory].
-type MemoryClient struct {
-	*Memory
-	leases []*memoryLease
-}
-
-// Client makes one.
-func (m *Memory) Client() *MemoryClient { return &MemoryClient{Memory: m} }
-
-// Register implements [source.Registrar]. Leases end by [MemoryClient.Crash] alone.
-func (c *MemoryClient) Register(_ context.Context, key source.Key, e *resourcev1.Endpoint, _ time.Duration) (source.Registration, error) {
-	if _, err := source.Encode(key, e); err != nil {
-		return nil, err
-	}
-	l := &memoryLease{m: c.Memory, key: key, instance: e.GetInstance(), lost: make(chan struct{})}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.leases = append(c.leases, l)
-	k := c.at(key)
-	c.take(k, l.instance, l)
-	k.endpoints[l.instance] = e
-	c.tell(k, source.Event{Kind: source.Change, Endpoints: []*resourcev1.Endpoint{e}})
-	return l, nil
-}
-
-// Crash ends all leases of the client, as if it had died.
-func (c *MemoryClient) Crash() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, l := range c.leases {
-		if k := c.at(l.key); !l.left {
-			c.take(k, l.instance, nil)
-			delete(k.endpoints, l.instance)
-			c.tell(k, source.Event{Kind: source.Change, Removed: []source.Removal{{Instance: l.instance, Reason: source.Expired}}})
-		}
-	}
-}
-
-// Update implements [source.Registration].
-func (l *memoryLease) Update(_ context.Context, e *resourcev1.Endpoint) error {
-	if _, err := source.Encode(l.key, e); err != nil {
-		return err
-	}
-	if e.GetInstance() != l.instance {
-		return &source.Error{Kind: source.Invalid, Source: l.m.Name(), Op: "update", Key: l.key, Err: errors.New("its instance cannot change")}
-	}
-	l.m.mu.Lock()
-	defer l.m.mu.Unlock()
-	if l.left {
-		return &source.Error{Kind: source.Lost, Source: l.m.Name(), Op: "update", Key: l.key, Err: errors.New("it is not registered any more")}
-	}
-	k := l.m.at(l.key)
-	k.endpoints[l.instance] = e
-	l.m.tell(k, source.Event{Kind: source.Change, Endpoints: []*resourcev1.Endpoint{e}})
-	return nil
-}
-
-// Deregister implements [source.Registration].
-func (l *memoryLease) Deregister(context.Context) error {
-	l.m.mu.Lock()
-	gone := l.left
-	l.left = true
-	l.m.mu.Unlock()
-	if !gone {
-		l.m.Remove(l.key, source.Deregistered, l.instance)
-	}
-	return nil
-}
-
-// Lost implements [source.Registration].
-func (l *memoryLease) Lost() <-chan struct{} { return l.lost }

@@ -26,7 +26,7 @@ type registration struct {
 	instance string
 	target   string
 	stop     context.CancelFunc
-	lost     chan struct{}
+	lost     func()
 
 	mu   sync.Mutex
 	name string // of the node
@@ -34,18 +34,30 @@ type registration struct {
 }
 
 // Register implements [source.Registrar]. Its ttl is the session's, whatever is asked for.
-func (s *Source) Register(ctx context.Context, key source.Key, e *resourcev1.Endpoint, _ time.Duration) (source.Registration, error) {
+func (s *Source) Register(ctx context.Context, key source.Key, e *resourcev1.Endpoint, _ time.Duration, lost func()) (source.Registration, error) {
+	return s.register(ctx, key, e, lost, false)
+}
+
+// Reclaim implements [source.Registrar].
+func (s *Source) Reclaim(ctx context.Context, key source.Key, e *resourcev1.Endpoint, _ time.Duration, lost func()) (source.Registration, error) {
+	return s.register(ctx, key, e, lost, true)
+}
+
+func (s *Source) register(ctx context.Context, key source.Key, e *resourcev1.Endpoint, lost func(), again bool) (source.Registration, error) {
 	value, err := source.Encode(key, e)
 	if err != nil {
 		return nil, err
 	}
-	r := &registration{source: s, key: key, instance: e.GetInstance(), target: s.layout.Target(key), lost: make(chan struct{})}
+	r := &registration{source: s, key: key, instance: e.GetInstance(), target: s.layout.Target(key), lost: lost}
 	session, err := s.ready(ctx)
 	if err == nil {
+		s.mu.Lock()
+		s.sessions[s.conn.SessionID()] = true
+		s.mu.Unlock()
 		err = s.parents(r.target)
 	}
 	if err == nil {
-		err = r.place(ctx, value, false)
+		err = r.place(ctx, value, func(names []string) error { return r.yield(names, e, again) })
 	}
 	if err != nil {
 		return nil, s.fail("register", key, err)
@@ -54,6 +66,67 @@ func (s *Source) Register(ctx context.Context, key source.Key, e *resourcev1.End
 	alive, r.stop = context.WithCancel(s.group.Context())
 	s.group.Go(func(context.Context) { r.watch(alive, session) })
 	return r, nil
+}
+
+var errNewer = errors.New("somebody else has registered the instance, with a newer incarnation or later")
+
+// yield tells whether what stands there gives way; nil: it does.
+func (r *registration) yield(names []string, e *resourcev1.Endpoint, again bool) error {
+	for _, name := range names {
+		data, stat, err := r.source.conn.Get(r.target + "/" + name)
+		if errors.Is(err, zk.ErrNoNode) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		r.source.mu.Lock()
+		ours := r.source.sessions[stat.EphemeralOwner]
+		r.source.mu.Unlock()
+		there, err := source.Decode(r.key, r.instance, data)
+		if err == nil && !source.Yields(there, e, again, ours) {
+			return &source.Error{Kind: source.Superseded, Source: r.source.Name(), Op: "register", Key: r.key, Err: errNewer}
+		}
+	}
+	return nil
+}
+
+// Remove implements [source.Registrar].
+func (s *Source) Remove(ctx context.Context, key source.Key, e *resourcev1.Endpoint) error {
+	if err := key.Check(); err != nil {
+		return err
+	}
+	if _, err := s.ready(ctx); err != nil {
+		return s.fail("remove", key, err)
+	}
+	target := s.layout.Target(key)
+	stem := s.stem(key, e.GetInstance())
+	names, _, err := s.conn.Children(target)
+	for _, name := range names {
+		if !strings.HasPrefix(name, stem) || err != nil {
+			continue
+		}
+		var data []byte
+		if data, _, err = s.conn.Get(target + "/" + name); err == nil {
+			there, bad := source.Decode(key, e.GetInstance(), data)
+			if bad != nil || !source.Same(there, e) {
+				continue
+			}
+			err = s.conn.Delete(target+"/"+name, -1)
+		}
+		if errors.Is(err, zk.ErrNoNode) {
+			err = nil
+		}
+	}
+	if err != nil && !errors.Is(err, zk.ErrNoNode) {
+		return s.fail("remove", key, err)
+	}
+	return nil
+}
+
+// stem is what the names of all nodes of an instance begin with.
+func (s *Source) stem(key source.Key, instance string) string {
+	return strings.TrimPrefix(s.layout.Instance(key, instance), s.layout.Target(key)+"/") + separator
 }
 
 // parents makes the nodes above.
@@ -68,10 +141,10 @@ func (s *Source) parents(path string) error {
 	return nil
 }
 
-// place puts a node in the place of all that the instance has; mine: only if it has the one that we made.
-func (r *registration) place(ctx context.Context, value []byte, mine bool) error {
+// place puts a node in the place of all that the instance has, whose names may has to agree with.
+func (r *registration) place(ctx context.Context, value []byte, may func(names []string) error) error {
 	sum := sha256.Sum256(value)
-	stem := strings.TrimPrefix(r.source.layout.Instance(r.key, r.instance), r.target+"/") + separator
+	stem := r.source.stem(r.key, r.instance)
 	for range attempts {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -81,8 +154,8 @@ func (r *registration) place(ctx context.Context, value []byte, mine bool) error
 			return err
 		}
 		names = slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, stem) })
-		if mine && !slices.Contains(names, r.name) {
-			return errGone
+		if err := may(names); err != nil {
+			return err
 		}
 		// The time makes a new name of the same endpoint too, of which the old session may still have the node.
 		name := stem + hex.EncodeToString(sum[:6]) + "-" + time.Now().UTC().Format("20060102T150405.000000000")
@@ -147,13 +220,10 @@ func (r *registration) lose(ctx context.Context) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.left && ctx.Err() == nil {
-		close(r.lost)
+		r.lost()
 	}
 	r.left = true
 }
-
-// Lost implements [source.Registration].
-func (r *registration) Lost() <-chan struct{} { return r.lost }
 
 var errGone = errors.New("it is not registered any more: register again")
 
@@ -170,7 +240,12 @@ func (r *registration) Update(ctx context.Context, e *resourcev1.Endpoint) error
 	defer r.mu.Unlock()
 	err = errGone
 	if !r.left {
-		err = r.place(ctx, value, true)
+		err = r.place(ctx, value, func(names []string) error {
+			if !slices.Contains(names, r.name) {
+				return errGone
+			}
+			return nil
+		})
 	}
 	if errors.Is(err, errGone) {
 		return &source.Error{Kind: source.Lost, Source: r.source.Name(), Op: "update", Key: r.key, Err: err}
@@ -196,36 +271,5 @@ func (r *registration) Deregister(context.Context) error {
 	return nil
 }
 
-// List implements [source.Lister]. It asks for the children of each target.
-func (s *Source) List(ctx context.Context, environment string) ([]source.Key, error) {
-	if err := (source.Key{Environment: environment, Target: "any"}).Check(); err != nil {
-		return nil, err
-	}
-	if _, err := s.ready(ctx); err != nil {
-		return nil, s.fail("list", source.Key{Environment: environment}, err)
-	}
-	above := s.layout.Environment(environment)
-	names, _, err := s.conn.Children(above)
-	if errors.Is(err, zk.ErrNoNode) {
-		return nil, nil
-	}
-	var keys []source.Key
-	for _, name := range names {
-		key, _, bad := s.layout.Parse(above + "/" + name)
-		if bad != nil || err != nil || ctx.Err() != nil {
-			continue
-		}
-		var there []string
-		if there, _, err = s.conn.Children(above + "/" + name); len(there) > 0 {
-			keys = append(keys, key)
-		}
-	}
-	if err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
-		return nil, s.fail("list", source.Key{Environment: environment}, err)
-	}
-	slices.SortFunc(keys, func(a, b source.Key) int { return strings.Compare(a.Target, b.Target) })
-	return keys, nil
-}
+// Abandon implements [source.Registration]. ZooKeeper says of a node that is gone no reason.
+func (r *registration) Abandon(ctx context.Context) error { return r.Deregister(ctx) }

@@ -46,9 +46,10 @@ type Source struct {
 	conn   *zk.Conn
 	group  *lifecycle.Group
 
-	mu     sync.Mutex
-	state  state
-	change chan struct{} // closed and replaced at each change of state
+	mu       sync.Mutex
+	sessions map[int64]bool // that ever were ours
+	state    state
+	change   chan struct{} // closed and replaced at each change of state
 }
 
 // state of the session.
@@ -82,7 +83,7 @@ func New(c Config) (*Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("zookeeper: %w", err)
 	}
-	s := &Source{layout: layout, conn: conn, group: lifecycle.New(context.Background()), change: make(chan struct{})}
+	s := &Source{layout: layout, conn: conn, group: lifecycle.New(context.Background()), change: make(chan struct{}), sessions: make(map[int64]bool)}
 	s.group.Go(func(context.Context) { s.observe(events) })
 	if c.User != "" {
 		if err := conn.AddAuth("digest", []byte(c.User+":"+c.Password)); err != nil {

@@ -152,7 +152,7 @@ func open(s Spec, log *slog.Logger) (source.Source, func(), error) {
 		}
 		return z, z.Close, nil
 	case "etcd":
-		c := etcd.Config{Endpoints: s.hosts(), Prefix: s.prefix(), Username: q.user, Password: q.password}
+		c := etcd.Config{Endpoints: s.hosts(), Prefix: s.prefix(), Username: q.user, Password: q.password, Log: log}
 		if q.files != (identity.Files{}) {
 			if c.TLS, err = ClientTLS(q.files); err != nil {
 				return nil, nil, err
