@@ -14,8 +14,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -32,8 +30,16 @@ const (
 	DefaultHistory = 20
 	// MaxHistory is how many it returns at most.
 	MaxHistory = 1000
-	// MaxChanges is how many resources one Apply may change: each takes two keys of a commit.
-	MaxChanges = store.MaxOps / 2
+	// MaxPage is how many resources a page of a list has at most.
+	MaxPage = 1000
+	// MaxRolledOut is how many resources may go in waves together.
+	MaxRolledOut = 30
+	// DefaultKept is how many versions of a resource are kept.
+	DefaultKept = 100
+	// MaxResources is how many resources an environment may have.
+	MaxResources = 200_000
+	// MaxFiles is how large the files of one request may be together, in bytes.
+	MaxFiles = 3 << 20
 
 	maxReason = 1000 // bytes
 	maxAuthor = 255
@@ -47,14 +53,23 @@ type Service struct {
 	now   func() time.Time
 	log   *slog.Logger
 	may   func(identity.ID) error
+	cfg   Config
 }
 
 // Config is a service's.
 type Config struct {
 	Store store.Store
+	// Election chooses who moves roll-outs on, among all Config Servers of the store. nil: this one does.
+	Election Election
+	// Pace is how roll-outs are watched.
+	Pace Pace
+	// Kept is how many versions of a resource are kept. 0: [DefaultKept].
+	Kept int
 	// Now is the clock. nil: time.Now.
 	Now func() time.Time
 	Log *slog.Logger
+	// MayObserve tells whether whom TLS has proved may say what becomes of roll-outs: Pilots. nil: everybody may.
+	MayObserve func(identity.ID) error
 	// MayWrite tells whether whom TLS has proved may change something; who connects without TLS may. nil: everybody may.
 	MayWrite func(identity.ID) error
 }
@@ -67,7 +82,14 @@ func New(c Config) *Service {
 	if c.MayWrite == nil {
 		c.MayWrite = func(identity.ID) error { return nil }
 	}
-	return &Service{store: c.Store, now: c.Now, log: c.Log, may: c.MayWrite}
+	if c.MayObserve == nil {
+		c.MayObserve = func(identity.ID) error { return nil }
+	}
+	if c.Kept == 0 {
+		c.Kept = DefaultKept
+	}
+	c.Pace = c.Pace.withDefaults()
+	return &Service{store: c.Store, now: c.Now, log: c.Log, may: c.MayWrite, cfg: c}
 }
 
 // Register adds the service to a gRPC server.
@@ -76,7 +98,8 @@ func (s *Service) Register(g grpc.ServiceRegistrar) { configv1.RegisterConfigSer
 // kept is a version as it stands in the store.
 type kept struct {
 	*configv1.Version
-	at int64 // the store's revision of the key; 0: it never was there
+	at   int64 // the store's revision of the key; 0: it never was there
+	size int   // bytes
 }
 
 // live tells whether there is a resource.
@@ -95,8 +118,13 @@ func decode(e store.Entry) (kept, error) {
 	if err := proto.Unmarshal(e.Value, v); err != nil {
 		return kept{}, status.Errorf(codes.DataLoss, "key %q of the store is no version of a resource: %v", e.Key, err)
 	}
-	v.StoreRevision = uint64(e.Revision)
-	return kept{v, e.Revision}, nil
+	if v.StoreRevision == 0 { // else it was written again for the sake of its candidate
+		v.StoreRevision = uint64(e.Revision)
+	}
+	if c := v.GetCandidate(); c != nil && c.StoreRevision == 0 {
+		c.StoreRevision = uint64(e.Revision)
+	}
+	return kept{v, e.Revision, len(e.Value)}, nil
 }
 
 // current reads a resource, also a deleted one.
@@ -148,6 +176,8 @@ func (s *Service) version(ctx context.Context, environment, name string, revisio
 		return nil, err
 	case k.Version == nil:
 		return nil, status.Errorf(codes.NotFound, "%s is not in environment %s", name, environment)
+	case revision == 0 && k.GetDeleted() && k.GetCandidate() != nil:
+		return nil, status.Errorf(codes.NotFound, "%s is not there yet: roll-out %d brings it", name, k.GetCandidate().GetRollout())
 	case revision == 0 && k.GetDeleted():
 		return nil, status.Errorf(codes.NotFound, "%s %s; its history is kept", name, changedBy(k.Version))
 	case revision == 0 || revision == k.GetRevision():
@@ -155,7 +185,7 @@ func (s *Service) version(ctx context.Context, environment, name string, revisio
 	}
 	e, err := s.store.Get(ctx, historyKey(environment, name, revision))
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, status.Errorf(codes.NotFound, "%s has no revision %d: the newest is %d", name, revision, k.GetRevision())
+		return nil, status.Errorf(codes.NotFound, "%s has no revision %d: the newest is %d, and the last %d are kept", name, revision, k.GetRevision(), s.cfg.Kept)
 	}
 	if err != nil {
 		return nil, storeError(err)
@@ -178,11 +208,14 @@ func (s *Service) List(ctx context.Context, r *configv1.ListRequest) (*configv1.
 	}
 	out := &configv1.ListResponse{}
 	for _, k := range versions {
-		if k.live() {
+		if k.live() && k.GetName() > r.GetAfter() {
 			out.Versions = append(out.Versions, k.Version)
 		}
 	}
 	slices.SortFunc(out.Versions, func(a, b *configv1.Version) int { return strings.Compare(a.Name, b.Name) })
+	if limit := int(r.GetLimit()); limit > 0 && len(out.Versions) > min(limit, MaxPage) {
+		out.Versions, out.More = out.Versions[:min(limit, MaxPage)], true
+	}
 	return out, nil
 }
 
@@ -301,37 +334,6 @@ func check(environment, name string) error {
 		return invalid("%v", err)
 	}
 	return nil
-}
-
-// author is who makes a change: the identity that TLS proved, with whom it says to be behind it, or just the latter.
-func (s *Service) author(ctx context.Context, why *configv1.Why) (name string, verified bool, err error) {
-	said, reason := strings.TrimSpace(why.GetAuthor()), strings.TrimSpace(why.GetReason())
-	switch {
-	case reason == "":
-		return "", false, invalid("a reason is missing: say why (octo: -m)")
-	case len(reason) > maxReason || len(said) > maxAuthor:
-		return "", false, invalid("a reason has at most %d bytes, an author %d", maxReason, maxAuthor)
-	}
-	if p, ok := peer.FromContext(ctx); ok {
-		if info, ok := p.AuthInfo.(credentials.TLSInfo); ok {
-			id, err := identity.PeerOf(info.State)
-			if err != nil {
-				return "", false, status.Errorf(codes.Unauthenticated, "the certificate names nobody: %v", err)
-			}
-			if err := s.may(id); err != nil {
-				return "", false, status.Errorf(codes.PermissionDenied, "%s may not change configurations: %v", id, err)
-			}
-			name = id.String()
-			if said != "" {
-				name += " (" + said + ")"
-			}
-			return name, true, nil
-		}
-	}
-	if said == "" {
-		return "", false, invalid("an author is missing: without TLS one has to say who one is (octo: $USER)")
-	}
-	return said, false, nil
 }
 
 func rollbackAction(to uint64) string { return "rollback to " + strconv.FormatUint(to, 10) }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +21,7 @@ import (
 	configv1 "github.com/octomesh/octomesh/gen/control/octo/config/v1"
 
 	"github.com/octomesh/octomesh/core/configserver"
+	"github.com/octomesh/octomesh/core/configserver/store"
 	"github.com/octomesh/octomesh/core/configserver/store/embedded"
 	"github.com/octomesh/octomesh/core/configserver/store/etcd"
 )
@@ -267,20 +269,106 @@ func TestRacingWritersLoseNothing(t *testing.T) {
 	}
 }
 
-func TestTooManyChangesAtOnceAreRefusedAsAWhole(t *testing.T) {
-	f := open(t)
-	many := func(n int) string {
-		var b strings.Builder
-		b.WriteString("policies:\n")
-		for i := range n {
-			fmt.Fprintf(&b, "- {target: t%d}\n", i)
-		}
-		return b.String()
+// many is a file with so many policies.
+func many(n int) string {
+	var b strings.Builder
+	b.WriteString("policies:\n")
+	for i := range n {
+		fmt.Fprintf(&b, "- {target: t%d}\n", i)
 	}
-	_, err := f.apply(many(configserver.MaxChanges+1), "many")
-	f.code(err, codes.InvalidArgument, "65 resources would change, at most 64 can at once")
-	if c := f.must(many(configserver.MaxChanges), "many"); len(c) != configserver.MaxChanges {
-		t.Errorf("%d changes", len(c))
+	return b.String()
+}
+
+func TestWhatIsTooMuchForOneCommitIsWrittenInParts(t *testing.T) {
+	f := open(t)
+	r, err := f.Apply(t.Context(), &configv1.ApplyRequest{Environment: "prod", Files: file(many(150)), Why: why("many")})
+	if err != nil || len(r.GetChanges()) != 150 || r.GetParts() != 3 {
+		t.Fatalf("%d changes in %d parts: %v", len(r.GetChanges()), r.GetParts(), err)
+	}
+	for _, c := range f.must(many(150), "again") {
+		if c.GetAction() != configv1.Change_ACTION_UNCHANGED || c.GetNewRevision() != 1 {
+			t.Fatal(c)
+		}
+	}
+	_, err = f.Apply(t.Context(), &configv1.ApplyRequest{
+		Environment: "test", Files: file(many(configserver.MaxRolledOut + 1)), Why: why("many"), Waves: &configv1.Waves{},
+	})
+	f.code(err, codes.InvalidArgument, "31 resources would go in waves together, at most 30 can")
+	var names []string
+	for page, after := 0, ""; ; page++ {
+		l, err := f.List(t.Context(), &configv1.ListRequest{Environment: "prod", Limit: 60, After: after})
+		if err != nil || page > 3 {
+			t.Fatal(page, err)
+		}
+		for _, v := range l.GetVersions() {
+			names = append(names, v.GetName())
+			after = v.GetName()
+		}
+		if !l.GetMore() {
+			break
+		}
+	}
+	if len(names) != 150 || !slices.IsSorted(names) {
+		t.Errorf("in pages there are %d", len(names))
+	}
+}
+
+// failing is a store whose commits begin to fail.
+type failing struct {
+	store.Store
+	commits int // that still succeed
+	err     error
+}
+
+// Commit implements store.Store.
+func (f *failing) Commit(ctx context.Context, ops ...store.Op) (int64, error) {
+	if f.commits--; f.commits < 0 && f.err != nil {
+		err := f.err
+		if errors.As(err, new(*store.ConflictError)) {
+			f.err = nil // somebody was faster, once
+		}
+		return 0, err
+	}
+	return f.Store.Commit(ctx, ops...)
+}
+
+func TestAPartThatIsNotWrittenIsSaid(t *testing.T) {
+	t.Parallel()
+	kept := &failing{store.NewMemory(0), 1, errors.New("the disk is full")}
+	s := configserver.New(configserver.Config{Store: kept, Log: slog.New(slog.DiscardHandler)})
+	apply := func() (*configv1.ApplyResponse, error) {
+		return s.Apply(t.Context(), &configv1.ApplyRequest{Environment: "prod", Files: file(many(150)), Why: why("many")})
+	}
+	_, err := apply()
+	(&fixture{t: t}).code(err, codes.Unavailable, "64 resources were written before this, since they are too many for one commit; the others were not")
+	kept.err = &store.ConflictError{Key: "k"}
+	r, err := apply()
+	if err != nil || len(r.GetChanges()) != 150 || r.GetChanges()[0].GetAction() != configv1.Change_ACTION_UNCHANGED ||
+		r.GetChanges()[149].GetAction() != configv1.Change_ACTION_CREATED {
+		t.Errorf("%v, %v", r, err)
+	}
+}
+
+func TestTheHistoryHasABound(t *testing.T) {
+	t.Parallel()
+	kept := store.NewMemory(0)
+	s := configserver.New(configserver.Config{Store: kept, Log: slog.New(slog.DiscardHandler), Kept: 3})
+	for i := range 10 {
+		if _, err := put(s, limit(i+1), nil, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	entries, _, err := kept.List(t.Context(), "config/history/")
+	if err != nil || len(entries) != 3 {
+		t.Errorf("%d versions are kept, %v", len(entries), err)
+	}
+	_, err = s.Get(t.Context(), &configv1.GetRequest{Environment: "prod", Name: "policy/shop.cart", Revision: 7})
+	(&fixture{t: t}).code(err, codes.NotFound, "has no revision 7: the newest is 10, and the last 3 are kept")
+	if _, err := s.Rollback(t.Context(), &configv1.RollbackRequest{Environment: "prod", Name: "policy/shop.cart", To: 8, Why: why("x")}); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Explain(t.Context(), &configv1.ExplainRequest{Environment: "prod", Target: "shop.cart"}); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -64,7 +64,7 @@ func (s *Service) tellAll(environment string, out grpc.ServerStreamingServer[con
 	}
 	m := &configv1.WatchResponse{StoreRevision: uint64(at), Begin: true}
 	for _, k := range versions {
-		if !k.live() {
+		if !k.live() && k.GetCandidate() == nil {
 			continue
 		}
 		if m.Versions = append(m.Versions, stamped(k.Version)); len(m.Versions) == told {
@@ -83,6 +83,9 @@ func stamped(v *configv1.Version) *configv1.Version {
 	if strings.HasPrefix(v.GetName(), KindSwitch+"/") {
 		for _, m := range v.GetResource().GetMeshSwitches() {
 			m.Revision = v.GetStoreRevision()
+		}
+		for _, m := range v.GetCandidate().GetResource().GetMeshSwitches() {
+			m.Revision = v.GetCandidate().GetStoreRevision()
 		}
 	}
 	return v

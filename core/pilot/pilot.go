@@ -4,6 +4,7 @@ package pilot
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"log/slog"
 	"sync"
@@ -13,11 +14,15 @@ import (
 
 	"github.com/octomesh/octomesh/core/pilot/ingest"
 	"github.com/octomesh/octomesh/core/pilot/push"
+	"github.com/octomesh/octomesh/core/pilot/rollout"
 	"github.com/octomesh/octomesh/core/pilot/snapshot"
+	controlv1 "github.com/octomesh/octomesh/gen/control/octo/control/v1"
 )
 
 // Config is a Pilot's.
 type Config struct {
+	// Name is the Pilot's, unique among Pilots. Empty: one made up.
+	Name string
 	// Dispatchers are connections to Dispatchers, tried in turn. At least one; one that finds several by itself will do.
 	Dispatchers []grpc.ClientConnInterface
 	// ConfigServers are connections to Config Servers, tried in turn. None: nothing is configured for any target.
@@ -44,7 +49,9 @@ type Pilot struct {
 	cache  *snapshot.Cache
 	ingest *ingest.Ingest
 	push   *push.Server
-	parts  []Part
+	// rollouts tells the Config Server what becomes of changes that go in waves.
+	rollouts *rollout.Observer
+	parts    []Part
 }
 
 // Stats are a Pilot's counts.
@@ -64,12 +71,16 @@ func New(cfg Config) (*Pilot, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Name == "" {
+		cfg.Name = rand.Text()
+	}
 	p := &Pilot{cache: snapshot.NewCache()}
+	p.rollouts = rollout.New(rollout.Config{Pilot: cfg.Name, Cache: p.cache, ConfigServers: cfg.ConfigServers, Log: cfg.Log})
 	p.ingest = ingest.New(ingest.Config{
-		Cache: p.cache, Dispatchers: cfg.Dispatchers, ConfigServers: cfg.ConfigServers, Linger: cfg.Linger, Log: cfg.Log,
+		Cache: p.cache, Dispatchers: cfg.Dispatchers, ConfigServers: cfg.ConfigServers, Candidates: p.rollouts, Linger: cfg.Linger, Log: cfg.Log,
 	})
 	c := cfg.Push
-	c.Cache, c.Log, c.Observer = p.cache, cfg.Log, observers(cfg.Observers)
+	c.Cache, c.Log, c.Observer = p.cache, cfg.Log, append(observers{p.rollouts}, cfg.Observers...)
 	p.push = push.New(c)
 	return p, nil
 }
@@ -79,6 +90,9 @@ func (p *Pilot) Add(part Part) { p.parts = append(p.parts, part) }
 
 // Cache is what the Pilot knows, for its parts.
 func (p *Pilot) Cache() *snapshot.Cache { return p.cache }
+
+// Suspects takes what a proxy that introduces itself suspects to have crashed it: all of it.
+func (p *Pilot) Suspects(n push.Node, all []*controlv1.Suspect) { p.rollouts.Suspects(n, all) }
 
 // Codec is what a gRPC server needs on which a Pilot is registered. It does for other services, too.
 func Codec() grpc.ServerOption { return push.Codec() }
@@ -96,6 +110,7 @@ func (p *Pilot) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { p.ingest.Run(ctx) })
 	wg.Go(func() { p.push.Run(ctx) })
+	wg.Go(func() { p.rollouts.Run(ctx) })
 	for _, part := range p.parts {
 		wg.Go(func() { part.Run(ctx) })
 	}

@@ -83,7 +83,8 @@ type State struct {
 	// Why is what the phase is for: of Reverted, which node refused or crashed and what it said.
 	Why string
 
-	crashes map[string]int // by node; at most CrashedNodes entries, then it is over
+	// Crashes of nodes with it; at most CrashedNodes entries, then it is over. It is not to be changed.
+	Crashes map[string]int
 }
 
 // Kind is what has happened.
@@ -189,16 +190,16 @@ func (s State) Step(c Config, now time.Time, e Event) State {
 }
 
 func (s State) crashed(c Config, e Event) State {
-	s.crashes = maps.Clone(s.crashes)
-	if s.crashes == nil {
-		s.crashes = make(map[string]int)
+	s.Crashes = maps.Clone(s.Crashes)
+	if s.Crashes == nil {
+		s.Crashes = make(map[string]int)
 	}
-	s.crashes[e.Node]++
-	switch n := s.crashes[e.Node]; {
+	s.Crashes[e.Node]++
+	switch n := s.Crashes[e.Node]; {
 	case n >= c.Crashes:
 		return s.end(Reverted, fmt.Sprintf("%s crashed %d times with it at %s: %s", e.Node, n, stages[s.Stage], e.Text))
-	case len(s.crashes) >= c.CrashedNodes:
-		return s.end(Reverted, fmt.Sprintf("%d nodes crashed with it at %s, %s last: %s", len(s.crashes), stages[s.Stage], e.Node, e.Text))
+	case len(s.Crashes) >= c.CrashedNodes:
+		return s.end(Reverted, fmt.Sprintf("%d nodes crashed with it at %s, %s last: %s", len(s.Crashes), stages[s.Stage], e.Node, e.Text))
 	}
 	return s
 }
@@ -215,4 +216,10 @@ func (s State) advance(now time.Time, why string) State {
 func (s State) end(p Phase, why string) State {
 	s.Phase, s.Why, s.Since = p, why, time.Time{}
 	return s
+}
+
+// Equal tells whether two states are the same.
+func (s State) Equal(o State) bool {
+	return s.Phase == o.Phase && s.Stage == o.Stage && s.Since.Equal(o.Since) && s.First == o.First && s.Why == o.Why &&
+		maps.Equal(s.Crashes, o.Crashes)
 }

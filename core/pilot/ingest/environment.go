@@ -54,6 +54,7 @@ type held struct {
 type candidate struct {
 	value []byte // nil: not there
 	wave  *snapshot.Wave
+	said  *configv1.Candidate // without the resource
 }
 
 func (h held) entry(t resource.Topic) snapshot.Entry {
@@ -175,11 +176,55 @@ func (e *environment) take(r *configv1.WatchResponse) {
 
 // swap goes by all that was told anew: what was not told is gone.
 func (e *environment) swap() {
+	before := e.held
 	e.held, e.next, e.known = e.next, nil, true
+	e.compare(before)
 	for t := range e.followed {
 		e.load(t)
 	}
 	e.settings.endpoints.replace(e.name, e.held.overrides)
+}
+
+// compare tells of what is being rolled out, and of what was before and is not any more.
+func (e *environment) compare(before *holding) {
+	now := make(map[resource.Topic]map[string]bool)
+	for p, all := range e.held.resources {
+		for _, h := range all {
+			if h.candidate == nil {
+				continue
+			}
+			t := resource.Topic{Kind: p.kind, Environment: e.name, Target: p.target}
+			if now[t] == nil {
+				now[t] = make(map[string]bool)
+			}
+			now[t][h.name] = true
+			e.tell(t, h)
+		}
+	}
+	if before == nil {
+		return
+	}
+	for p, all := range before.resources {
+		t := resource.Topic{Kind: p.kind, Environment: e.name, Target: p.target}
+		for _, h := range all {
+			if h.candidate != nil && !now[t][h.name] {
+				e.tell(t, held{name: h.name})
+			}
+		}
+	}
+}
+
+// tell tells of a candidate, or that there is none.
+func (e *environment) tell(t resource.Topic, h held) {
+	switch {
+	case e.settings.cfg.Candidates == nil:
+	case h.candidate == nil:
+		e.settings.cfg.Candidates.Candidate(t, h.name, nil, nil, "")
+	case h.candidate.value == nil:
+		e.settings.cfg.Candidates.Candidate(t, h.name, h.candidate.said, h.candidate.wave, "")
+	default:
+		e.settings.cfg.Candidates.Candidate(t, h.name, h.candidate.said, h.candidate.wave, snapshot.VersionOf(h.candidate.value))
+	}
 }
 
 // one takes one resource. The lock is held.
@@ -218,8 +263,12 @@ func (e *environment) one(v *configv1.Version) error {
 		if h.candidate.value, err = encode(kind, c.GetResource(), c.GetDeleted()); err != nil {
 			return err
 		}
+		c.Resource, h.candidate.said = nil, c
 	}
 	into.put(place{kind, target}, h)
+	if e.next == nil {
+		e.tell(t, h)
+	}
 	if _, followed := e.followed[t]; followed && e.next == nil {
 		e.settings.cfg.Cache.Set(t, name, h.entry(t))
 	}

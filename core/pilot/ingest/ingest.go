@@ -13,6 +13,7 @@ import (
 
 	"github.com/octomesh/octomesh/core/pilot/snapshot"
 	"github.com/octomesh/octomesh/core/resource"
+	configv1 "github.com/octomesh/octomesh/gen/control/octo/config/v1"
 	dispatchv1 "github.com/octomesh/octomesh/gen/control/octo/dispatch/v1"
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
@@ -33,12 +34,21 @@ type Config struct {
 	Dispatchers []grpc.ClientConnInterface
 	// ConfigServers are connections to Config Servers, tried in turn. None: nothing is configured for any target.
 	ConfigServers []grpc.ClientConnInterface
+	// Candidates learns what is being rolled out. nil: nobody does.
+	Candidates Candidates
 	// Patience is how long endpoints wait for what operators say of instances while no Config Server answers; then
 	// proxies are told of them as they are registered. 0: 5 s.
 	Patience time.Duration
 	// Linger is how long a target is followed on after its last proxy has left. 0: 1 min.
 	Linger time.Duration
 	Log    *slog.Logger
+}
+
+// Candidates learns what is being rolled out. Its methods must not block.
+type Candidates interface {
+	// Candidate tells of a resource's candidate, which nodes get it, and what version it has for them ("": it is gone);
+	// nil: there is none any more.
+	Candidate(t resource.Topic, name string, c *configv1.Candidate, w *snapshot.Wave, version string)
 }
 
 // Ingest follows the Dispatcher and the Config Server. Make it with [New], and call Run.

@@ -104,6 +104,12 @@ func (s *settings) environment(ctx context.Context, name string, wanted bool) *e
 func (e *environment) end() {
 	e.stop()
 	e.watches.Wait()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if before := e.held; before != nil {
+		e.held = newHolding()
+		e.compare(before) // nothing is being rolled out here
+	}
 }
 
 // watch follows one environment until ctx is done.

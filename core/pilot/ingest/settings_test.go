@@ -141,15 +141,19 @@ func (w *world) watch(node string) *seen {
 	return f
 }
 
-var messages = map[resource.Kind]proto.Message{
-	resource.KindEndpoint: &resourcev1.Endpoint{}, resource.KindServicePolicy: &resourcev1.ServicePolicy{}, resource.KindAuthPolicy: &resourcev1.AuthPolicy{},
-	resource.KindMeshSwitch: &resourcev1.MeshSwitch{}, resource.KindSchema: &resourcev1.Schema{},
+var messages = map[resource.Kind]func() proto.Message{
+	resource.KindEndpoint:      func() proto.Message { return &resourcev1.Endpoint{} },
+	resource.KindServicePolicy: func() proto.Message { return &resourcev1.ServicePolicy{} },
+	resource.KindAuthPolicy:    func() proto.Message { return &resourcev1.AuthPolicy{} },
+
+	resource.KindMeshSwitch: func() proto.Message { return &resourcev1.MeshSwitch{} },
+	resource.KindSchema:     func() proto.Message { return &resourcev1.Schema{} },
 }
 
 // text is a resource's message, without what only the store knows.
 func text(t *testing.T, k resource.Kind, raw []byte) string {
 	t.Helper()
-	m := proto.Clone(messages[k])
+	m := messages[k]()
 	if err := proto.Unmarshal(raw, m); err != nil {
 		t.Fatal(err)
 	}

@@ -87,12 +87,15 @@ func (p *Plane) startRole(name string) (*role, error) {
 }
 
 func (p *Plane) startConfig() (*role, error) {
-	c := configserver.Config{Store: etcd.New(p.etcd, Prefix), Log: p.cfg.Log}
+	c := configserver.Config{
+		Store: etcd.New(p.etcd, Prefix), Log: p.cfg.Log,
+		Election: &etcd.Election{Client: p.etcd, Prefix: Prefix + "config/leader", Name: p.cfg.Name, Log: p.cfg.Log},
+	}
 	if p.id != nil {
 		c.MayWrite = p.mayWrite
 	}
 	s := configserver.New(c)
-	return &role{register: s.Register, ready: p.etcdAnswers}, nil
+	return &role{register: s.Register, run: s.Run, ready: p.etcdAnswers}, nil
 }
 
 // etcdAnswers asks etcd something that a majority of its members has to agree on.
@@ -145,7 +148,7 @@ func (p *Plane) startPilot() (*role, error) {
 		return nil, err
 	}
 	running, err := pilot.New(pilot.Config{
-		Dispatchers: []grpc.ClientConnInterface{d}, ConfigServers: []grpc.ClientConnInterface{c}, Log: p.cfg.Log,
+		Name: p.cfg.Name, Dispatchers: []grpc.ClientConnInterface{d}, ConfigServers: []grpc.ClientConnInterface{c}, Log: p.cfg.Log,
 	})
 	if err != nil {
 		return nil, err

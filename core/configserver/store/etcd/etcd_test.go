@@ -2,6 +2,8 @@ package etcd_test
 
 import (
 	"context"
+	"log/slog"
+	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -76,5 +78,38 @@ func TestOtherKeysOfTheServerAreNotSeen(t *testing.T) {
 func TestAServerWithoutDirectoryDoesNotStart(t *testing.T) {
 	if _, err := embedded.Start(t.Context(), embedded.Config{}); err == nil {
 		t.Error("it runs")
+	}
+}
+
+// TestOneLeadsAndAnotherOneAfterIt has two processes of which one leads at a time.
+func TestOneLeadsAndAnotherOneAfterIt(t *testing.T) {
+	server, _, stop := start(t, t.TempDir())
+	defer stop()
+	client, err := server.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	led := make(chan string, 10)
+	run := func(name string) (stop func()) {
+		ctx, cancel := context.WithCancel(t.Context())
+		e := &etcd.Election{Client: client, Prefix: "/election", Name: name, Log: slog.New(slog.DiscardHandler)}
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			e.Lead(ctx, func(ctx context.Context) { led <- name + " leads"; <-ctx.Done(); led <- name + " ends" })
+		})
+		return func() { cancel(); wg.Wait() }
+	}
+	stopA := run("a")
+	if got := <-led; got != "a leads" {
+		t.Fatal(got)
+	}
+	stopB := run("b")
+	defer stopB()
+	stopA()
+	for _, want := range []string{"a ends", "b leads"} {
+		if got := <-led; got != want {
+			t.Fatalf("%q, want %q", got, want)
+		}
 	}
 }

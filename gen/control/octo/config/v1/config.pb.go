@@ -10,6 +10,7 @@ import (
 	v1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -75,7 +76,125 @@ func (x Change_Action) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Change_Action.Descriptor instead.
 func (Change_Action) EnumDescriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{4, 0}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{5, 0}
+}
+
+type Rollout_Phase int32
+
+const (
+	Rollout_PHASE_UNSPECIFIED Rollout_Phase = 0
+	Rollout_PHASE_ROLLING     Rollout_Phase = 1
+	// An operator holds it. It is taken back all the same.
+	Rollout_PHASE_PAUSED Rollout_Phase = 2
+	// Everybody has the change.
+	Rollout_PHASE_DONE Rollout_Phase = 3
+	// Nobody has it any more.
+	Rollout_PHASE_REVERTED Rollout_Phase = 4
+)
+
+// Enum value maps for Rollout_Phase.
+var (
+	Rollout_Phase_name = map[int32]string{
+		0: "PHASE_UNSPECIFIED",
+		1: "PHASE_ROLLING",
+		2: "PHASE_PAUSED",
+		3: "PHASE_DONE",
+		4: "PHASE_REVERTED",
+	}
+	Rollout_Phase_value = map[string]int32{
+		"PHASE_UNSPECIFIED": 0,
+		"PHASE_ROLLING":     1,
+		"PHASE_PAUSED":      2,
+		"PHASE_DONE":        3,
+		"PHASE_REVERTED":    4,
+	}
+)
+
+func (x Rollout_Phase) Enum() *Rollout_Phase {
+	p := new(Rollout_Phase)
+	*p = x
+	return p
+}
+
+func (x Rollout_Phase) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Rollout_Phase) Descriptor() protoreflect.EnumDescriptor {
+	return file_octo_config_v1_config_proto_enumTypes[1].Descriptor()
+}
+
+func (Rollout_Phase) Type() protoreflect.EnumType {
+	return &file_octo_config_v1_config_proto_enumTypes[1]
+}
+
+func (x Rollout_Phase) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Rollout_Phase.Descriptor instead.
+func (Rollout_Phase) EnumDescriptor() ([]byte, []int) {
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{30, 0}
+}
+
+type SteerRequest_Action int32
+
+const (
+	SteerRequest_ACTION_UNSPECIFIED SteerRequest_Action = 0
+	SteerRequest_ACTION_PAUSE       SteerRequest_Action = 1
+	SteerRequest_ACTION_RESUME      SteerRequest_Action = 2
+	// To the next stage, at once.
+	SteerRequest_ACTION_ADVANCE SteerRequest_Action = 3
+	// To everybody, at once.
+	SteerRequest_ACTION_FINISH SteerRequest_Action = 4
+	SteerRequest_ACTION_REVERT SteerRequest_Action = 5
+)
+
+// Enum value maps for SteerRequest_Action.
+var (
+	SteerRequest_Action_name = map[int32]string{
+		0: "ACTION_UNSPECIFIED",
+		1: "ACTION_PAUSE",
+		2: "ACTION_RESUME",
+		3: "ACTION_ADVANCE",
+		4: "ACTION_FINISH",
+		5: "ACTION_REVERT",
+	}
+	SteerRequest_Action_value = map[string]int32{
+		"ACTION_UNSPECIFIED": 0,
+		"ACTION_PAUSE":       1,
+		"ACTION_RESUME":      2,
+		"ACTION_ADVANCE":     3,
+		"ACTION_FINISH":      4,
+		"ACTION_REVERT":      5,
+	}
+)
+
+func (x SteerRequest_Action) Enum() *SteerRequest_Action {
+	p := new(SteerRequest_Action)
+	*p = x
+	return p
+}
+
+func (x SteerRequest_Action) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SteerRequest_Action) Descriptor() protoreflect.EnumDescriptor {
+	return file_octo_config_v1_config_proto_enumTypes[2].Descriptor()
+}
+
+func (SteerRequest_Action) Type() protoreflect.EnumType {
+	return &file_octo_config_v1_config_proto_enumTypes[2]
+}
+
+func (x SteerRequest_Action) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SteerRequest_Action.Descriptor instead.
+func (SteerRequest_Action) EnumDescriptor() ([]byte, []int) {
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{36, 0}
 }
 
 // File is what an operator wrote: an octo.resource.v1.Configuration in YAML.
@@ -196,7 +315,12 @@ type ApplyRequest struct {
 	// Check and compare, and write nothing. Then a reason is not needed.
 	DryRun bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	// Revisions beside those that the files name, which come first. A preview's, so that what was shown is what happens.
-	Revisions     map[string]uint64 `protobuf:"bytes,5,rep,name=revisions,proto3" json:"revisions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Revisions map[string]uint64 `protobuf:"bytes,5,rep,name=revisions,proto3" json:"revisions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Bring what changes to the proxies in waves; absent: to all of them at once. Applications and what is said of instances
+	// take effect at once in any case.
+	Waves *Waves `protobuf:"bytes,6,opt,name=waves,proto3" json:"waves,omitempty"`
+	// Also what an earlier roll-out has found to be refused by a proxy, or to crash it.
+	Force         bool `protobuf:"varint,7,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -266,19 +390,84 @@ func (x *ApplyRequest) GetRevisions() map[string]uint64 {
 	return nil
 }
 
+func (x *ApplyRequest) GetWaves() *Waves {
+	if x != nil {
+		return x.Waves
+	}
+	return nil
+}
+
+func (x *ApplyRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+// Waves bring a change to one proxy first, then to 1 %, 10 %, 50 % and all of them. A proxy that refuses it or crashes with
+// it takes it back everywhere.
+type Waves struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How long each stage lasts at least, at most 24 h. Absent: 1 min.
+	Soak          *durationpb.Duration `protobuf:"bytes,1,opt,name=soak,proto3" json:"soak,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Waves) Reset() {
+	*x = Waves{}
+	mi := &file_octo_config_v1_config_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Waves) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Waves) ProtoMessage() {}
+
+func (x *Waves) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_config_v1_config_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Waves.ProtoReflect.Descriptor instead.
+func (*Waves) Descriptor() ([]byte, []int) {
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Waves) GetSoak() *durationpb.Duration {
+	if x != nil {
+		return x.Soak
+	}
+	return nil
+}
+
 type ApplyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What each resource in the files becomes, in their order; also those that are as they were.
 	Changes []*Change `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
 	// What is odd and was taken.
-	Warnings      []*Problem `protobuf:"bytes,2,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Warnings []*Problem `protobuf:"bytes,2,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// The roll-out that has begun; 0: none.
+	Rollout uint64 `protobuf:"varint,3,opt,name=rollout,proto3" json:"rollout,omitempty"`
+	// More changed than the store writes at once: this is into how many parts it was divided. 1: it was written as a whole.
+	Parts         uint32 `protobuf:"varint,4,opt,name=parts,proto3" json:"parts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[3]
+	mi := &file_octo_config_v1_config_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -290,7 +479,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[3]
+	mi := &file_octo_config_v1_config_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -303,7 +492,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{3}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ApplyResponse) GetChanges() []*Change {
@@ -320,6 +509,20 @@ func (x *ApplyResponse) GetWarnings() []*Problem {
 	return nil
 }
 
+func (x *ApplyResponse) GetRollout() uint64 {
+	if x != nil {
+		return x.Rollout
+	}
+	return 0
+}
+
+func (x *ApplyResponse) GetParts() uint32 {
+	if x != nil {
+		return x.Parts
+	}
+	return 0
+}
+
 type Change struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Name   string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -334,7 +537,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[4]
+	mi := &file_octo_config_v1_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -346,7 +549,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[4]
+	mi := &file_octo_config_v1_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -359,7 +562,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{4}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Change) GetName() string {
@@ -410,7 +613,7 @@ type FieldChange struct {
 
 func (x *FieldChange) Reset() {
 	*x = FieldChange{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[5]
+	mi := &file_octo_config_v1_config_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -422,7 +625,7 @@ func (x *FieldChange) String() string {
 func (*FieldChange) ProtoMessage() {}
 
 func (x *FieldChange) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[5]
+	mi := &file_octo_config_v1_config_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -435,7 +638,7 @@ func (x *FieldChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FieldChange.ProtoReflect.Descriptor instead.
 func (*FieldChange) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *FieldChange) GetField() string {
@@ -475,7 +678,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[6]
+	mi := &file_octo_config_v1_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -487,7 +690,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[6]
+	mi := &file_octo_config_v1_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -500,7 +703,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Problem) GetFile() string {
@@ -555,7 +758,7 @@ type Problems struct {
 
 func (x *Problems) Reset() {
 	*x = Problems{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[7]
+	mi := &file_octo_config_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -567,7 +770,7 @@ func (x *Problems) String() string {
 func (*Problems) ProtoMessage() {}
 
 func (x *Problems) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[7]
+	mi := &file_octo_config_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -580,7 +783,7 @@ func (x *Problems) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problems.ProtoReflect.Descriptor instead.
 func (*Problems) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Problems) GetProblems() []*Problem {
@@ -606,7 +809,7 @@ type Conflict struct {
 
 func (x *Conflict) Reset() {
 	*x = Conflict{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[8]
+	mi := &file_octo_config_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -618,7 +821,7 @@ func (x *Conflict) String() string {
 func (*Conflict) ProtoMessage() {}
 
 func (x *Conflict) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[8]
+	mi := &file_octo_config_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -631,7 +834,7 @@ func (x *Conflict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Conflict.ProtoReflect.Descriptor instead.
 func (*Conflict) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Conflict) GetName() string {
@@ -682,14 +885,16 @@ type Version struct {
 	// The store's revision, which orders changes of different resources. Set where a version is read, 0 in a history.
 	StoreRevision uint64 `protobuf:"varint,11,opt,name=store_revision,json=storeRevision,proto3" json:"store_revision,omitempty"`
 	// A newer version that some proxies get already; absent: none.
-	Candidate     *Candidate `protobuf:"bytes,12,opt,name=candidate,proto3" json:"candidate,omitempty"`
+	Candidate *Candidate `protobuf:"bytes,12,opt,name=candidate,proto3" json:"candidate,omitempty"`
+	// The roll-out by which it came, or was taken back; 0: none.
+	Rollout       uint64 `protobuf:"varint,13,opt,name=rollout,proto3" json:"rollout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Version) Reset() {
 	*x = Version{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[9]
+	mi := &file_octo_config_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -701,7 +906,7 @@ func (x *Version) String() string {
 func (*Version) ProtoMessage() {}
 
 func (x *Version) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[9]
+	mi := &file_octo_config_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -714,7 +919,7 @@ func (x *Version) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Version.ProtoReflect.Descriptor instead.
 func (*Version) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Version) GetEnvironment() string {
@@ -801,6 +1006,13 @@ func (x *Version) GetCandidate() *Candidate {
 	return nil
 }
 
+func (x *Version) GetRollout() uint64 {
+	if x != nil {
+		return x.Rollout
+	}
+	return 0
+}
+
 // Candidate is a version that is being rolled out.
 type Candidate struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -813,14 +1025,19 @@ type Candidate struct {
 	// Share of the other proxies, in permille.
 	Permille uint32 `protobuf:"varint,5,opt,name=permille,proto3" json:"permille,omitempty"`
 	// Makes the order of proxies differ from roll-out to roll-out.
-	Salt          string `protobuf:"bytes,6,opt,name=salt,proto3" json:"salt,omitempty"`
+	Salt    string `protobuf:"bytes,6,opt,name=salt,proto3" json:"salt,omitempty"`
+	Rollout uint64 `protobuf:"varint,7,opt,name=rollout,proto3" json:"rollout,omitempty"`
+	// Counts the steps of the roll-out, so that a Pilot can say which one it knows of.
+	Step uint64 `protobuf:"varint,8,opt,name=step,proto3" json:"step,omitempty"`
+	// As the version's; 0 until it is read.
+	StoreRevision uint64 `protobuf:"varint,9,opt,name=store_revision,json=storeRevision,proto3" json:"store_revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Candidate) Reset() {
 	*x = Candidate{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[10]
+	mi := &file_octo_config_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -832,7 +1049,7 @@ func (x *Candidate) String() string {
 func (*Candidate) ProtoMessage() {}
 
 func (x *Candidate) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[10]
+	mi := &file_octo_config_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -845,7 +1062,7 @@ func (x *Candidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Candidate.ProtoReflect.Descriptor instead.
 func (*Candidate) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Candidate) GetRevision() uint64 {
@@ -890,20 +1107,44 @@ func (x *Candidate) GetSalt() string {
 	return ""
 }
 
+func (x *Candidate) GetRollout() uint64 {
+	if x != nil {
+		return x.Rollout
+	}
+	return 0
+}
+
+func (x *Candidate) GetStep() uint64 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *Candidate) GetStoreRevision() uint64 {
+	if x != nil {
+		return x.StoreRevision
+	}
+	return 0
+}
+
 type DeleteRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
 	Names       []string               `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty"`
 	Why         *Why                   `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
 	// Expected revisions by name; a resource without is deleted as it is.
-	Revisions     map[string]uint64 `protobuf:"bytes,4,rep,name=revisions,proto3" json:"revisions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Revisions map[string]uint64 `protobuf:"bytes,4,rep,name=revisions,proto3" json:"revisions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// As in ApplyRequest.
+	Waves         *Waves `protobuf:"bytes,5,opt,name=waves,proto3" json:"waves,omitempty"`
+	Force         bool   `protobuf:"varint,6,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[11]
+	mi := &file_octo_config_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -915,7 +1156,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[11]
+	mi := &file_octo_config_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -928,7 +1169,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeleteRequest) GetEnvironment() string {
@@ -959,16 +1200,31 @@ func (x *DeleteRequest) GetRevisions() map[string]uint64 {
 	return nil
 }
 
+func (x *DeleteRequest) GetWaves() *Waves {
+	if x != nil {
+		return x.Waves
+	}
+	return nil
+}
+
+func (x *DeleteRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
 type DeleteResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Changes       []*Change              `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
+	Rollout       uint64                 `protobuf:"varint,2,opt,name=rollout,proto3" json:"rollout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[12]
+	mi := &file_octo_config_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -980,7 +1236,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[12]
+	mi := &file_octo_config_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -993,7 +1249,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DeleteResponse) GetChanges() []*Change {
@@ -1001,6 +1257,13 @@ func (x *DeleteResponse) GetChanges() []*Change {
 		return x.Changes
 	}
 	return nil
+}
+
+func (x *DeleteResponse) GetRollout() uint64 {
+	if x != nil {
+		return x.Rollout
+	}
+	return 0
 }
 
 type GetRequest struct {
@@ -1015,7 +1278,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[13]
+	mi := &file_octo_config_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1027,7 +1290,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[13]
+	mi := &file_octo_config_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1040,7 +1303,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetRequest) GetEnvironment() string {
@@ -1073,7 +1336,7 @@ type GetResponse struct {
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[14]
+	mi := &file_octo_config_v1_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1085,7 +1348,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[14]
+	mi := &file_octo_config_v1_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1098,7 +1361,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetResponse) GetVersion() *Version {
@@ -1112,14 +1375,17 @@ type ListRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
 	// Such as "policy"; empty: all.
-	Kind          string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	// The most that is wanted, at most 1000; 0: all. The next page begins after the last name of this one.
+	Limit         uint32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	After         string `protobuf:"bytes,4,opt,name=after,proto3" json:"after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[15]
+	mi := &file_octo_config_v1_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1131,7 +1397,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[15]
+	mi := &file_octo_config_v1_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1144,7 +1410,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{15}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListRequest) GetEnvironment() string {
@@ -1161,16 +1427,32 @@ func (x *ListRequest) GetKind() string {
 	return ""
 }
 
+func (x *ListRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
 type ListResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Versions      []*Version             `protobuf:"bytes,1,rep,name=versions,proto3" json:"versions,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Versions []*Version             `protobuf:"bytes,1,rep,name=versions,proto3" json:"versions,omitempty"`
+	// There is more.
+	More          bool `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[16]
+	mi := &file_octo_config_v1_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1182,7 +1464,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[16]
+	mi := &file_octo_config_v1_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1195,7 +1477,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{16}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListResponse) GetVersions() []*Version {
@@ -1203,6 +1485,13 @@ func (x *ListResponse) GetVersions() []*Version {
 		return x.Versions
 	}
 	return nil
+}
+
+func (x *ListResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
 }
 
 type HistoryRequest struct {
@@ -1218,7 +1507,7 @@ type HistoryRequest struct {
 
 func (x *HistoryRequest) Reset() {
 	*x = HistoryRequest{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[17]
+	mi := &file_octo_config_v1_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1230,7 +1519,7 @@ func (x *HistoryRequest) String() string {
 func (*HistoryRequest) ProtoMessage() {}
 
 func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[17]
+	mi := &file_octo_config_v1_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1243,7 +1532,7 @@ func (x *HistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryRequest.ProtoReflect.Descriptor instead.
 func (*HistoryRequest) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{17}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *HistoryRequest) GetEnvironment() string {
@@ -1276,7 +1565,7 @@ type HistoryResponse struct {
 
 func (x *HistoryResponse) Reset() {
 	*x = HistoryResponse{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[18]
+	mi := &file_octo_config_v1_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1288,7 +1577,7 @@ func (x *HistoryResponse) String() string {
 func (*HistoryResponse) ProtoMessage() {}
 
 func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[18]
+	mi := &file_octo_config_v1_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1301,7 +1590,7 @@ func (x *HistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryResponse.ProtoReflect.Descriptor instead.
 func (*HistoryResponse) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{18}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *HistoryResponse) GetVersions() []*Version {
@@ -1325,7 +1614,7 @@ type DiffRequest struct {
 
 func (x *DiffRequest) Reset() {
 	*x = DiffRequest{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[19]
+	mi := &file_octo_config_v1_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1337,7 +1626,7 @@ func (x *DiffRequest) String() string {
 func (*DiffRequest) ProtoMessage() {}
 
 func (x *DiffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[19]
+	mi := &file_octo_config_v1_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1350,7 +1639,7 @@ func (x *DiffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffRequest.ProtoReflect.Descriptor instead.
 func (*DiffRequest) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{19}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DiffRequest) GetEnvironment() string {
@@ -1392,7 +1681,7 @@ type DiffResponse struct {
 
 func (x *DiffResponse) Reset() {
 	*x = DiffResponse{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[20]
+	mi := &file_octo_config_v1_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1404,7 +1693,7 @@ func (x *DiffResponse) String() string {
 func (*DiffResponse) ProtoMessage() {}
 
 func (x *DiffResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[20]
+	mi := &file_octo_config_v1_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1417,7 +1706,7 @@ func (x *DiffResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffResponse.ProtoReflect.Descriptor instead.
 func (*DiffResponse) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{20}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DiffResponse) GetFrom() *Version {
@@ -1448,15 +1737,18 @@ type RollbackRequest struct {
 	// 0: the one before the newest.
 	To uint64 `protobuf:"varint,3,opt,name=to,proto3" json:"to,omitempty"`
 	// The revision that is expected to be the newest. 0: whichever is.
-	Expected      uint64 `protobuf:"varint,4,opt,name=expected,proto3" json:"expected,omitempty"`
-	Why           *Why   `protobuf:"bytes,5,opt,name=why,proto3" json:"why,omitempty"`
+	Expected uint64 `protobuf:"varint,4,opt,name=expected,proto3" json:"expected,omitempty"`
+	Why      *Why   `protobuf:"bytes,5,opt,name=why,proto3" json:"why,omitempty"`
+	// As in ApplyRequest.
+	Waves         *Waves `protobuf:"bytes,6,opt,name=waves,proto3" json:"waves,omitempty"`
+	Force         bool   `protobuf:"varint,7,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RollbackRequest) Reset() {
 	*x = RollbackRequest{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[21]
+	mi := &file_octo_config_v1_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1468,7 +1760,7 @@ func (x *RollbackRequest) String() string {
 func (*RollbackRequest) ProtoMessage() {}
 
 func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[21]
+	mi := &file_octo_config_v1_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1481,7 +1773,7 @@ func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackRequest.ProtoReflect.Descriptor instead.
 func (*RollbackRequest) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{21}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RollbackRequest) GetEnvironment() string {
@@ -1519,16 +1811,31 @@ func (x *RollbackRequest) GetWhy() *Why {
 	return nil
 }
 
+func (x *RollbackRequest) GetWaves() *Waves {
+	if x != nil {
+		return x.Waves
+	}
+	return nil
+}
+
+func (x *RollbackRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
 type RollbackResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Change        *Change                `protobuf:"bytes,1,opt,name=change,proto3" json:"change,omitempty"`
+	Rollout       uint64                 `protobuf:"varint,2,opt,name=rollout,proto3" json:"rollout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RollbackResponse) Reset() {
 	*x = RollbackResponse{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[22]
+	mi := &file_octo_config_v1_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1540,7 +1847,7 @@ func (x *RollbackResponse) String() string {
 func (*RollbackResponse) ProtoMessage() {}
 
 func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[22]
+	mi := &file_octo_config_v1_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1553,7 +1860,7 @@ func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackResponse.ProtoReflect.Descriptor instead.
 func (*RollbackResponse) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{22}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RollbackResponse) GetChange() *Change {
@@ -1561,6 +1868,13 @@ func (x *RollbackResponse) GetChange() *Change {
 		return x.Change
 	}
 	return nil
+}
+
+func (x *RollbackResponse) GetRollout() uint64 {
+	if x != nil {
+		return x.Rollout
+	}
+	return 0
 }
 
 type ExplainRequest struct {
@@ -1578,7 +1892,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[23]
+	mi := &file_octo_config_v1_config_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1590,7 +1904,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[23]
+	mi := &file_octo_config_v1_config_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1603,7 +1917,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{23}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ExplainRequest) GetEnvironment() string {
@@ -1658,7 +1972,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[24]
+	mi := &file_octo_config_v1_config_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1670,7 +1984,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[24]
+	mi := &file_octo_config_v1_config_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1683,7 +1997,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{24}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExplainResponse) GetBindings() []*Binding {
@@ -1708,7 +2022,7 @@ type Binding struct {
 
 func (x *Binding) Reset() {
 	*x = Binding{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[25]
+	mi := &file_octo_config_v1_config_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1720,7 +2034,7 @@ func (x *Binding) String() string {
 func (*Binding) ProtoMessage() {}
 
 func (x *Binding) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[25]
+	mi := &file_octo_config_v1_config_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1733,7 +2047,7 @@ func (x *Binding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Binding.ProtoReflect.Descriptor instead.
 func (*Binding) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{25}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Binding) GetName() string {
@@ -1779,7 +2093,7 @@ type FieldOrigin struct {
 
 func (x *FieldOrigin) Reset() {
 	*x = FieldOrigin{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[26]
+	mi := &file_octo_config_v1_config_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1791,7 +2105,7 @@ func (x *FieldOrigin) String() string {
 func (*FieldOrigin) ProtoMessage() {}
 
 func (x *FieldOrigin) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[26]
+	mi := &file_octo_config_v1_config_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1804,7 +2118,7 @@ func (x *FieldOrigin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FieldOrigin.ProtoReflect.Descriptor instead.
 func (*FieldOrigin) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{26}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *FieldOrigin) GetField() string {
@@ -1851,7 +2165,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[27]
+	mi := &file_octo_config_v1_config_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1863,7 +2177,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[27]
+	mi := &file_octo_config_v1_config_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1876,7 +2190,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{27}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *WatchRequest) GetEnvironment() string {
@@ -1901,7 +2215,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_octo_config_v1_config_proto_msgTypes[28]
+	mi := &file_octo_config_v1_config_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1913,7 +2227,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_config_v1_config_proto_msgTypes[28]
+	mi := &file_octo_config_v1_config_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1926,7 +2240,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{28}
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *WatchResponse) GetVersions() []*Version {
@@ -1957,29 +2271,1046 @@ func (x *WatchResponse) GetBegin() bool {
 	return false
 }
 
+// Rollout is how a change reaches the proxies. Its resources go together.
+type Rollout struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	// Counts the environment's roll-outs, from 1.
+	Id    uint64         `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
+	Parts []*RolloutPart `protobuf:"bytes,3,rep,name=parts,proto3" json:"parts,omitempty"`
+	Phase Rollout_Phase  `protobuf:"varint,4,opt,name=phase,proto3,enum=octo.config.v1.Rollout_Phase" json:"phase,omitempty"`
+	// From 0: one proxy, 1 %, 10 %, 50 %, 100 %.
+	Stage uint32 `protobuf:"varint,5,opt,name=stage,proto3" json:"stage,omitempty"`
+	// The proxy that gets it first; empty: whichever comes.
+	First string `protobuf:"bytes,6,opt,name=first,proto3" json:"first,omitempty"`
+	// Share of all proxies, in permille.
+	Permille uint32 `protobuf:"varint,7,opt,name=permille,proto3" json:"permille,omitempty"`
+	// Since when the stage lasts; absent: the first proxy has not answered yet.
+	Since *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=since,proto3" json:"since,omitempty"`
+	Soak  *durationpb.Duration   `protobuf:"bytes,9,opt,name=soak,proto3" json:"soak,omitempty"`
+	// What the phase is for: of a reverted one, which proxy refused it, or crashed, and what it said.
+	Why      string                 `protobuf:"bytes,10,opt,name=why,proto3" json:"why,omitempty"`
+	Author   string                 `protobuf:"bytes,11,opt,name=author,proto3" json:"author,omitempty"`
+	Verified bool                   `protobuf:"varint,12,opt,name=verified,proto3" json:"verified,omitempty"`
+	Reason   string                 `protobuf:"bytes,13,opt,name=reason,proto3" json:"reason,omitempty"`
+	Begun    *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=begun,proto3" json:"begun,omitempty"`
+	Step     uint64                 `protobuf:"varint,15,opt,name=step,proto3" json:"step,omitempty"`
+	// How often proxies crashed with it, by node.
+	Crashes map[string]uint32 `protobuf:"bytes,16,rep,name=crashes,proto3" json:"crashes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// What has happened, the oldest first: the last 100.
+	Events []*RolloutEvent `protobuf:"bytes,17,rep,name=events,proto3" json:"events,omitempty"`
+	// As Pilots say now; absent of one that is over.
+	Progress      *Progress `protobuf:"bytes,18,opt,name=progress,proto3" json:"progress,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rollout) Reset() {
+	*x = Rollout{}
+	mi := &file_octo_config_v1_config_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rollout) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rollout) ProtoMessage() {}
+
+func (x *Rollout) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_config_v1_config_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rollout.ProtoReflect.Descriptor instead.
+func (*Rollout) Descriptor() ([]byte, []int) {
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Rollout) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *Rollout) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Rollout) GetParts() []*RolloutPart {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+func (x *Rollout) GetPhase() Rollout_Phase {
+	if x != nil {
+		return x.Phase
+	}
+	return Rollout_PHASE_UNSPECIFIED
+}
+
+func (x *Rollout) GetStage() uint32 {
+	if x != nil {
+		return x.Stage
+	}
+	return 0
+}
+
+func (x *Rollout) GetFirst() string {
+	if x != nil {
+		return x.First
+	}
+	return ""
+}
+
+func (x *Rollout) GetPermille() uint32 {
+	if x != nil {
+		return x.Permille
+	}
+	return 0
+}
+
+func (x *Rollout) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Rollout) GetSoak() *durationpb.Duration {
+	if x != nil {
+		return x.Soak
+	}
+	return nil
+}
+
+func (x *Rollout) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *Rollout) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
+}
+
+func (x *Rollout) GetVerified() bool {
+	if x != nil {
+		return x.Verified
+	}
+	return false
+}
+
+func (x *Rollout) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Rollout) GetBegun() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Begun
+	}
+	return nil
+}
+
+func (x *Rollout) GetStep() uint64 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *Rollout) GetCrashes() map[string]uint32 {
+	if x != nil {
+		return x.Crashes
+	}
+	return nil
+}
+
+func (x *Rollout) GetEvents() []*RolloutEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *Rollout) GetProgress() *Progress {
+	if x != nil {
+		return x.Progress
+	}
+	return nil
+}
+
+// RolloutPart is one resource of a roll-out.
+type RolloutPart struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Before and after; 0: not there.
+	From          uint64 `protobuf:"varint,2,opt,name=from,proto3" json:"from,omitempty"`
+	To            uint64 `protobuf:"varint,3,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RolloutPart) Reset() {
+	*x = RolloutPart{}
+	mi := &file_octo_config_v1_config_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RolloutPart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RolloutPart) ProtoMessage() {}
+
+func (x *RolloutPart) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_config_v1_config_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RolloutPart.ProtoReflect.Descriptor instead.
+func (*RolloutPart) Descriptor() ([]byte, []int) {
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *RolloutPart) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RolloutPart) GetFrom() uint64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *RolloutPart) GetTo() uint64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+type RolloutEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Time  *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	Text  string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	// Who, if somebody did it.
+	Author        string `protobuf:"bytes,3,opt,name=author,proto3" json:"author,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RolloutEvent) Reset() {
+	*x = RolloutEvent{}
+	mi := &file_octo_config_v1_config_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RolloutEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RolloutEvent) ProtoMessage() {}
+
+func (x *RolloutEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_config_v1_config_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RolloutEvent.ProtoReflect.Descriptor instead.
+func (*RolloutEvent) Descriptor() ([]byte, []int) {
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *RolloutEvent) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *RolloutEvent) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *RolloutEvent) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
+}
+
+// Progress counts proxies, over all Pilots.
+type Progress struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Pilots uint32                 `protobuf:"varint,1,opt,name=pilots,proto3" json:"pilots,omitempty"`
+	// Those that follow one of the resources and are connected; of these, those that are to have the change by now; of these, those
+	// that go by it, and those that have not answered yet.
+	Connected     uint32 `protobuf:"varint,2,opt,name=connected,proto3" json:"connected,omitempty"`
+	Chosen        uint32 `protobuf:"varint,3,opt,name=chosen,proto3" json:"chosen,omitempty"`
+	Applied       uint32 `protobuf:"varint,4,opt,name=applied,proto3" json:"applied,omitempty"`
+	Waiting       uint32 `protobuf:"varint,5,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Progress) Reset() {
+	*x = Progress{}
+	mi := &file_octo_config_v1_config_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Progress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Progress) ProtoMessage() {}
+
+func (x *Progress) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_config_v1_config_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Progress.ProtoReflect.Descriptor instead.
+func (*Progress) Descriptor() ([]byte, []int) {
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *Progress) GetPilots() uint32 {
+	if x != nil {
+		return x.Pilots
+	}
+	return 0
+}
+
+func (x *Progress) GetConnected() uint32 {
+	if x != nil {
+		return x.Connected
+	}
+	return 0
+}
+
+func (x *Progress) GetChosen() uint32 {
+	if x != nil {
+		return x.Chosen
+	}
+	return 0
+}
+
+func (x *Progress) GetApplied() uint32 {
+	if x != nil {
+		return x.Applied
+	}
+	return 0
+}
+
+func (x *Progress) GetWaiting() uint32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+type RolloutsRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	// 0: all.
+	Id            uint64 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RolloutsRequest) Reset() {
+	*x = RolloutsRequest{}
+	mi := &file_octo_config_v1_config_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RolloutsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RolloutsRequest) ProtoMessage() {}
+
+func (x *RolloutsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_config_v1_config_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RolloutsRequest.ProtoReflect.Descriptor instead.
+func (*RolloutsRequest) Descriptor() ([]byte, []int) {
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *RolloutsRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *RolloutsRequest) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+type RolloutsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rollouts      []*Rollout             `protobuf:"bytes,1,rep,name=rollouts,proto3" json:"rollouts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RolloutsResponse) Reset() {
+	*x = RolloutsResponse{}
+	mi := &file_octo_config_v1_config_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RolloutsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RolloutsResponse) ProtoMessage() {}
+
+func (x *RolloutsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_config_v1_config_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RolloutsResponse.ProtoReflect.Descriptor instead.
+func (*RolloutsResponse) Descriptor() ([]byte, []int) {
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *RolloutsResponse) GetRollouts() []*Rollout {
+	if x != nil {
+		return x.Rollouts
+	}
+	return nil
+}
+
+type SteerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Environment   string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Id            uint64                 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
+	Action        SteerRequest_Action    `protobuf:"varint,3,opt,name=action,proto3,enum=octo.config.v1.SteerRequest_Action" json:"action,omitempty"`
+	Why           *Why                   `protobuf:"bytes,4,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SteerRequest) Reset() {
+	*x = SteerRequest{}
+	mi := &file_octo_config_v1_config_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SteerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SteerRequest) ProtoMessage() {}
+
+func (x *SteerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_config_v1_config_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SteerRequest.ProtoReflect.Descriptor instead.
+func (*SteerRequest) Descriptor() ([]byte, []int) {
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *SteerRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *SteerRequest) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *SteerRequest) GetAction() SteerRequest_Action {
+	if x != nil {
+		return x.Action
+	}
+	return SteerRequest_ACTION_UNSPECIFIED
+}
+
+func (x *SteerRequest) GetWhy() *Why {
+	if x != nil {
+		return x.Why
+	}
+	return nil
+}
+
+type SteerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rollout       *Rollout               `protobuf:"bytes,1,opt,name=rollout,proto3" json:"rollout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SteerResponse) Reset() {
+	*x = SteerResponse{}
+	mi := &file_octo_config_v1_config_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SteerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SteerResponse) ProtoMessage() {}
+
+func (x *SteerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_config_v1_config_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SteerResponse.ProtoReflect.Descriptor instead.
+func (*SteerResponse) Descriptor() ([]byte, []int) {
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *SteerResponse) GetRollout() *Rollout {
+	if x != nil {
+		return x.Rollout
+	}
+	return nil
+}
+
+type ObserveRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The Pilot's name, unique among Pilots. In the first message.
+	Pilot         string         `protobuf:"bytes,1,opt,name=pilot,proto3" json:"pilot,omitempty"`
+	Observations  []*Observation `protobuf:"bytes,2,rep,name=observations,proto3" json:"observations,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ObserveRequest) Reset() {
+	*x = ObserveRequest{}
+	mi := &file_octo_config_v1_config_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ObserveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ObserveRequest) ProtoMessage() {}
+
+func (x *ObserveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_config_v1_config_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ObserveRequest.ProtoReflect.Descriptor instead.
+func (*ObserveRequest) Descriptor() ([]byte, []int) {
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *ObserveRequest) GetPilot() string {
+	if x != nil {
+		return x.Pilot
+	}
+	return ""
+}
+
+func (x *ObserveRequest) GetObservations() []*Observation {
+	if x != nil {
+		return x.Observations
+	}
+	return nil
+}
+
+type ObserveResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ObserveResponse) Reset() {
+	*x = ObserveResponse{}
+	mi := &file_octo_config_v1_config_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ObserveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ObserveResponse) ProtoMessage() {}
+
+func (x *ObserveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_config_v1_config_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ObserveResponse.ProtoReflect.Descriptor instead.
+func (*ObserveResponse) Descriptor() ([]byte, []int) {
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{39}
+}
+
+// Observation is what a Pilot sees of one roll-out. It replaces the one before.
+type Observation struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Environment string                 `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	Rollout     uint64                 `protobuf:"varint,2,opt,name=rollout,proto3" json:"rollout,omitempty"`
+	// The step that it goes by.
+	Step uint64 `protobuf:"varint,3,opt,name=step,proto3" json:"step,omitempty"`
+	// As in Progress.
+	Connected uint32 `protobuf:"varint,4,opt,name=connected,proto3" json:"connected,omitempty"`
+	Chosen    uint32 `protobuf:"varint,5,opt,name=chosen,proto3" json:"chosen,omitempty"`
+	Applied   uint32 `protobuf:"varint,6,opt,name=applied,proto3" json:"applied,omitempty"`
+	Waiting   uint32 `protobuf:"varint,7,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// Some that are connected, at most 3: one may be the first.
+	Nodes []string `protobuf:"bytes,8,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	// The first is connected here, and goes by it.
+	FirstConnected bool `protobuf:"varint,9,opt,name=first_connected,json=firstConnected,proto3" json:"first_connected,omitempty"`
+	FirstApplied   bool `protobuf:"varint,10,opt,name=first_applied,json=firstApplied,proto3" json:"first_applied,omitempty"`
+	// Who refused it, at most 10; and who crashed with it, how often, at most 100.
+	Refusals      []*Failure `protobuf:"bytes,11,rep,name=refusals,proto3" json:"refusals,omitempty"`
+	Crashes       []*Failure `protobuf:"bytes,12,rep,name=crashes,proto3" json:"crashes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Observation) Reset() {
+	*x = Observation{}
+	mi := &file_octo_config_v1_config_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Observation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Observation) ProtoMessage() {}
+
+func (x *Observation) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_config_v1_config_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Observation.ProtoReflect.Descriptor instead.
+func (*Observation) Descriptor() ([]byte, []int) {
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *Observation) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *Observation) GetRollout() uint64 {
+	if x != nil {
+		return x.Rollout
+	}
+	return 0
+}
+
+func (x *Observation) GetStep() uint64 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
+}
+
+func (x *Observation) GetConnected() uint32 {
+	if x != nil {
+		return x.Connected
+	}
+	return 0
+}
+
+func (x *Observation) GetChosen() uint32 {
+	if x != nil {
+		return x.Chosen
+	}
+	return 0
+}
+
+func (x *Observation) GetApplied() uint32 {
+	if x != nil {
+		return x.Applied
+	}
+	return 0
+}
+
+func (x *Observation) GetWaiting() uint32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *Observation) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *Observation) GetFirstConnected() bool {
+	if x != nil {
+		return x.FirstConnected
+	}
+	return false
+}
+
+func (x *Observation) GetFirstApplied() bool {
+	if x != nil {
+		return x.FirstApplied
+	}
+	return false
+}
+
+func (x *Observation) GetRefusals() []*Failure {
+	if x != nil {
+		return x.Refusals
+	}
+	return nil
+}
+
+func (x *Observation) GetCrashes() []*Failure {
+	if x != nil {
+		return x.Crashes
+	}
+	return nil
+}
+
+// Failure is a proxy's.
+type Failure struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	Count         uint32                 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Failure) Reset() {
+	*x = Failure{}
+	mi := &file_octo_config_v1_config_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Failure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Failure) ProtoMessage() {}
+
+func (x *Failure) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_config_v1_config_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Failure.ProtoReflect.Descriptor instead.
+func (*Failure) Descriptor() ([]byte, []int) {
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *Failure) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Failure) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Failure) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// Quarantine is what proxies have refused of one resource, or crashed with. The Config Server keeps it.
+type Quarantine struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Contents      []*Quarantine_Content  `protobuf:"bytes,1,rep,name=contents,proto3" json:"contents,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Quarantine) Reset() {
+	*x = Quarantine{}
+	mi := &file_octo_config_v1_config_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Quarantine) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Quarantine) ProtoMessage() {}
+
+func (x *Quarantine) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_config_v1_config_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Quarantine.ProtoReflect.Descriptor instead.
+func (*Quarantine) Descriptor() ([]byte, []int) {
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *Quarantine) GetContents() []*Quarantine_Content {
+	if x != nil {
+		return x.Contents
+	}
+	return nil
+}
+
+type Quarantine_Content struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the resource.
+	Hash          string                 `protobuf:"bytes,1,opt,name=hash,proto3" json:"hash,omitempty"`
+	Revision      uint64                 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	Rollout       uint64                 `protobuf:"varint,3,opt,name=rollout,proto3" json:"rollout,omitempty"`
+	Why           string                 `protobuf:"bytes,4,opt,name=why,proto3" json:"why,omitempty"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Quarantine_Content) Reset() {
+	*x = Quarantine_Content{}
+	mi := &file_octo_config_v1_config_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Quarantine_Content) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Quarantine_Content) ProtoMessage() {}
+
+func (x *Quarantine_Content) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_config_v1_config_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Quarantine_Content.ProtoReflect.Descriptor instead.
+func (*Quarantine_Content) Descriptor() ([]byte, []int) {
+	return file_octo_config_v1_config_proto_rawDescGZIP(), []int{42, 0}
+}
+
+func (x *Quarantine_Content) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
+func (x *Quarantine_Content) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *Quarantine_Content) GetRollout() uint64 {
+	if x != nil {
+		return x.Rollout
+	}
+	return 0
+}
+
+func (x *Quarantine_Content) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *Quarantine_Content) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
 var File_octo_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_octo_config_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x1bocto/config/v1/config.proto\x12\x0eocto.config.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1docto/resource/v1/config.proto\"4\n" +
+	"\x1bocto/config/v1/config.proto\x12\x0eocto.config.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1docto/resource/v1/config.proto\"4\n" +
 	"\x04File\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\fR\acontent\"5\n" +
 	"\x03Why\x12\x16\n" +
 	"\x06author\x18\x01 \x01(\tR\x06author\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xa5\x02\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xe8\x02\n" +
 	"\fApplyRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12*\n" +
 	"\x05files\x18\x02 \x03(\v2\x14.octo.config.v1.FileR\x05files\x12%\n" +
 	"\x03why\x18\x03 \x01(\v2\x13.octo.config.v1.WhyR\x03why\x12\x17\n" +
 	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x12I\n" +
-	"\trevisions\x18\x05 \x03(\v2+.octo.config.v1.ApplyRequest.RevisionsEntryR\trevisions\x1a<\n" +
+	"\trevisions\x18\x05 \x03(\v2+.octo.config.v1.ApplyRequest.RevisionsEntryR\trevisions\x12+\n" +
+	"\x05waves\x18\x06 \x01(\v2\x15.octo.config.v1.WavesR\x05waves\x12\x14\n" +
+	"\x05force\x18\a \x01(\bR\x05force\x1a<\n" +
 	"\x0eRevisionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"v\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"6\n" +
+	"\x05Waves\x12-\n" +
+	"\x04soak\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x04soak\"\xa6\x01\n" +
 	"\rApplyResponse\x120\n" +
 	"\achanges\x18\x01 \x03(\v2\x16.octo.config.v1.ChangeR\achanges\x123\n" +
-	"\bwarnings\x18\x02 \x03(\v2\x17.octo.config.v1.ProblemR\bwarnings\"\xc2\x02\n" +
+	"\bwarnings\x18\x02 \x03(\v2\x17.octo.config.v1.ProblemR\bwarnings\x12\x18\n" +
+	"\arollout\x18\x03 \x01(\x04R\arollout\x12\x14\n" +
+	"\x05parts\x18\x04 \x01(\rR\x05parts\"\xc2\x02\n" +
 	"\x06Change\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
 	"\x06action\x18\x02 \x01(\x0e2\x1d.octo.config.v1.Change.ActionR\x06action\x12!\n" +
@@ -2009,7 +3340,7 @@ const file_octo_config_v1_config_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bexpected\x18\x02 \x01(\x04R\bexpected\x12/\n" +
 	"\x06actual\x18\x03 \x01(\v2\x17.octo.config.v1.VersionR\x06actual\x123\n" +
-	"\x06fields\x18\x04 \x03(\v2\x1b.octo.config.v1.FieldChangeR\x06fields\"\xa6\x03\n" +
+	"\x06fields\x18\x04 \x03(\v2\x1b.octo.config.v1.FieldChangeR\x06fields\"\xc0\x03\n" +
 	"\aVersion\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
@@ -2023,36 +3354,46 @@ const file_octo_config_v1_config_proto_rawDesc = "" +
 	"\x06action\x18\n" +
 	" \x01(\tR\x06action\x12%\n" +
 	"\x0estore_revision\x18\v \x01(\x04R\rstoreRevision\x127\n" +
-	"\tcandidate\x18\f \x01(\v2\x19.octo.config.v1.CandidateR\tcandidate\"\xc4\x01\n" +
+	"\tcandidate\x18\f \x01(\v2\x19.octo.config.v1.CandidateR\tcandidate\x12\x18\n" +
+	"\arollout\x18\r \x01(\x04R\arollout\"\x99\x02\n" +
 	"\tCandidate\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12;\n" +
 	"\bresource\x18\x02 \x01(\v2\x1f.octo.resource.v1.ConfigurationR\bresource\x12\x18\n" +
 	"\adeleted\x18\x03 \x01(\bR\adeleted\x12\x14\n" +
 	"\x05nodes\x18\x04 \x03(\tR\x05nodes\x12\x1a\n" +
 	"\bpermille\x18\x05 \x01(\rR\bpermille\x12\x12\n" +
-	"\x04salt\x18\x06 \x01(\tR\x04salt\"\xf8\x01\n" +
+	"\x04salt\x18\x06 \x01(\tR\x04salt\x12\x18\n" +
+	"\arollout\x18\a \x01(\x04R\arollout\x12\x12\n" +
+	"\x04step\x18\b \x01(\x04R\x04step\x12%\n" +
+	"\x0estore_revision\x18\t \x01(\x04R\rstoreRevision\"\xbb\x02\n" +
 	"\rDeleteRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x14\n" +
 	"\x05names\x18\x02 \x03(\tR\x05names\x12%\n" +
 	"\x03why\x18\x03 \x01(\v2\x13.octo.config.v1.WhyR\x03why\x12J\n" +
-	"\trevisions\x18\x04 \x03(\v2,.octo.config.v1.DeleteRequest.RevisionsEntryR\trevisions\x1a<\n" +
+	"\trevisions\x18\x04 \x03(\v2,.octo.config.v1.DeleteRequest.RevisionsEntryR\trevisions\x12+\n" +
+	"\x05waves\x18\x05 \x01(\v2\x15.octo.config.v1.WavesR\x05waves\x12\x14\n" +
+	"\x05force\x18\x06 \x01(\bR\x05force\x1a<\n" +
 	"\x0eRevisionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"B\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\\\n" +
 	"\x0eDeleteResponse\x120\n" +
-	"\achanges\x18\x01 \x03(\v2\x16.octo.config.v1.ChangeR\achanges\"^\n" +
+	"\achanges\x18\x01 \x03(\v2\x16.octo.config.v1.ChangeR\achanges\x12\x18\n" +
+	"\arollout\x18\x02 \x01(\x04R\arollout\"^\n" +
 	"\n" +
 	"GetRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
 	"\brevision\x18\x03 \x01(\x04R\brevision\"@\n" +
 	"\vGetResponse\x121\n" +
-	"\aversion\x18\x01 \x01(\v2\x17.octo.config.v1.VersionR\aversion\"C\n" +
+	"\aversion\x18\x01 \x01(\v2\x17.octo.config.v1.VersionR\aversion\"o\n" +
 	"\vListRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x12\n" +
-	"\x04kind\x18\x02 \x01(\tR\x04kind\"C\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\x12\x14\n" +
+	"\x05after\x18\x04 \x01(\tR\x05after\"W\n" +
 	"\fListResponse\x123\n" +
-	"\bversions\x18\x01 \x03(\v2\x17.octo.config.v1.VersionR\bversions\"\\\n" +
+	"\bversions\x18\x01 \x03(\v2\x17.octo.config.v1.VersionR\bversions\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"\\\n" +
 	"\x0eHistoryRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -2067,15 +3408,18 @@ const file_octo_config_v1_config_proto_rawDesc = "" +
 	"\fDiffResponse\x12+\n" +
 	"\x04from\x18\x01 \x01(\v2\x17.octo.config.v1.VersionR\x04from\x12'\n" +
 	"\x02to\x18\x02 \x01(\v2\x17.octo.config.v1.VersionR\x02to\x123\n" +
-	"\x06fields\x18\x03 \x03(\v2\x1b.octo.config.v1.FieldChangeR\x06fields\"\x9a\x01\n" +
+	"\x06fields\x18\x03 \x03(\v2\x1b.octo.config.v1.FieldChangeR\x06fields\"\xdd\x01\n" +
 	"\x0fRollbackRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02to\x18\x03 \x01(\x04R\x02to\x12\x1a\n" +
 	"\bexpected\x18\x04 \x01(\x04R\bexpected\x12%\n" +
-	"\x03why\x18\x05 \x01(\v2\x13.octo.config.v1.WhyR\x03why\"B\n" +
+	"\x03why\x18\x05 \x01(\v2\x13.octo.config.v1.WhyR\x03why\x12+\n" +
+	"\x05waves\x18\x06 \x01(\v2\x15.octo.config.v1.WavesR\x05waves\x12\x14\n" +
+	"\x05force\x18\a \x01(\bR\x05force\"\\\n" +
 	"\x10RollbackResponse\x12.\n" +
-	"\x06change\x18\x01 \x01(\v2\x16.octo.config.v1.ChangeR\x06change\"\xa8\x01\n" +
+	"\x06change\x18\x01 \x01(\v2\x16.octo.config.v1.ChangeR\x06change\x12\x18\n" +
+	"\arollout\x18\x02 \x01(\x04R\arollout\"\xa8\x01\n" +
 	"\x0eExplainRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12\x16\n" +
@@ -2102,7 +3446,101 @@ const file_octo_config_v1_config_proto_rawDesc = "" +
 	"\bversions\x18\x01 \x03(\v2\x17.octo.config.v1.VersionR\bversions\x12\x1a\n" +
 	"\bcomplete\x18\x02 \x01(\bR\bcomplete\x12%\n" +
 	"\x0estore_revision\x18\x03 \x01(\x04R\rstoreRevision\x12\x14\n" +
-	"\x05begin\x18\x04 \x01(\bR\x05begin2\x8c\x05\n" +
+	"\x05begin\x18\x04 \x01(\bR\x05begin\"\xc1\x06\n" +
+	"\aRollout\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\x04R\x02id\x121\n" +
+	"\x05parts\x18\x03 \x03(\v2\x1b.octo.config.v1.RolloutPartR\x05parts\x123\n" +
+	"\x05phase\x18\x04 \x01(\x0e2\x1d.octo.config.v1.Rollout.PhaseR\x05phase\x12\x14\n" +
+	"\x05stage\x18\x05 \x01(\rR\x05stage\x12\x14\n" +
+	"\x05first\x18\x06 \x01(\tR\x05first\x12\x1a\n" +
+	"\bpermille\x18\a \x01(\rR\bpermille\x120\n" +
+	"\x05since\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12-\n" +
+	"\x04soak\x18\t \x01(\v2\x19.google.protobuf.DurationR\x04soak\x12\x10\n" +
+	"\x03why\x18\n" +
+	" \x01(\tR\x03why\x12\x16\n" +
+	"\x06author\x18\v \x01(\tR\x06author\x12\x1a\n" +
+	"\bverified\x18\f \x01(\bR\bverified\x12\x16\n" +
+	"\x06reason\x18\r \x01(\tR\x06reason\x120\n" +
+	"\x05begun\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x05begun\x12\x12\n" +
+	"\x04step\x18\x0f \x01(\x04R\x04step\x12>\n" +
+	"\acrashes\x18\x10 \x03(\v2$.octo.config.v1.Rollout.CrashesEntryR\acrashes\x124\n" +
+	"\x06events\x18\x11 \x03(\v2\x1c.octo.config.v1.RolloutEventR\x06events\x124\n" +
+	"\bprogress\x18\x12 \x01(\v2\x18.octo.config.v1.ProgressR\bprogress\x1a:\n" +
+	"\fCrashesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"g\n" +
+	"\x05Phase\x12\x15\n" +
+	"\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rPHASE_ROLLING\x10\x01\x12\x10\n" +
+	"\fPHASE_PAUSED\x10\x02\x12\x0e\n" +
+	"\n" +
+	"PHASE_DONE\x10\x03\x12\x12\n" +
+	"\x0ePHASE_REVERTED\x10\x04\"E\n" +
+	"\vRolloutPart\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\x04R\x04from\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\x04R\x02to\"j\n" +
+	"\fRolloutEvent\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12\x16\n" +
+	"\x06author\x18\x03 \x01(\tR\x06author\"\x8c\x01\n" +
+	"\bProgress\x12\x16\n" +
+	"\x06pilots\x18\x01 \x01(\rR\x06pilots\x12\x1c\n" +
+	"\tconnected\x18\x02 \x01(\rR\tconnected\x12\x16\n" +
+	"\x06chosen\x18\x03 \x01(\rR\x06chosen\x12\x18\n" +
+	"\aapplied\x18\x04 \x01(\rR\aapplied\x12\x18\n" +
+	"\awaiting\x18\x05 \x01(\rR\awaiting\"C\n" +
+	"\x0fRolloutsRequest\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\x04R\x02id\"G\n" +
+	"\x10RolloutsResponse\x123\n" +
+	"\brollouts\x18\x01 \x03(\v2\x17.octo.config.v1.RolloutR\brollouts\"\xa5\x02\n" +
+	"\fSteerRequest\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\x04R\x02id\x12;\n" +
+	"\x06action\x18\x03 \x01(\x0e2#.octo.config.v1.SteerRequest.ActionR\x06action\x12%\n" +
+	"\x03why\x18\x04 \x01(\v2\x13.octo.config.v1.WhyR\x03why\"\x7f\n" +
+	"\x06Action\x12\x16\n" +
+	"\x12ACTION_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fACTION_PAUSE\x10\x01\x12\x11\n" +
+	"\rACTION_RESUME\x10\x02\x12\x12\n" +
+	"\x0eACTION_ADVANCE\x10\x03\x12\x11\n" +
+	"\rACTION_FINISH\x10\x04\x12\x11\n" +
+	"\rACTION_REVERT\x10\x05\"B\n" +
+	"\rSteerResponse\x121\n" +
+	"\arollout\x18\x01 \x01(\v2\x17.octo.config.v1.RolloutR\arollout\"g\n" +
+	"\x0eObserveRequest\x12\x14\n" +
+	"\x05pilot\x18\x01 \x01(\tR\x05pilot\x12?\n" +
+	"\fobservations\x18\x02 \x03(\v2\x1b.octo.config.v1.ObservationR\fobservations\"\x11\n" +
+	"\x0fObserveResponse\"\x93\x03\n" +
+	"\vObservation\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x18\n" +
+	"\arollout\x18\x02 \x01(\x04R\arollout\x12\x12\n" +
+	"\x04step\x18\x03 \x01(\x04R\x04step\x12\x1c\n" +
+	"\tconnected\x18\x04 \x01(\rR\tconnected\x12\x16\n" +
+	"\x06chosen\x18\x05 \x01(\rR\x06chosen\x12\x18\n" +
+	"\aapplied\x18\x06 \x01(\rR\aapplied\x12\x18\n" +
+	"\awaiting\x18\a \x01(\rR\awaiting\x12\x14\n" +
+	"\x05nodes\x18\b \x03(\tR\x05nodes\x12'\n" +
+	"\x0ffirst_connected\x18\t \x01(\bR\x0efirstConnected\x12#\n" +
+	"\rfirst_applied\x18\n" +
+	" \x01(\bR\ffirstApplied\x123\n" +
+	"\brefusals\x18\v \x03(\v2\x17.octo.config.v1.FailureR\brefusals\x121\n" +
+	"\acrashes\x18\f \x03(\v2\x17.octo.config.v1.FailureR\acrashes\"G\n" +
+	"\aFailure\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\rR\x05count\"\xe4\x01\n" +
+	"\n" +
+	"Quarantine\x12>\n" +
+	"\bcontents\x18\x01 \x03(\v2\".octo.config.v1.Quarantine.ContentR\bcontents\x1a\x95\x01\n" +
+	"\aContent\x12\x12\n" +
+	"\x04hash\x18\x01 \x01(\tR\x04hash\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x04R\brevision\x12\x18\n" +
+	"\arollout\x18\x03 \x01(\x04R\arollout\x12\x10\n" +
+	"\x03why\x18\x04 \x01(\tR\x03why\x12.\n" +
+	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04time2\xef\x06\n" +
 	"\x06Config\x12D\n" +
 	"\x05Apply\x12\x1c.octo.config.v1.ApplyRequest\x1a\x1d.octo.config.v1.ApplyResponse\x12G\n" +
 	"\x06Delete\x12\x1d.octo.config.v1.DeleteRequest\x1a\x1e.octo.config.v1.DeleteResponse\x12>\n" +
@@ -2112,7 +3550,10 @@ const file_octo_config_v1_config_proto_rawDesc = "" +
 	"\x04Diff\x12\x1b.octo.config.v1.DiffRequest\x1a\x1c.octo.config.v1.DiffResponse\x12M\n" +
 	"\bRollback\x12\x1f.octo.config.v1.RollbackRequest\x1a .octo.config.v1.RollbackResponse\x12J\n" +
 	"\aExplain\x12\x1e.octo.config.v1.ExplainRequest\x1a\x1f.octo.config.v1.ExplainResponse\x12F\n" +
-	"\x05Watch\x12\x1c.octo.config.v1.WatchRequest\x1a\x1d.octo.config.v1.WatchResponse0\x01B\xbd\x01\n" +
+	"\x05Watch\x12\x1c.octo.config.v1.WatchRequest\x1a\x1d.octo.config.v1.WatchResponse0\x01\x12M\n" +
+	"\bRollouts\x12\x1f.octo.config.v1.RolloutsRequest\x1a .octo.config.v1.RolloutsResponse\x12D\n" +
+	"\x05Steer\x12\x1c.octo.config.v1.SteerRequest\x1a\x1d.octo.config.v1.SteerResponse\x12L\n" +
+	"\aObserve\x12\x1e.octo.config.v1.ObserveRequest\x1a\x1f.octo.config.v1.ObserveResponse(\x01B\xbd\x01\n" +
 	"\x12com.octo.config.v1B\vConfigProtoP\x01Z@github.com/octomesh/octomesh/gen/control/octo/config/v1;configv1\xa2\x02\x03OCX\xaa\x02\x0eOcto.Config.V1\xca\x02\x0eOcto\\Config\\V1\xe2\x02\x1aOcto\\Config\\V1\\GPBMetadata\xea\x02\x10Octo::Config::V1b\x06proto3"
 
 var (
@@ -2127,96 +3568,143 @@ func file_octo_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_octo_config_v1_config_proto_rawDescData
 }
 
-var file_octo_config_v1_config_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_octo_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_octo_config_v1_config_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_octo_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_octo_config_v1_config_proto_goTypes = []any{
 	(Change_Action)(0),            // 0: octo.config.v1.Change.Action
-	(*File)(nil),                  // 1: octo.config.v1.File
-	(*Why)(nil),                   // 2: octo.config.v1.Why
-	(*ApplyRequest)(nil),          // 3: octo.config.v1.ApplyRequest
-	(*ApplyResponse)(nil),         // 4: octo.config.v1.ApplyResponse
-	(*Change)(nil),                // 5: octo.config.v1.Change
-	(*FieldChange)(nil),           // 6: octo.config.v1.FieldChange
-	(*Problem)(nil),               // 7: octo.config.v1.Problem
-	(*Problems)(nil),              // 8: octo.config.v1.Problems
-	(*Conflict)(nil),              // 9: octo.config.v1.Conflict
-	(*Version)(nil),               // 10: octo.config.v1.Version
-	(*Candidate)(nil),             // 11: octo.config.v1.Candidate
-	(*DeleteRequest)(nil),         // 12: octo.config.v1.DeleteRequest
-	(*DeleteResponse)(nil),        // 13: octo.config.v1.DeleteResponse
-	(*GetRequest)(nil),            // 14: octo.config.v1.GetRequest
-	(*GetResponse)(nil),           // 15: octo.config.v1.GetResponse
-	(*ListRequest)(nil),           // 16: octo.config.v1.ListRequest
-	(*ListResponse)(nil),          // 17: octo.config.v1.ListResponse
-	(*HistoryRequest)(nil),        // 18: octo.config.v1.HistoryRequest
-	(*HistoryResponse)(nil),       // 19: octo.config.v1.HistoryResponse
-	(*DiffRequest)(nil),           // 20: octo.config.v1.DiffRequest
-	(*DiffResponse)(nil),          // 21: octo.config.v1.DiffResponse
-	(*RollbackRequest)(nil),       // 22: octo.config.v1.RollbackRequest
-	(*RollbackResponse)(nil),      // 23: octo.config.v1.RollbackResponse
-	(*ExplainRequest)(nil),        // 24: octo.config.v1.ExplainRequest
-	(*ExplainResponse)(nil),       // 25: octo.config.v1.ExplainResponse
-	(*Binding)(nil),               // 26: octo.config.v1.Binding
-	(*FieldOrigin)(nil),           // 27: octo.config.v1.FieldOrigin
-	(*WatchRequest)(nil),          // 28: octo.config.v1.WatchRequest
-	(*WatchResponse)(nil),         // 29: octo.config.v1.WatchResponse
-	nil,                           // 30: octo.config.v1.ApplyRequest.RevisionsEntry
-	nil,                           // 31: octo.config.v1.DeleteRequest.RevisionsEntry
-	(*v1.Configuration)(nil),      // 32: octo.resource.v1.Configuration
-	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
+	(Rollout_Phase)(0),            // 1: octo.config.v1.Rollout.Phase
+	(SteerRequest_Action)(0),      // 2: octo.config.v1.SteerRequest.Action
+	(*File)(nil),                  // 3: octo.config.v1.File
+	(*Why)(nil),                   // 4: octo.config.v1.Why
+	(*ApplyRequest)(nil),          // 5: octo.config.v1.ApplyRequest
+	(*Waves)(nil),                 // 6: octo.config.v1.Waves
+	(*ApplyResponse)(nil),         // 7: octo.config.v1.ApplyResponse
+	(*Change)(nil),                // 8: octo.config.v1.Change
+	(*FieldChange)(nil),           // 9: octo.config.v1.FieldChange
+	(*Problem)(nil),               // 10: octo.config.v1.Problem
+	(*Problems)(nil),              // 11: octo.config.v1.Problems
+	(*Conflict)(nil),              // 12: octo.config.v1.Conflict
+	(*Version)(nil),               // 13: octo.config.v1.Version
+	(*Candidate)(nil),             // 14: octo.config.v1.Candidate
+	(*DeleteRequest)(nil),         // 15: octo.config.v1.DeleteRequest
+	(*DeleteResponse)(nil),        // 16: octo.config.v1.DeleteResponse
+	(*GetRequest)(nil),            // 17: octo.config.v1.GetRequest
+	(*GetResponse)(nil),           // 18: octo.config.v1.GetResponse
+	(*ListRequest)(nil),           // 19: octo.config.v1.ListRequest
+	(*ListResponse)(nil),          // 20: octo.config.v1.ListResponse
+	(*HistoryRequest)(nil),        // 21: octo.config.v1.HistoryRequest
+	(*HistoryResponse)(nil),       // 22: octo.config.v1.HistoryResponse
+	(*DiffRequest)(nil),           // 23: octo.config.v1.DiffRequest
+	(*DiffResponse)(nil),          // 24: octo.config.v1.DiffResponse
+	(*RollbackRequest)(nil),       // 25: octo.config.v1.RollbackRequest
+	(*RollbackResponse)(nil),      // 26: octo.config.v1.RollbackResponse
+	(*ExplainRequest)(nil),        // 27: octo.config.v1.ExplainRequest
+	(*ExplainResponse)(nil),       // 28: octo.config.v1.ExplainResponse
+	(*Binding)(nil),               // 29: octo.config.v1.Binding
+	(*FieldOrigin)(nil),           // 30: octo.config.v1.FieldOrigin
+	(*WatchRequest)(nil),          // 31: octo.config.v1.WatchRequest
+	(*WatchResponse)(nil),         // 32: octo.config.v1.WatchResponse
+	(*Rollout)(nil),               // 33: octo.config.v1.Rollout
+	(*RolloutPart)(nil),           // 34: octo.config.v1.RolloutPart
+	(*RolloutEvent)(nil),          // 35: octo.config.v1.RolloutEvent
+	(*Progress)(nil),              // 36: octo.config.v1.Progress
+	(*RolloutsRequest)(nil),       // 37: octo.config.v1.RolloutsRequest
+	(*RolloutsResponse)(nil),      // 38: octo.config.v1.RolloutsResponse
+	(*SteerRequest)(nil),          // 39: octo.config.v1.SteerRequest
+	(*SteerResponse)(nil),         // 40: octo.config.v1.SteerResponse
+	(*ObserveRequest)(nil),        // 41: octo.config.v1.ObserveRequest
+	(*ObserveResponse)(nil),       // 42: octo.config.v1.ObserveResponse
+	(*Observation)(nil),           // 43: octo.config.v1.Observation
+	(*Failure)(nil),               // 44: octo.config.v1.Failure
+	(*Quarantine)(nil),            // 45: octo.config.v1.Quarantine
+	nil,                           // 46: octo.config.v1.ApplyRequest.RevisionsEntry
+	nil,                           // 47: octo.config.v1.DeleteRequest.RevisionsEntry
+	nil,                           // 48: octo.config.v1.Rollout.CrashesEntry
+	(*Quarantine_Content)(nil),    // 49: octo.config.v1.Quarantine.Content
+	(*durationpb.Duration)(nil),   // 50: google.protobuf.Duration
+	(*v1.Configuration)(nil),      // 51: octo.resource.v1.Configuration
+	(*timestamppb.Timestamp)(nil), // 52: google.protobuf.Timestamp
 }
 var file_octo_config_v1_config_proto_depIdxs = []int32{
-	1,  // 0: octo.config.v1.ApplyRequest.files:type_name -> octo.config.v1.File
-	2,  // 1: octo.config.v1.ApplyRequest.why:type_name -> octo.config.v1.Why
-	30, // 2: octo.config.v1.ApplyRequest.revisions:type_name -> octo.config.v1.ApplyRequest.RevisionsEntry
-	5,  // 3: octo.config.v1.ApplyResponse.changes:type_name -> octo.config.v1.Change
-	7,  // 4: octo.config.v1.ApplyResponse.warnings:type_name -> octo.config.v1.Problem
-	0,  // 5: octo.config.v1.Change.action:type_name -> octo.config.v1.Change.Action
-	6,  // 6: octo.config.v1.Change.fields:type_name -> octo.config.v1.FieldChange
-	7,  // 7: octo.config.v1.Problems.problems:type_name -> octo.config.v1.Problem
-	10, // 8: octo.config.v1.Conflict.actual:type_name -> octo.config.v1.Version
-	6,  // 9: octo.config.v1.Conflict.fields:type_name -> octo.config.v1.FieldChange
-	32, // 10: octo.config.v1.Version.resource:type_name -> octo.resource.v1.Configuration
-	33, // 11: octo.config.v1.Version.time:type_name -> google.protobuf.Timestamp
-	11, // 12: octo.config.v1.Version.candidate:type_name -> octo.config.v1.Candidate
-	32, // 13: octo.config.v1.Candidate.resource:type_name -> octo.resource.v1.Configuration
-	2,  // 14: octo.config.v1.DeleteRequest.why:type_name -> octo.config.v1.Why
-	31, // 15: octo.config.v1.DeleteRequest.revisions:type_name -> octo.config.v1.DeleteRequest.RevisionsEntry
-	5,  // 16: octo.config.v1.DeleteResponse.changes:type_name -> octo.config.v1.Change
-	10, // 17: octo.config.v1.GetResponse.version:type_name -> octo.config.v1.Version
-	10, // 18: octo.config.v1.ListResponse.versions:type_name -> octo.config.v1.Version
-	10, // 19: octo.config.v1.HistoryResponse.versions:type_name -> octo.config.v1.Version
-	10, // 20: octo.config.v1.DiffResponse.from:type_name -> octo.config.v1.Version
-	10, // 21: octo.config.v1.DiffResponse.to:type_name -> octo.config.v1.Version
-	6,  // 22: octo.config.v1.DiffResponse.fields:type_name -> octo.config.v1.FieldChange
-	2,  // 23: octo.config.v1.RollbackRequest.why:type_name -> octo.config.v1.Why
-	5,  // 24: octo.config.v1.RollbackResponse.change:type_name -> octo.config.v1.Change
-	26, // 25: octo.config.v1.ExplainResponse.bindings:type_name -> octo.config.v1.Binding
-	27, // 26: octo.config.v1.Binding.fields:type_name -> octo.config.v1.FieldOrigin
-	10, // 27: octo.config.v1.WatchResponse.versions:type_name -> octo.config.v1.Version
-	3,  // 28: octo.config.v1.Config.Apply:input_type -> octo.config.v1.ApplyRequest
-	12, // 29: octo.config.v1.Config.Delete:input_type -> octo.config.v1.DeleteRequest
-	14, // 30: octo.config.v1.Config.Get:input_type -> octo.config.v1.GetRequest
-	16, // 31: octo.config.v1.Config.List:input_type -> octo.config.v1.ListRequest
-	18, // 32: octo.config.v1.Config.History:input_type -> octo.config.v1.HistoryRequest
-	20, // 33: octo.config.v1.Config.Diff:input_type -> octo.config.v1.DiffRequest
-	22, // 34: octo.config.v1.Config.Rollback:input_type -> octo.config.v1.RollbackRequest
-	24, // 35: octo.config.v1.Config.Explain:input_type -> octo.config.v1.ExplainRequest
-	28, // 36: octo.config.v1.Config.Watch:input_type -> octo.config.v1.WatchRequest
-	4,  // 37: octo.config.v1.Config.Apply:output_type -> octo.config.v1.ApplyResponse
-	13, // 38: octo.config.v1.Config.Delete:output_type -> octo.config.v1.DeleteResponse
-	15, // 39: octo.config.v1.Config.Get:output_type -> octo.config.v1.GetResponse
-	17, // 40: octo.config.v1.Config.List:output_type -> octo.config.v1.ListResponse
-	19, // 41: octo.config.v1.Config.History:output_type -> octo.config.v1.HistoryResponse
-	21, // 42: octo.config.v1.Config.Diff:output_type -> octo.config.v1.DiffResponse
-	23, // 43: octo.config.v1.Config.Rollback:output_type -> octo.config.v1.RollbackResponse
-	25, // 44: octo.config.v1.Config.Explain:output_type -> octo.config.v1.ExplainResponse
-	29, // 45: octo.config.v1.Config.Watch:output_type -> octo.config.v1.WatchResponse
-	37, // [37:46] is the sub-list for method output_type
-	28, // [28:37] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	3,  // 0: octo.config.v1.ApplyRequest.files:type_name -> octo.config.v1.File
+	4,  // 1: octo.config.v1.ApplyRequest.why:type_name -> octo.config.v1.Why
+	46, // 2: octo.config.v1.ApplyRequest.revisions:type_name -> octo.config.v1.ApplyRequest.RevisionsEntry
+	6,  // 3: octo.config.v1.ApplyRequest.waves:type_name -> octo.config.v1.Waves
+	50, // 4: octo.config.v1.Waves.soak:type_name -> google.protobuf.Duration
+	8,  // 5: octo.config.v1.ApplyResponse.changes:type_name -> octo.config.v1.Change
+	10, // 6: octo.config.v1.ApplyResponse.warnings:type_name -> octo.config.v1.Problem
+	0,  // 7: octo.config.v1.Change.action:type_name -> octo.config.v1.Change.Action
+	9,  // 8: octo.config.v1.Change.fields:type_name -> octo.config.v1.FieldChange
+	10, // 9: octo.config.v1.Problems.problems:type_name -> octo.config.v1.Problem
+	13, // 10: octo.config.v1.Conflict.actual:type_name -> octo.config.v1.Version
+	9,  // 11: octo.config.v1.Conflict.fields:type_name -> octo.config.v1.FieldChange
+	51, // 12: octo.config.v1.Version.resource:type_name -> octo.resource.v1.Configuration
+	52, // 13: octo.config.v1.Version.time:type_name -> google.protobuf.Timestamp
+	14, // 14: octo.config.v1.Version.candidate:type_name -> octo.config.v1.Candidate
+	51, // 15: octo.config.v1.Candidate.resource:type_name -> octo.resource.v1.Configuration
+	4,  // 16: octo.config.v1.DeleteRequest.why:type_name -> octo.config.v1.Why
+	47, // 17: octo.config.v1.DeleteRequest.revisions:type_name -> octo.config.v1.DeleteRequest.RevisionsEntry
+	6,  // 18: octo.config.v1.DeleteRequest.waves:type_name -> octo.config.v1.Waves
+	8,  // 19: octo.config.v1.DeleteResponse.changes:type_name -> octo.config.v1.Change
+	13, // 20: octo.config.v1.GetResponse.version:type_name -> octo.config.v1.Version
+	13, // 21: octo.config.v1.ListResponse.versions:type_name -> octo.config.v1.Version
+	13, // 22: octo.config.v1.HistoryResponse.versions:type_name -> octo.config.v1.Version
+	13, // 23: octo.config.v1.DiffResponse.from:type_name -> octo.config.v1.Version
+	13, // 24: octo.config.v1.DiffResponse.to:type_name -> octo.config.v1.Version
+	9,  // 25: octo.config.v1.DiffResponse.fields:type_name -> octo.config.v1.FieldChange
+	4,  // 26: octo.config.v1.RollbackRequest.why:type_name -> octo.config.v1.Why
+	6,  // 27: octo.config.v1.RollbackRequest.waves:type_name -> octo.config.v1.Waves
+	8,  // 28: octo.config.v1.RollbackResponse.change:type_name -> octo.config.v1.Change
+	29, // 29: octo.config.v1.ExplainResponse.bindings:type_name -> octo.config.v1.Binding
+	30, // 30: octo.config.v1.Binding.fields:type_name -> octo.config.v1.FieldOrigin
+	13, // 31: octo.config.v1.WatchResponse.versions:type_name -> octo.config.v1.Version
+	34, // 32: octo.config.v1.Rollout.parts:type_name -> octo.config.v1.RolloutPart
+	1,  // 33: octo.config.v1.Rollout.phase:type_name -> octo.config.v1.Rollout.Phase
+	52, // 34: octo.config.v1.Rollout.since:type_name -> google.protobuf.Timestamp
+	50, // 35: octo.config.v1.Rollout.soak:type_name -> google.protobuf.Duration
+	52, // 36: octo.config.v1.Rollout.begun:type_name -> google.protobuf.Timestamp
+	48, // 37: octo.config.v1.Rollout.crashes:type_name -> octo.config.v1.Rollout.CrashesEntry
+	35, // 38: octo.config.v1.Rollout.events:type_name -> octo.config.v1.RolloutEvent
+	36, // 39: octo.config.v1.Rollout.progress:type_name -> octo.config.v1.Progress
+	52, // 40: octo.config.v1.RolloutEvent.time:type_name -> google.protobuf.Timestamp
+	33, // 41: octo.config.v1.RolloutsResponse.rollouts:type_name -> octo.config.v1.Rollout
+	2,  // 42: octo.config.v1.SteerRequest.action:type_name -> octo.config.v1.SteerRequest.Action
+	4,  // 43: octo.config.v1.SteerRequest.why:type_name -> octo.config.v1.Why
+	33, // 44: octo.config.v1.SteerResponse.rollout:type_name -> octo.config.v1.Rollout
+	43, // 45: octo.config.v1.ObserveRequest.observations:type_name -> octo.config.v1.Observation
+	44, // 46: octo.config.v1.Observation.refusals:type_name -> octo.config.v1.Failure
+	44, // 47: octo.config.v1.Observation.crashes:type_name -> octo.config.v1.Failure
+	49, // 48: octo.config.v1.Quarantine.contents:type_name -> octo.config.v1.Quarantine.Content
+	52, // 49: octo.config.v1.Quarantine.Content.time:type_name -> google.protobuf.Timestamp
+	5,  // 50: octo.config.v1.Config.Apply:input_type -> octo.config.v1.ApplyRequest
+	15, // 51: octo.config.v1.Config.Delete:input_type -> octo.config.v1.DeleteRequest
+	17, // 52: octo.config.v1.Config.Get:input_type -> octo.config.v1.GetRequest
+	19, // 53: octo.config.v1.Config.List:input_type -> octo.config.v1.ListRequest
+	21, // 54: octo.config.v1.Config.History:input_type -> octo.config.v1.HistoryRequest
+	23, // 55: octo.config.v1.Config.Diff:input_type -> octo.config.v1.DiffRequest
+	25, // 56: octo.config.v1.Config.Rollback:input_type -> octo.config.v1.RollbackRequest
+	27, // 57: octo.config.v1.Config.Explain:input_type -> octo.config.v1.ExplainRequest
+	31, // 58: octo.config.v1.Config.Watch:input_type -> octo.config.v1.WatchRequest
+	37, // 59: octo.config.v1.Config.Rollouts:input_type -> octo.config.v1.RolloutsRequest
+	39, // 60: octo.config.v1.Config.Steer:input_type -> octo.config.v1.SteerRequest
+	41, // 61: octo.config.v1.Config.Observe:input_type -> octo.config.v1.ObserveRequest
+	7,  // 62: octo.config.v1.Config.Apply:output_type -> octo.config.v1.ApplyResponse
+	16, // 63: octo.config.v1.Config.Delete:output_type -> octo.config.v1.DeleteResponse
+	18, // 64: octo.config.v1.Config.Get:output_type -> octo.config.v1.GetResponse
+	20, // 65: octo.config.v1.Config.List:output_type -> octo.config.v1.ListResponse
+	22, // 66: octo.config.v1.Config.History:output_type -> octo.config.v1.HistoryResponse
+	24, // 67: octo.config.v1.Config.Diff:output_type -> octo.config.v1.DiffResponse
+	26, // 68: octo.config.v1.Config.Rollback:output_type -> octo.config.v1.RollbackResponse
+	28, // 69: octo.config.v1.Config.Explain:output_type -> octo.config.v1.ExplainResponse
+	32, // 70: octo.config.v1.Config.Watch:output_type -> octo.config.v1.WatchResponse
+	38, // 71: octo.config.v1.Config.Rollouts:output_type -> octo.config.v1.RolloutsResponse
+	40, // 72: octo.config.v1.Config.Steer:output_type -> octo.config.v1.SteerResponse
+	42, // 73: octo.config.v1.Config.Observe:output_type -> octo.config.v1.ObserveResponse
+	62, // [62:74] is the sub-list for method output_type
+	50, // [50:62] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_octo_config_v1_config_proto_init() }
@@ -2229,8 +3717,8 @@ func file_octo_config_v1_config_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_config_v1_config_proto_rawDesc), len(file_octo_config_v1_config_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   31,
+			NumEnums:      3,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -28,6 +28,9 @@ const (
 	Config_Rollback_FullMethodName = "/octo.config.v1.Config/Rollback"
 	Config_Explain_FullMethodName  = "/octo.config.v1.Config/Explain"
 	Config_Watch_FullMethodName    = "/octo.config.v1.Config/Watch"
+	Config_Rollouts_FullMethodName = "/octo.config.v1.Config/Rollouts"
+	Config_Steer_FullMethodName    = "/octo.config.v1.Config/Steer"
+	Config_Observe_FullMethodName  = "/octo.config.v1.Config/Observe"
 )
 
 // ConfigClient is the client API for Config service.
@@ -59,6 +62,12 @@ type ConfigClient interface {
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
 	// Watch tells all resources of an environment first, and then what changes.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
+	// Rollouts returns roll-outs: those that go on, and the last that are over, the newest first.
+	Rollouts(ctx context.Context, in *RolloutsRequest, opts ...grpc.CallOption) (*RolloutsResponse, error)
+	// Steer does with a roll-out what an operator says.
+	Steer(ctx context.Context, in *SteerRequest, opts ...grpc.CallOption) (*SteerResponse, error)
+	// Observe is how a Pilot tells what becomes of candidates. It stands for as long as the Pilot runs.
+	Observe(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ObserveRequest, ObserveResponse], error)
 }
 
 type configClient struct {
@@ -168,6 +177,39 @@ func (c *configClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Config_WatchClient = grpc.ServerStreamingClient[WatchResponse]
 
+func (c *configClient) Rollouts(ctx context.Context, in *RolloutsRequest, opts ...grpc.CallOption) (*RolloutsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RolloutsResponse)
+	err := c.cc.Invoke(ctx, Config_Rollouts_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *configClient) Steer(ctx context.Context, in *SteerRequest, opts ...grpc.CallOption) (*SteerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SteerResponse)
+	err := c.cc.Invoke(ctx, Config_Steer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *configClient) Observe(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ObserveRequest, ObserveResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Config_ServiceDesc.Streams[1], Config_Observe_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ObserveRequest, ObserveResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Config_ObserveClient = grpc.ClientStreamingClient[ObserveRequest, ObserveResponse]
+
 // ConfigServer is the server API for Config service.
 // All implementations must embed UnimplementedConfigServer
 // for forward compatibility.
@@ -197,6 +239,12 @@ type ConfigServer interface {
 	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
 	// Watch tells all resources of an environment first, and then what changes.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
+	// Rollouts returns roll-outs: those that go on, and the last that are over, the newest first.
+	Rollouts(context.Context, *RolloutsRequest) (*RolloutsResponse, error)
+	// Steer does with a roll-out what an operator says.
+	Steer(context.Context, *SteerRequest) (*SteerResponse, error)
+	// Observe is how a Pilot tells what becomes of candidates. It stands for as long as the Pilot runs.
+	Observe(grpc.ClientStreamingServer[ObserveRequest, ObserveResponse]) error
 	mustEmbedUnimplementedConfigServer()
 }
 
@@ -233,6 +281,15 @@ func (UnimplementedConfigServer) Explain(context.Context, *ExplainRequest) (*Exp
 }
 func (UnimplementedConfigServer) Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error {
 	return status.Error(codes.Unimplemented, "method Watch not implemented")
+}
+func (UnimplementedConfigServer) Rollouts(context.Context, *RolloutsRequest) (*RolloutsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Rollouts not implemented")
+}
+func (UnimplementedConfigServer) Steer(context.Context, *SteerRequest) (*SteerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Steer not implemented")
+}
+func (UnimplementedConfigServer) Observe(grpc.ClientStreamingServer[ObserveRequest, ObserveResponse]) error {
+	return status.Error(codes.Unimplemented, "method Observe not implemented")
 }
 func (UnimplementedConfigServer) mustEmbedUnimplementedConfigServer() {}
 func (UnimplementedConfigServer) testEmbeddedByValue()                {}
@@ -410,6 +467,49 @@ func _Config_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Config_WatchServer = grpc.ServerStreamingServer[WatchResponse]
 
+func _Config_Rollouts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RolloutsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConfigServer).Rollouts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Config_Rollouts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConfigServer).Rollouts(ctx, req.(*RolloutsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Config_Steer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SteerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConfigServer).Steer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Config_Steer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConfigServer).Steer(ctx, req.(*SteerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Config_Observe_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ConfigServer).Observe(&grpc.GenericServerStream[ObserveRequest, ObserveResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Config_ObserveServer = grpc.ClientStreamingServer[ObserveRequest, ObserveResponse]
+
 // Config_ServiceDesc is the grpc.ServiceDesc for Config service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -449,12 +549,25 @@ var Config_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "Explain",
 			Handler:    _Config_Explain_Handler,
 		},
+		{
+			MethodName: "Rollouts",
+			Handler:    _Config_Rollouts_Handler,
+		},
+		{
+			MethodName: "Steer",
+			Handler:    _Config_Steer_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "Watch",
 			Handler:       _Config_Watch_Handler,
 			ServerStreams: true,
+		},
+		{
+			StreamName:    "Observe",
+			Handler:       _Config_Observe_Handler,
+			ClientStreams: true,
 		},
 	},
 	Metadata: "octo/config/v1/config.proto",
