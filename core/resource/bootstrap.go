@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
@@ -51,6 +52,11 @@ func ReadBootstrap(path string, getenv func(string) string) (*resourcev1.Bootstr
 		paths = append(paths, &c.Directory)
 	}
 	paths = append(paths, telemetryPaths(b.Telemetry)...)
+	for i, a := range b.GetRateLimitServices().GetAddresses() {
+		if path, ok := SocketPath(a); ok && !filepath.IsAbs(path) {
+			b.RateLimitServices.Addresses[i] = unixScheme + filepath.Join(dir, path)
+		}
+	}
 	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
@@ -128,6 +134,7 @@ func (v *validator) bootstrap(b *resourcev1.Bootstrap) {
 		v.present("tls.authorities_file", t.GetAuthoritiesFile())
 	}
 	v.telemetry(b.GetTelemetry())
+	v.rateLimitServices(b.GetRateLimitServices())
 	for i, u := range b.GetSocketUsers() {
 		for j, a := range u.GetApplications() {
 			v.name(fmt.Sprintf("socket_users[%d].applications[%d]", i, j), a, nameForm)
@@ -171,6 +178,12 @@ func (v *validator) within(field string, n, least, most uint32) {
 		v.bad(field, "%d is not from %d to %d", n, least, most)
 	}
 }
+
+// unixScheme is what an address begins with that is a Unix socket's.
+const unixScheme = "unix:"
+
+// SocketPath returns the path of an address that is a Unix socket's; ok is false for another one.
+func SocketPath(address string) (path string, ok bool) { return strings.CutPrefix(address, unixScheme) }
 
 func (v *validator) socket(field, path string) {
 	if len(path) > maxSocketPath {

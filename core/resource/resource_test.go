@@ -56,6 +56,13 @@ func judge(t *testing.T, file string) string {
 			err = doc.LocateError(resource.CompleteBootstrap(b, noEnv))
 		}
 		problems = of(t, err)
+	} else if strings.Contains(file, "ratelimits") {
+		table := &resourcev1.RateLimitTable{}
+		doc, err := resource.ReadFile(file, table)
+		if problems = of(t, err); err == nil {
+			problems = resource.ValidateRateLimits(table)
+			doc.Locate(problems)
+		}
 	} else {
 		s := &resourcev1.Snapshot{}
 		doc, err := resource.ReadFile(file, s)

@@ -54,11 +54,10 @@ func (v *validator) rateLimits(at string, p *resourcev1.ServicePolicy) {
 		if l.GetPer() == nil || per == 0 {
 			per = time.Second
 		}
-		switch {
-		case l.GetCalls() == 0:
-			v.bad(at+".calls", "is missing: to refuse all calls use an auth policy or a fault")
-		case per > 0 && float64(l.GetCalls())/per.Seconds() > maxPerSecond:
-			v.bad(at+".calls", "%d in %s is more than %d a second", l.GetCalls(), per, maxPerSecond)
+		v.limitCalls(at, l.GetCalls(), per, l.GetGlobal() != nil)
+		if l.GetGlobal() != nil {
+			v.global(at, l)
+			continue
 		}
 		if l.GetMaxCallers() > maxCallers {
 			v.bad(at+".max_callers", "%d is more than %d", l.GetMaxCallers(), maxCallers)
@@ -66,6 +65,16 @@ func (v *validator) rateLimits(at string, p *resourcev1.ServicePolicy) {
 		if l.GetMaxCallers() > 0 && !l.GetPerCaller() {
 			v.warn(at+".max_callers", "does nothing without per_caller")
 		}
+	}
+}
+
+// limitCalls checks how many calls may begin in a time. They may be left to somebody else.
+func (v *validator) limitCalls(at string, calls uint32, per time.Duration, elsewhere bool) {
+	switch {
+	case calls == 0 && !elsewhere:
+		v.bad(at+".calls", "is missing: to refuse all calls use an auth policy or a fault")
+	case per > 0 && float64(calls)/per.Seconds() > maxPerSecond:
+		v.bad(at+".calls", "%d in %s is more than %d a second", calls, per, maxPerSecond)
 	}
 }
 

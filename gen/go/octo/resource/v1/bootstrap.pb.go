@@ -68,7 +68,7 @@ func (x OtlpExporter_Protocol) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use OtlpExporter_Protocol.Descriptor instead.
 func (OtlpExporter_Protocol) EnumDescriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{3, 0}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{4, 0}
 }
 
 // Bootstrap is what one proxy needs to start: where it stands, where it listens, what it may hold. It is
@@ -102,9 +102,12 @@ type Bootstrap struct {
 	// What is told of calls beside metrics: spans and an access log. Absent: neither. Read again on SIGHUP.
 	Telemetry *Telemetry `protobuf:"bytes,13,opt,name=telemetry,proto3" json:"telemetry,omitempty"`
 	// Where resources come from instead of a file.
-	Control       *ControlPlane `protobuf:"bytes,14,opt,name=control,proto3" json:"control,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Control *ControlPlane `protobuf:"bytes,14,opt,name=control,proto3" json:"control,omitempty"`
+	// Who counts global rate limits. Absent: the Pilots of control, where the control plane has that role; without control
+	// nobody, and global limits do as their failure_mode says.
+	RateLimitServices *RateLimitServices `protobuf:"bytes,15,opt,name=rate_limit_services,json=rateLimitServices,proto3" json:"rate_limit_services,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Bootstrap) Reset() {
@@ -235,6 +238,70 @@ func (x *Bootstrap) GetControl() *ControlPlane {
 	return nil
 }
 
+func (x *Bootstrap) GetRateLimitServices() *RateLimitServices {
+	if x != nil {
+		return x.RateLimitServices
+	}
+	return nil
+}
+
+// RateLimitServices is who counts global rate limits, in Envoy's protocol (envoy.service.ratelimit.v3). All of them
+// must count in the same store.
+type RateLimitServices struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "host:port" or "unix:/path", the best first. The next one is asked where one does not answer. At most 16.
+	Addresses []string `protobuf:"bytes,1,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// Speak plainly, also if the proxy's file has tls. Without it proxy and service prove to each other who they are, as proxies
+	// and Pilots do.
+	Plaintext     bool `protobuf:"varint,2,opt,name=plaintext,proto3" json:"plaintext,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RateLimitServices) Reset() {
+	*x = RateLimitServices{}
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RateLimitServices) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RateLimitServices) ProtoMessage() {}
+
+func (x *RateLimitServices) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RateLimitServices.ProtoReflect.Descriptor instead.
+func (*RateLimitServices) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *RateLimitServices) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *RateLimitServices) GetPlaintext() bool {
+	if x != nil {
+		return x.Plaintext
+	}
+	return false
+}
+
 // ControlPlane is who tells the proxy what it needs. With tls in the proxy's file, they prove to each other who
 // they are; without, they speak plainly.
 type ControlPlane struct {
@@ -252,7 +319,7 @@ type ControlPlane struct {
 
 func (x *ControlPlane) Reset() {
 	*x = ControlPlane{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[1]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -264,7 +331,7 @@ func (x *ControlPlane) String() string {
 func (*ControlPlane) ProtoMessage() {}
 
 func (x *ControlPlane) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[1]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -277,7 +344,7 @@ func (x *ControlPlane) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlPlane.ProtoReflect.Descriptor instead.
 func (*ControlPlane) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{1}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ControlPlane) GetPilots() []string {
@@ -315,7 +382,7 @@ type Telemetry struct {
 
 func (x *Telemetry) Reset() {
 	*x = Telemetry{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[2]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -327,7 +394,7 @@ func (x *Telemetry) String() string {
 func (*Telemetry) ProtoMessage() {}
 
 func (x *Telemetry) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[2]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -340,7 +407,7 @@ func (x *Telemetry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Telemetry.ProtoReflect.Descriptor instead.
 func (*Telemetry) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{2}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Telemetry) GetOtlp() *OtlpExporter {
@@ -390,7 +457,7 @@ type OtlpExporter struct {
 
 func (x *OtlpExporter) Reset() {
 	*x = OtlpExporter{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[3]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -402,7 +469,7 @@ func (x *OtlpExporter) String() string {
 func (*OtlpExporter) ProtoMessage() {}
 
 func (x *OtlpExporter) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[3]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -415,7 +482,7 @@ func (x *OtlpExporter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OtlpExporter.ProtoReflect.Descriptor instead.
 func (*OtlpExporter) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{3}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *OtlpExporter) GetEndpoint() string {
@@ -479,7 +546,7 @@ type TraceSampling struct {
 
 func (x *TraceSampling) Reset() {
 	*x = TraceSampling{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[4]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -491,7 +558,7 @@ func (x *TraceSampling) String() string {
 func (*TraceSampling) ProtoMessage() {}
 
 func (x *TraceSampling) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[4]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -504,7 +571,7 @@ func (x *TraceSampling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceSampling.ProtoReflect.Descriptor instead.
 func (*TraceSampling) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{4}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *TraceSampling) GetRootPermille() uint32 {
@@ -533,7 +600,7 @@ type AccessLog struct {
 
 func (x *AccessLog) Reset() {
 	*x = AccessLog{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[5]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -545,7 +612,7 @@ func (x *AccessLog) String() string {
 func (*AccessLog) ProtoMessage() {}
 
 func (x *AccessLog) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[5]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -558,7 +625,7 @@ func (x *AccessLog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessLog.ProtoReflect.Descriptor instead.
 func (*AccessLog) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{5}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *AccessLog) GetFile() string {
@@ -613,7 +680,7 @@ type ProxyTls struct {
 
 func (x *ProxyTls) Reset() {
 	*x = ProxyTls{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[6]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -625,7 +692,7 @@ func (x *ProxyTls) String() string {
 func (*ProxyTls) ProtoMessage() {}
 
 func (x *ProxyTls) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[6]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -638,7 +705,7 @@ func (x *ProxyTls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProxyTls.ProtoReflect.Descriptor instead.
 func (*ProxyTls) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{6}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ProxyTls) GetCertificateFile() string {
@@ -680,7 +747,7 @@ type ProxyLimits struct {
 
 func (x *ProxyLimits) Reset() {
 	*x = ProxyLimits{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[7]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -692,7 +759,7 @@ func (x *ProxyLimits) String() string {
 func (*ProxyLimits) ProtoMessage() {}
 
 func (x *ProxyLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[7]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -705,7 +772,7 @@ func (x *ProxyLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProxyLimits.ProtoReflect.Descriptor instead.
 func (*ProxyLimits) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{7}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ProxyLimits) GetMaxStreams() uint32 {
@@ -748,7 +815,7 @@ type SocketUser struct {
 
 func (x *SocketUser) Reset() {
 	*x = SocketUser{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[8]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -760,7 +827,7 @@ func (x *SocketUser) String() string {
 func (*SocketUser) ProtoMessage() {}
 
 func (x *SocketUser) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[8]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -773,7 +840,7 @@ func (x *SocketUser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketUser.ProtoReflect.Descriptor instead.
 func (*SocketUser) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{8}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SocketUser) GetUid() uint32 {
@@ -794,7 +861,7 @@ var File_octo_resource_v1_bootstrap_proto protoreflect.FileDescriptor
 
 const file_octo_resource_v1_bootstrap_proto_rawDesc = "" +
 	"\n" +
-	" octo/resource/v1/bootstrap.proto\x12\x10octo.resource.v1\x1a\x1egoogle/protobuf/duration.proto\"\x83\x05\n" +
+	" octo/resource/v1/bootstrap.proto\x12\x10octo.resource.v1\x1a\x1egoogle/protobuf/duration.proto\"\xd8\x05\n" +
 	"\tBootstrap\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x12\n" +
@@ -810,7 +877,11 @@ const file_octo_resource_v1_bootstrap_proto_rawDesc = "" +
 	"\fsocket_users\x18\v \x03(\v2\x1c.octo.resource.v1.SocketUserR\vsocketUsers\x12,\n" +
 	"\x03tls\x18\f \x01(\v2\x1a.octo.resource.v1.ProxyTlsR\x03tls\x129\n" +
 	"\ttelemetry\x18\r \x01(\v2\x1b.octo.resource.v1.TelemetryR\ttelemetry\x128\n" +
-	"\acontrol\x18\x0e \x01(\v2\x1e.octo.resource.v1.ControlPlaneR\acontrol\"^\n" +
+	"\acontrol\x18\x0e \x01(\v2\x1e.octo.resource.v1.ControlPlaneR\acontrol\x12S\n" +
+	"\x13rate_limit_services\x18\x0f \x01(\v2#.octo.resource.v1.RateLimitServicesR\x11rateLimitServices\"O\n" +
+	"\x11RateLimitServices\x12\x1c\n" +
+	"\taddresses\x18\x01 \x03(\tR\taddresses\x12\x1c\n" +
+	"\tplaintext\x18\x02 \x01(\bR\tplaintext\"^\n" +
 	"\fControlPlane\x12\x16\n" +
 	"\x06pilots\x18\x01 \x03(\tR\x06pilots\x12\x1c\n" +
 	"\tdirectory\x18\x02 \x01(\tR\tdirectory\x12\x18\n" +
@@ -878,41 +949,43 @@ func file_octo_resource_v1_bootstrap_proto_rawDescGZIP() []byte {
 }
 
 var file_octo_resource_v1_bootstrap_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_octo_resource_v1_bootstrap_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_octo_resource_v1_bootstrap_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_octo_resource_v1_bootstrap_proto_goTypes = []any{
 	(OtlpExporter_Protocol)(0),  // 0: octo.resource.v1.OtlpExporter.Protocol
 	(*Bootstrap)(nil),           // 1: octo.resource.v1.Bootstrap
-	(*ControlPlane)(nil),        // 2: octo.resource.v1.ControlPlane
-	(*Telemetry)(nil),           // 3: octo.resource.v1.Telemetry
-	(*OtlpExporter)(nil),        // 4: octo.resource.v1.OtlpExporter
-	(*TraceSampling)(nil),       // 5: octo.resource.v1.TraceSampling
-	(*AccessLog)(nil),           // 6: octo.resource.v1.AccessLog
-	(*ProxyTls)(nil),            // 7: octo.resource.v1.ProxyTls
-	(*ProxyLimits)(nil),         // 8: octo.resource.v1.ProxyLimits
-	(*SocketUser)(nil),          // 9: octo.resource.v1.SocketUser
-	nil,                         // 10: octo.resource.v1.OtlpExporter.HeadersEntry
-	nil,                         // 11: octo.resource.v1.OtlpExporter.ResourceEntry
-	(*durationpb.Duration)(nil), // 12: google.protobuf.Duration
+	(*RateLimitServices)(nil),   // 2: octo.resource.v1.RateLimitServices
+	(*ControlPlane)(nil),        // 3: octo.resource.v1.ControlPlane
+	(*Telemetry)(nil),           // 4: octo.resource.v1.Telemetry
+	(*OtlpExporter)(nil),        // 5: octo.resource.v1.OtlpExporter
+	(*TraceSampling)(nil),       // 6: octo.resource.v1.TraceSampling
+	(*AccessLog)(nil),           // 7: octo.resource.v1.AccessLog
+	(*ProxyTls)(nil),            // 8: octo.resource.v1.ProxyTls
+	(*ProxyLimits)(nil),         // 9: octo.resource.v1.ProxyLimits
+	(*SocketUser)(nil),          // 10: octo.resource.v1.SocketUser
+	nil,                         // 11: octo.resource.v1.OtlpExporter.HeadersEntry
+	nil,                         // 12: octo.resource.v1.OtlpExporter.ResourceEntry
+	(*durationpb.Duration)(nil), // 13: google.protobuf.Duration
 }
 var file_octo_resource_v1_bootstrap_proto_depIdxs = []int32{
-	12, // 0: octo.resource.v1.Bootstrap.drain_deadline:type_name -> google.protobuf.Duration
-	8,  // 1: octo.resource.v1.Bootstrap.limits:type_name -> octo.resource.v1.ProxyLimits
-	9,  // 2: octo.resource.v1.Bootstrap.socket_users:type_name -> octo.resource.v1.SocketUser
-	7,  // 3: octo.resource.v1.Bootstrap.tls:type_name -> octo.resource.v1.ProxyTls
-	3,  // 4: octo.resource.v1.Bootstrap.telemetry:type_name -> octo.resource.v1.Telemetry
-	2,  // 5: octo.resource.v1.Bootstrap.control:type_name -> octo.resource.v1.ControlPlane
-	4,  // 6: octo.resource.v1.Telemetry.otlp:type_name -> octo.resource.v1.OtlpExporter
-	5,  // 7: octo.resource.v1.Telemetry.sampling:type_name -> octo.resource.v1.TraceSampling
-	6,  // 8: octo.resource.v1.Telemetry.access_log:type_name -> octo.resource.v1.AccessLog
-	0,  // 9: octo.resource.v1.OtlpExporter.protocol:type_name -> octo.resource.v1.OtlpExporter.Protocol
-	10, // 10: octo.resource.v1.OtlpExporter.headers:type_name -> octo.resource.v1.OtlpExporter.HeadersEntry
-	12, // 11: octo.resource.v1.OtlpExporter.timeout:type_name -> google.protobuf.Duration
-	11, // 12: octo.resource.v1.OtlpExporter.resource:type_name -> octo.resource.v1.OtlpExporter.ResourceEntry
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	13, // 0: octo.resource.v1.Bootstrap.drain_deadline:type_name -> google.protobuf.Duration
+	9,  // 1: octo.resource.v1.Bootstrap.limits:type_name -> octo.resource.v1.ProxyLimits
+	10, // 2: octo.resource.v1.Bootstrap.socket_users:type_name -> octo.resource.v1.SocketUser
+	8,  // 3: octo.resource.v1.Bootstrap.tls:type_name -> octo.resource.v1.ProxyTls
+	4,  // 4: octo.resource.v1.Bootstrap.telemetry:type_name -> octo.resource.v1.Telemetry
+	3,  // 5: octo.resource.v1.Bootstrap.control:type_name -> octo.resource.v1.ControlPlane
+	2,  // 6: octo.resource.v1.Bootstrap.rate_limit_services:type_name -> octo.resource.v1.RateLimitServices
+	5,  // 7: octo.resource.v1.Telemetry.otlp:type_name -> octo.resource.v1.OtlpExporter
+	6,  // 8: octo.resource.v1.Telemetry.sampling:type_name -> octo.resource.v1.TraceSampling
+	7,  // 9: octo.resource.v1.Telemetry.access_log:type_name -> octo.resource.v1.AccessLog
+	0,  // 10: octo.resource.v1.OtlpExporter.protocol:type_name -> octo.resource.v1.OtlpExporter.Protocol
+	11, // 11: octo.resource.v1.OtlpExporter.headers:type_name -> octo.resource.v1.OtlpExporter.HeadersEntry
+	13, // 12: octo.resource.v1.OtlpExporter.timeout:type_name -> google.protobuf.Duration
+	12, // 13: octo.resource.v1.OtlpExporter.resource:type_name -> octo.resource.v1.OtlpExporter.ResourceEntry
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_octo_resource_v1_bootstrap_proto_init() }
@@ -920,15 +993,15 @@ func file_octo_resource_v1_bootstrap_proto_init() {
 	if File_octo_resource_v1_bootstrap_proto != nil {
 		return
 	}
-	file_octo_resource_v1_bootstrap_proto_msgTypes[4].OneofWrappers = []any{}
 	file_octo_resource_v1_bootstrap_proto_msgTypes[5].OneofWrappers = []any{}
+	file_octo_resource_v1_bootstrap_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_resource_v1_bootstrap_proto_rawDesc), len(file_octo_resource_v1_bootstrap_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -74,6 +74,127 @@ func (Side) EnumDescriptor() ([]byte, []int) {
 	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{0}
 }
 
+// FailureMode is what becomes of calls that wait for somebody who does not answer.
+type FailureMode int32
+
+const (
+	FailureMode_FAILURE_MODE_UNSPECIFIED FailureMode = 0
+	// They pass, and are counted.
+	FailureMode_FAILURE_MODE_ALLOW FailureMode = 1
+	// They are refused RESOURCE_EXHAUSTED, RATE_LIMITED.
+	FailureMode_FAILURE_MODE_DENY FailureMode = 2
+)
+
+// Enum value maps for FailureMode.
+var (
+	FailureMode_name = map[int32]string{
+		0: "FAILURE_MODE_UNSPECIFIED",
+		1: "FAILURE_MODE_ALLOW",
+		2: "FAILURE_MODE_DENY",
+	}
+	FailureMode_value = map[string]int32{
+		"FAILURE_MODE_UNSPECIFIED": 0,
+		"FAILURE_MODE_ALLOW":       1,
+		"FAILURE_MODE_DENY":        2,
+	}
+)
+
+func (x FailureMode) Enum() *FailureMode {
+	p := new(FailureMode)
+	*p = x
+	return p
+}
+
+func (x FailureMode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (FailureMode) Descriptor() protoreflect.EnumDescriptor {
+	return file_octo_resource_v1_resource_proto_enumTypes[1].Descriptor()
+}
+
+func (FailureMode) Type() protoreflect.EnumType {
+	return &file_octo_resource_v1_resource_proto_enumTypes[1]
+}
+
+func (x FailureMode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use FailureMode.Descriptor instead.
+func (FailureMode) EnumDescriptor() ([]byte, []int) {
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{1}
+}
+
+// CallProperty is something that each call has.
+type CallProperty int32
+
+const (
+	CallProperty_CALL_PROPERTY_UNSPECIFIED CallProperty = 0
+	CallProperty_CALL_PROPERTY_ENVIRONMENT CallProperty = 1
+	CallProperty_CALL_PROPERTY_TARGET      CallProperty = 2
+	// The protobuf service's full name.
+	CallProperty_CALL_PROPERTY_SERVICE CallProperty = 3
+	CallProperty_CALL_PROPERTY_METHOD  CallProperty = 4
+	// The calling application.
+	CallProperty_CALL_PROPERTY_CALLER CallProperty = 5
+	// The zone of the proxy that asks.
+	CallProperty_CALL_PROPERTY_ZONE CallProperty = 6
+	// The route that the call took; then side is SIDE_CLIENT.
+	CallProperty_CALL_PROPERTY_ROUTE CallProperty = 7
+)
+
+// Enum value maps for CallProperty.
+var (
+	CallProperty_name = map[int32]string{
+		0: "CALL_PROPERTY_UNSPECIFIED",
+		1: "CALL_PROPERTY_ENVIRONMENT",
+		2: "CALL_PROPERTY_TARGET",
+		3: "CALL_PROPERTY_SERVICE",
+		4: "CALL_PROPERTY_METHOD",
+		5: "CALL_PROPERTY_CALLER",
+		6: "CALL_PROPERTY_ZONE",
+		7: "CALL_PROPERTY_ROUTE",
+	}
+	CallProperty_value = map[string]int32{
+		"CALL_PROPERTY_UNSPECIFIED": 0,
+		"CALL_PROPERTY_ENVIRONMENT": 1,
+		"CALL_PROPERTY_TARGET":      2,
+		"CALL_PROPERTY_SERVICE":     3,
+		"CALL_PROPERTY_METHOD":      4,
+		"CALL_PROPERTY_CALLER":      5,
+		"CALL_PROPERTY_ZONE":        6,
+		"CALL_PROPERTY_ROUTE":       7,
+	}
+)
+
+func (x CallProperty) Enum() *CallProperty {
+	p := new(CallProperty)
+	*p = x
+	return p
+}
+
+func (x CallProperty) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CallProperty) Descriptor() protoreflect.EnumDescriptor {
+	return file_octo_resource_v1_resource_proto_enumTypes[2].Descriptor()
+}
+
+func (CallProperty) Type() protoreflect.EnumType {
+	return &file_octo_resource_v1_resource_proto_enumTypes[2]
+}
+
+func (x CallProperty) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CallProperty.Descriptor instead.
+func (CallProperty) EnumDescriptor() ([]byte, []int) {
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{2}
+}
+
 // Balancer chooses one of several usable endpoints. One is usable if it is not ejected, its connection
 // stands or may be tried, and it has capacity; only where none is do calls go to the others.
 type Balancer int32
@@ -118,11 +239,11 @@ func (x Balancer) String() string {
 }
 
 func (Balancer) Descriptor() protoreflect.EnumDescriptor {
-	return file_octo_resource_v1_resource_proto_enumTypes[1].Descriptor()
+	return file_octo_resource_v1_resource_proto_enumTypes[3].Descriptor()
 }
 
 func (Balancer) Type() protoreflect.EnumType {
-	return &file_octo_resource_v1_resource_proto_enumTypes[1]
+	return &file_octo_resource_v1_resource_proto_enumTypes[3]
 }
 
 func (x Balancer) Number() protoreflect.EnumNumber {
@@ -131,7 +252,7 @@ func (x Balancer) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Balancer.Descriptor instead.
 func (Balancer) EnumDescriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{1}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{3}
 }
 
 // Endpoint is one instance of a target.
@@ -609,8 +730,8 @@ func (x *RetryBudget) GetBurst() uint32 {
 	return 0
 }
 
-// RateLimit bounds the calls that one proxy lets begin in a time, by a bucket of tokens. What is over it is
-// refused RESOURCE_EXHAUSTED, RATE_LIMITED, with retry_after_ms.
+// RateLimit bounds the calls that one proxy lets begin in a time, by a bucket of tokens; or, with global, those that all
+// proxies together let begin. What is over it is refused RESOURCE_EXHAUSTED, RATE_LIMITED, with retry_after_ms.
 type RateLimit struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// For people and metrics. A bucket goes on in the next configuration that has the name.
@@ -621,16 +742,21 @@ type RateLimit struct {
 	Route string `protobuf:"bytes,3,opt,name=route,proto3" json:"route,omitempty"`
 	// Whose limit it is. SIDE_UNSPECIFIED: SIDE_SERVER.
 	Side Side `protobuf:"varint,4,opt,name=side,proto3,enum=octo.resource.v1.Side" json:"side,omitempty"`
-	// How many calls may begin in the time "per". Required; at most 1000000000 a second.
+	// How many calls may begin in the time "per"; at most 1000000000 a second. Required, unless global leaves it to the
+	// rate limit service.
 	Calls uint32 `protobuf:"varint,5,opt,name=calls,proto3" json:"calls,omitempty"`
-	// 0: 1 s; at most 24 h.
+	// 0: 1 s; at most 24 h. With global one of 1 s, 1 min, 1 h and 24 h, as the service's protocol knows no others.
 	Per *durationpb.Duration `protobuf:"bytes,6,opt,name=per,proto3" json:"per,omitempty"`
-	// How many may begin at once after a pause. 0: calls.
+	// How many may begin at once after a pause. 0: calls. Not with global.
 	Burst uint32 `protobuf:"varint,7,opt,name=burst,proto3" json:"burst,omitempty"`
 	// Each calling application has a bucket of its own.
 	PerCaller bool `protobuf:"varint,8,opt,name=per_caller,json=perCaller,proto3" json:"per_caller,omitempty"`
-	// Applications with a bucket of their own; later ones share one. 0: 1000; at most 100000.
-	MaxCallers    uint32 `protobuf:"varint,9,opt,name=max_callers,json=maxCallers,proto3" json:"max_callers,omitempty"`
+	// Applications with a bucket of their own; later ones share one. 0: 1000; at most 100000. Not with global.
+	MaxCallers uint32 `protobuf:"varint,9,opt,name=max_callers,json=maxCallers,proto3" json:"max_callers,omitempty"`
+	// What is over the limit is counted and passes.
+	DryRun bool `protobuf:"varint,10,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// The limit holds over all proxies together. Absent: in each proxy for itself.
+	Global        *GlobalRateLimit `protobuf:"bytes,11,opt,name=global,proto3" json:"global,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -728,6 +854,241 @@ func (x *RateLimit) GetMaxCallers() uint32 {
 	return 0
 }
 
+func (x *RateLimit) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *RateLimit) GetGlobal() *GlobalRateLimit {
+	if x != nil {
+		return x.Global
+	}
+	return nil
+}
+
+// GlobalRateLimit has calls counted by a rate limit service, which proxies ask in Envoy's protocol
+// (envoy.service.ratelimit.v3): the control plane's own, or another one. The proxy's file says where it is.
+//
+// A proxy asks for calls in advance, as many as it lets begin in a tenth of "per" (at most 1 s), and lets nothing begin that
+// was not granted in the same window: so never more calls begin than the limit says, and a little of it stays unused where
+// one proxy was granted what another would have needed. Calls wait only where nothing was granted yet.
+//
+// With calls the limit's figures travel with each question, as an override. Without, the service has its own for the
+// domain and the entries; what it has none for is not limited.
+type GlobalRateLimit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The service's name for a set of limits. Empty: "octo".
+	Domain string `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
+	// What has a counter of its own: calls with equal entries have the same, whichever proxy they pass. Empty: the environment,
+	// the target, the limit's name, and with per_caller the caller. At most 16.
+	Entries []*DescriptorEntry `protobuf:"bytes,2,rep,name=entries,proto3" json:"entries,omitempty"`
+	// What becomes of calls when the service does not answer. FAILURE_MODE_UNSPECIFIED: FAILURE_MODE_ALLOW.
+	FailureMode FailureMode `protobuf:"varint,3,opt,name=failure_mode,json=failureMode,proto3,enum=octo.resource.v1.FailureMode" json:"failure_mode,omitempty"`
+	// How long a call waits for an answer, to within 20 ms. 0: 50 ms; at most 1 s.
+	Timeout *durationpb.Duration `protobuf:"bytes,4,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Counters that one proxy deals with at once, of those used last; calls beyond count as not answered. 0: 1000; at most 100000.
+	MaxCounters   uint32 `protobuf:"varint,5,opt,name=max_counters,json=maxCounters,proto3" json:"max_counters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GlobalRateLimit) Reset() {
+	*x = GlobalRateLimit{}
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GlobalRateLimit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GlobalRateLimit) ProtoMessage() {}
+
+func (x *GlobalRateLimit) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GlobalRateLimit.ProtoReflect.Descriptor instead.
+func (*GlobalRateLimit) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *GlobalRateLimit) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *GlobalRateLimit) GetEntries() []*DescriptorEntry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+func (x *GlobalRateLimit) GetFailureMode() FailureMode {
+	if x != nil {
+		return x.FailureMode
+	}
+	return FailureMode_FAILURE_MODE_UNSPECIFIED
+}
+
+func (x *GlobalRateLimit) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *GlobalRateLimit) GetMaxCounters() uint32 {
+	if x != nil {
+		return x.MaxCounters
+	}
+	return 0
+}
+
+// DescriptorEntry is one part of what names a counter.
+type DescriptorEntry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As the service's own configuration has it. Empty: the property's name in lower case, such as "caller", or the key of the
+	// metadata or baggage.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// Required. Values that are longer than 256 bytes or not UTF-8 are sent as "sha256:" with their hash.
+	//
+	// Types that are valid to be assigned to Value:
+	//
+	//	*DescriptorEntry_Fixed
+	//	*DescriptorEntry_Property
+	//	*DescriptorEntry_Metadata
+	//	*DescriptorEntry_Baggage
+	Value         isDescriptorEntry_Value `protobuf_oneof:"value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescriptorEntry) Reset() {
+	*x = DescriptorEntry{}
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescriptorEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescriptorEntry) ProtoMessage() {}
+
+func (x *DescriptorEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescriptorEntry.ProtoReflect.Descriptor instead.
+func (*DescriptorEntry) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *DescriptorEntry) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *DescriptorEntry) GetValue() isDescriptorEntry_Value {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *DescriptorEntry) GetFixed() string {
+	if x != nil {
+		if x, ok := x.Value.(*DescriptorEntry_Fixed); ok {
+			return x.Fixed
+		}
+	}
+	return ""
+}
+
+func (x *DescriptorEntry) GetProperty() CallProperty {
+	if x != nil {
+		if x, ok := x.Value.(*DescriptorEntry_Property); ok {
+			return x.Property
+		}
+	}
+	return CallProperty_CALL_PROPERTY_UNSPECIFIED
+}
+
+func (x *DescriptorEntry) GetMetadata() string {
+	if x != nil {
+		if x, ok := x.Value.(*DescriptorEntry_Metadata); ok {
+			return x.Metadata
+		}
+	}
+	return ""
+}
+
+func (x *DescriptorEntry) GetBaggage() string {
+	if x != nil {
+		if x, ok := x.Value.(*DescriptorEntry_Baggage); ok {
+			return x.Baggage
+		}
+	}
+	return ""
+}
+
+type isDescriptorEntry_Value interface {
+	isDescriptorEntry_Value()
+}
+
+type DescriptorEntry_Fixed struct {
+	// The same for each call. It needs a key.
+	Fixed string `protobuf:"bytes,2,opt,name=fixed,proto3,oneof"`
+}
+
+type DescriptorEntry_Property struct {
+	Property CallProperty `protobuf:"varint,3,opt,name=property,proto3,enum=octo.resource.v1.CallProperty,oneof"`
+}
+
+type DescriptorEntry_Metadata struct {
+	// The first value of the key in the request's metadata. The limit does not count calls that have none.
+	Metadata string `protobuf:"bytes,4,opt,name=metadata,proto3,oneof"`
+}
+
+type DescriptorEntry_Baggage struct {
+	// Likewise in the baggage.
+	Baggage string `protobuf:"bytes,5,opt,name=baggage,proto3,oneof"`
+}
+
+func (*DescriptorEntry_Fixed) isDescriptorEntry_Value() {}
+
+func (*DescriptorEntry_Property) isDescriptorEntry_Value() {}
+
+func (*DescriptorEntry_Metadata) isDescriptorEntry_Value() {}
+
+func (*DescriptorEntry_Baggage) isDescriptorEntry_Value() {}
+
 // CircuitBreaker keeps calls from a target that fails or is slow as a whole: they are refused UNAVAILABLE,
 // CIRCUIT_OPEN. After open_time a few probes pass; if all of them are well the breaker closes, if one is
 // not it opens again. What is a failure is said at OutlierEjection.
@@ -755,7 +1116,7 @@ type CircuitBreaker struct {
 
 func (x *CircuitBreaker) Reset() {
 	*x = CircuitBreaker{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[5]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -767,7 +1128,7 @@ func (x *CircuitBreaker) String() string {
 func (*CircuitBreaker) ProtoMessage() {}
 
 func (x *CircuitBreaker) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[5]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -780,7 +1141,7 @@ func (x *CircuitBreaker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CircuitBreaker.ProtoReflect.Descriptor instead.
 func (*CircuitBreaker) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{5}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CircuitBreaker) GetWindow() *durationpb.Duration {
@@ -860,7 +1221,7 @@ type Fault struct {
 
 func (x *Fault) Reset() {
 	*x = Fault{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[6]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -872,7 +1233,7 @@ func (x *Fault) String() string {
 func (*Fault) ProtoMessage() {}
 
 func (x *Fault) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[6]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -885,7 +1246,7 @@ func (x *Fault) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fault.ProtoReflect.Descriptor instead.
 func (*Fault) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{6}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Fault) GetName() string {
@@ -950,7 +1311,7 @@ type AuthPolicy struct {
 
 func (x *AuthPolicy) Reset() {
 	*x = AuthPolicy{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[7]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -962,7 +1323,7 @@ func (x *AuthPolicy) String() string {
 func (*AuthPolicy) ProtoMessage() {}
 
 func (x *AuthPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[7]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -975,7 +1336,7 @@ func (x *AuthPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthPolicy.ProtoReflect.Descriptor instead.
 func (*AuthPolicy) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{7}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AuthPolicy) GetTarget() string {
@@ -1025,7 +1386,7 @@ type AccessRule struct {
 
 func (x *AccessRule) Reset() {
 	*x = AccessRule{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[8]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1037,7 +1398,7 @@ func (x *AccessRule) String() string {
 func (*AccessRule) ProtoMessage() {}
 
 func (x *AccessRule) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[8]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1050,7 +1411,7 @@ func (x *AccessRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRule.ProtoReflect.Descriptor instead.
 func (*AccessRule) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{8}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AccessRule) GetName() string {
@@ -1108,7 +1469,7 @@ type Balancing struct {
 
 func (x *Balancing) Reset() {
 	*x = Balancing{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[9]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1120,7 +1481,7 @@ func (x *Balancing) String() string {
 func (*Balancing) ProtoMessage() {}
 
 func (x *Balancing) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[9]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1133,7 +1494,7 @@ func (x *Balancing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Balancing.ProtoReflect.Descriptor instead.
 func (*Balancing) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{9}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Balancing) GetBalancer() Balancer {
@@ -1177,7 +1538,7 @@ type SlowStart struct {
 
 func (x *SlowStart) Reset() {
 	*x = SlowStart{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[10]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1189,7 +1550,7 @@ func (x *SlowStart) String() string {
 func (*SlowStart) ProtoMessage() {}
 
 func (x *SlowStart) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[10]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1202,7 +1563,7 @@ func (x *SlowStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlowStart.ProtoReflect.Descriptor instead.
 func (*SlowStart) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{10}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SlowStart) GetWindow() *durationpb.Duration {
@@ -1248,7 +1609,7 @@ type OutlierEjection struct {
 
 func (x *OutlierEjection) Reset() {
 	*x = OutlierEjection{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[11]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1260,7 +1621,7 @@ func (x *OutlierEjection) String() string {
 func (*OutlierEjection) ProtoMessage() {}
 
 func (x *OutlierEjection) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[11]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1273,7 +1634,7 @@ func (x *OutlierEjection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutlierEjection.ProtoReflect.Descriptor instead.
 func (*OutlierEjection) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{11}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *OutlierEjection) GetConsecutiveFailures() uint32 {
@@ -1347,7 +1708,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[12]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1359,7 +1720,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[12]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1372,7 +1733,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{12}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Limits) GetMaxOpenCalls() uint32 {
@@ -1418,7 +1779,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[13]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1430,7 +1791,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[13]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1443,7 +1804,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{13}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Route) GetName() string {
@@ -1516,7 +1877,7 @@ type Mirror struct {
 
 func (x *Mirror) Reset() {
 	*x = Mirror{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[14]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1528,7 +1889,7 @@ func (x *Mirror) String() string {
 func (*Mirror) ProtoMessage() {}
 
 func (x *Mirror) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[14]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1541,7 +1902,7 @@ func (x *Mirror) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mirror.ProtoReflect.Descriptor instead.
 func (*Mirror) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{14}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Mirror) GetDestination() *Destination {
@@ -1589,7 +1950,7 @@ type Match struct {
 
 func (x *Match) Reset() {
 	*x = Match{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[15]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1601,7 +1962,7 @@ func (x *Match) String() string {
 func (*Match) ProtoMessage() {}
 
 func (x *Match) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[15]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1614,7 +1975,7 @@ func (x *Match) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Match.ProtoReflect.Descriptor instead.
 func (*Match) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{15}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Match) GetService() string {
@@ -1668,7 +2029,7 @@ type EntryMatch struct {
 
 func (x *EntryMatch) Reset() {
 	*x = EntryMatch{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[16]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1680,7 +2041,7 @@ func (x *EntryMatch) String() string {
 func (*EntryMatch) ProtoMessage() {}
 
 func (x *EntryMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[16]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1693,7 +2054,7 @@ func (x *EntryMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EntryMatch.ProtoReflect.Descriptor instead.
 func (*EntryMatch) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{16}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *EntryMatch) GetKey() string {
@@ -1779,7 +2140,7 @@ type Destination struct {
 
 func (x *Destination) Reset() {
 	*x = Destination{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[17]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1791,7 +2152,7 @@ func (x *Destination) String() string {
 func (*Destination) ProtoMessage() {}
 
 func (x *Destination) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[17]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1804,7 +2165,7 @@ func (x *Destination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Destination.ProtoReflect.Descriptor instead.
 func (*Destination) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{17}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Destination) GetTarget() string {
@@ -1843,7 +2204,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[18]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1855,7 +2216,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_resource_proto_msgTypes[18]
+	mi := &file_octo_resource_v1_resource_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1868,7 +2229,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{18}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Snapshot) GetEnvironment() string {
@@ -1955,7 +2316,7 @@ const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\x0emin_per_second\x18\x02 \x01(\rH\x01R\fminPerSecond\x88\x01\x01\x12\x14\n" +
 	"\x05burst\x18\x03 \x01(\rR\x05burstB\x13\n" +
 	"\x11_success_permilleB\x11\n" +
-	"\x0f_min_per_second\"\xa9\x02\n" +
+	"\x0f_min_per_second\"\xfd\x02\n" +
 	"\tRateLimit\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
 	"\x05match\x18\x02 \x01(\v2\x17.octo.resource.v1.MatchR\x05match\x12\x14\n" +
@@ -1967,7 +2328,23 @@ const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\n" +
 	"per_caller\x18\b \x01(\bR\tperCaller\x12\x1f\n" +
 	"\vmax_callers\x18\t \x01(\rR\n" +
-	"maxCallers\"\xf7\x02\n" +
+	"maxCallers\x12\x17\n" +
+	"\adry_run\x18\n" +
+	" \x01(\bR\x06dryRun\x129\n" +
+	"\x06global\x18\v \x01(\v2!.octo.resource.v1.GlobalRateLimitR\x06global\"\x80\x02\n" +
+	"\x0fGlobalRateLimit\x12\x16\n" +
+	"\x06domain\x18\x01 \x01(\tR\x06domain\x12;\n" +
+	"\aentries\x18\x02 \x03(\v2!.octo.resource.v1.DescriptorEntryR\aentries\x12@\n" +
+	"\ffailure_mode\x18\x03 \x01(\x0e2\x1d.octo.resource.v1.FailureModeR\vfailureMode\x123\n" +
+	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12!\n" +
+	"\fmax_counters\x18\x05 \x01(\rR\vmaxCounters\"\xbc\x01\n" +
+	"\x0fDescriptorEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x16\n" +
+	"\x05fixed\x18\x02 \x01(\tH\x00R\x05fixed\x12<\n" +
+	"\bproperty\x18\x03 \x01(\x0e2\x1e.octo.resource.v1.CallPropertyH\x00R\bproperty\x12\x1c\n" +
+	"\bmetadata\x18\x04 \x01(\tH\x00R\bmetadata\x12\x1a\n" +
+	"\abaggage\x18\x05 \x01(\tH\x00R\abaggageB\a\n" +
+	"\x05value\"\xf7\x02\n" +
 	"\x0eCircuitBreaker\x121\n" +
 	"\x06window\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x06window\x12\x1b\n" +
 	"\tmin_calls\x18\x02 \x01(\rR\bminCalls\x12.\n" +
@@ -2069,7 +2446,20 @@ const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\x04Side\x12\x14\n" +
 	"\x10SIDE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vSIDE_SERVER\x10\x01\x12\x0f\n" +
-	"\vSIDE_CLIENT\x10\x02*z\n" +
+	"\vSIDE_CLIENT\x10\x02*Z\n" +
+	"\vFailureMode\x12\x1c\n" +
+	"\x18FAILURE_MODE_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12FAILURE_MODE_ALLOW\x10\x01\x12\x15\n" +
+	"\x11FAILURE_MODE_DENY\x10\x02*\xe6\x01\n" +
+	"\fCallProperty\x12\x1d\n" +
+	"\x19CALL_PROPERTY_UNSPECIFIED\x10\x00\x12\x1d\n" +
+	"\x19CALL_PROPERTY_ENVIRONMENT\x10\x01\x12\x18\n" +
+	"\x14CALL_PROPERTY_TARGET\x10\x02\x12\x19\n" +
+	"\x15CALL_PROPERTY_SERVICE\x10\x03\x12\x18\n" +
+	"\x14CALL_PROPERTY_METHOD\x10\x04\x12\x18\n" +
+	"\x14CALL_PROPERTY_CALLER\x10\x05\x12\x16\n" +
+	"\x12CALL_PROPERTY_ZONE\x10\x06\x12\x17\n" +
+	"\x13CALL_PROPERTY_ROUTE\x10\a*z\n" +
 	"\bBalancer\x12\x18\n" +
 	"\x14BALANCER_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15BALANCER_POWER_OF_TWO\x10\x01\x12!\n" +
@@ -2089,85 +2479,94 @@ func file_octo_resource_v1_resource_proto_rawDescGZIP() []byte {
 	return file_octo_resource_v1_resource_proto_rawDescData
 }
 
-var file_octo_resource_v1_resource_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_octo_resource_v1_resource_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_octo_resource_v1_resource_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_octo_resource_v1_resource_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_octo_resource_v1_resource_proto_goTypes = []any{
 	(Side)(0),                   // 0: octo.resource.v1.Side
-	(Balancer)(0),               // 1: octo.resource.v1.Balancer
-	(*Endpoint)(nil),            // 2: octo.resource.v1.Endpoint
-	(*ServicePolicy)(nil),       // 3: octo.resource.v1.ServicePolicy
-	(*RetryPolicy)(nil),         // 4: octo.resource.v1.RetryPolicy
-	(*RetryBudget)(nil),         // 5: octo.resource.v1.RetryBudget
-	(*RateLimit)(nil),           // 6: octo.resource.v1.RateLimit
-	(*CircuitBreaker)(nil),      // 7: octo.resource.v1.CircuitBreaker
-	(*Fault)(nil),               // 8: octo.resource.v1.Fault
-	(*AuthPolicy)(nil),          // 9: octo.resource.v1.AuthPolicy
-	(*AccessRule)(nil),          // 10: octo.resource.v1.AccessRule
-	(*Balancing)(nil),           // 11: octo.resource.v1.Balancing
-	(*SlowStart)(nil),           // 12: octo.resource.v1.SlowStart
-	(*OutlierEjection)(nil),     // 13: octo.resource.v1.OutlierEjection
-	(*Limits)(nil),              // 14: octo.resource.v1.Limits
-	(*Route)(nil),               // 15: octo.resource.v1.Route
-	(*Mirror)(nil),              // 16: octo.resource.v1.Mirror
-	(*Match)(nil),               // 17: octo.resource.v1.Match
-	(*EntryMatch)(nil),          // 18: octo.resource.v1.EntryMatch
-	(*Destination)(nil),         // 19: octo.resource.v1.Destination
-	(*Snapshot)(nil),            // 20: octo.resource.v1.Snapshot
-	nil,                         // 21: octo.resource.v1.Endpoint.TagsEntry
-	nil,                         // 22: octo.resource.v1.Destination.SubsetEntry
-	(*durationpb.Duration)(nil), // 23: google.protobuf.Duration
+	(FailureMode)(0),            // 1: octo.resource.v1.FailureMode
+	(CallProperty)(0),           // 2: octo.resource.v1.CallProperty
+	(Balancer)(0),               // 3: octo.resource.v1.Balancer
+	(*Endpoint)(nil),            // 4: octo.resource.v1.Endpoint
+	(*ServicePolicy)(nil),       // 5: octo.resource.v1.ServicePolicy
+	(*RetryPolicy)(nil),         // 6: octo.resource.v1.RetryPolicy
+	(*RetryBudget)(nil),         // 7: octo.resource.v1.RetryBudget
+	(*RateLimit)(nil),           // 8: octo.resource.v1.RateLimit
+	(*GlobalRateLimit)(nil),     // 9: octo.resource.v1.GlobalRateLimit
+	(*DescriptorEntry)(nil),     // 10: octo.resource.v1.DescriptorEntry
+	(*CircuitBreaker)(nil),      // 11: octo.resource.v1.CircuitBreaker
+	(*Fault)(nil),               // 12: octo.resource.v1.Fault
+	(*AuthPolicy)(nil),          // 13: octo.resource.v1.AuthPolicy
+	(*AccessRule)(nil),          // 14: octo.resource.v1.AccessRule
+	(*Balancing)(nil),           // 15: octo.resource.v1.Balancing
+	(*SlowStart)(nil),           // 16: octo.resource.v1.SlowStart
+	(*OutlierEjection)(nil),     // 17: octo.resource.v1.OutlierEjection
+	(*Limits)(nil),              // 18: octo.resource.v1.Limits
+	(*Route)(nil),               // 19: octo.resource.v1.Route
+	(*Mirror)(nil),              // 20: octo.resource.v1.Mirror
+	(*Match)(nil),               // 21: octo.resource.v1.Match
+	(*EntryMatch)(nil),          // 22: octo.resource.v1.EntryMatch
+	(*Destination)(nil),         // 23: octo.resource.v1.Destination
+	(*Snapshot)(nil),            // 24: octo.resource.v1.Snapshot
+	nil,                         // 25: octo.resource.v1.Endpoint.TagsEntry
+	nil,                         // 26: octo.resource.v1.Destination.SubsetEntry
+	(*durationpb.Duration)(nil), // 27: google.protobuf.Duration
 }
 var file_octo_resource_v1_resource_proto_depIdxs = []int32{
-	21, // 0: octo.resource.v1.Endpoint.tags:type_name -> octo.resource.v1.Endpoint.TagsEntry
-	15, // 1: octo.resource.v1.ServicePolicy.routes:type_name -> octo.resource.v1.Route
-	23, // 2: octo.resource.v1.ServicePolicy.default_timeout:type_name -> google.protobuf.Duration
-	23, // 3: octo.resource.v1.ServicePolicy.max_timeout:type_name -> google.protobuf.Duration
-	14, // 4: octo.resource.v1.ServicePolicy.limits:type_name -> octo.resource.v1.Limits
-	11, // 5: octo.resource.v1.ServicePolicy.balancing:type_name -> octo.resource.v1.Balancing
-	13, // 6: octo.resource.v1.ServicePolicy.outlier_ejection:type_name -> octo.resource.v1.OutlierEjection
-	6,  // 7: octo.resource.v1.ServicePolicy.rate_limits:type_name -> octo.resource.v1.RateLimit
-	7,  // 8: octo.resource.v1.ServicePolicy.circuit_breaker:type_name -> octo.resource.v1.CircuitBreaker
-	8,  // 9: octo.resource.v1.ServicePolicy.faults:type_name -> octo.resource.v1.Fault
-	4,  // 10: octo.resource.v1.ServicePolicy.retries:type_name -> octo.resource.v1.RetryPolicy
-	5,  // 11: octo.resource.v1.ServicePolicy.retry_budget:type_name -> octo.resource.v1.RetryBudget
-	23, // 12: octo.resource.v1.RetryPolicy.attempt_timeout:type_name -> google.protobuf.Duration
-	23, // 13: octo.resource.v1.RetryPolicy.backoff:type_name -> google.protobuf.Duration
-	23, // 14: octo.resource.v1.RetryPolicy.max_backoff:type_name -> google.protobuf.Duration
-	17, // 15: octo.resource.v1.RateLimit.match:type_name -> octo.resource.v1.Match
+	25, // 0: octo.resource.v1.Endpoint.tags:type_name -> octo.resource.v1.Endpoint.TagsEntry
+	19, // 1: octo.resource.v1.ServicePolicy.routes:type_name -> octo.resource.v1.Route
+	27, // 2: octo.resource.v1.ServicePolicy.default_timeout:type_name -> google.protobuf.Duration
+	27, // 3: octo.resource.v1.ServicePolicy.max_timeout:type_name -> google.protobuf.Duration
+	18, // 4: octo.resource.v1.ServicePolicy.limits:type_name -> octo.resource.v1.Limits
+	15, // 5: octo.resource.v1.ServicePolicy.balancing:type_name -> octo.resource.v1.Balancing
+	17, // 6: octo.resource.v1.ServicePolicy.outlier_ejection:type_name -> octo.resource.v1.OutlierEjection
+	8,  // 7: octo.resource.v1.ServicePolicy.rate_limits:type_name -> octo.resource.v1.RateLimit
+	11, // 8: octo.resource.v1.ServicePolicy.circuit_breaker:type_name -> octo.resource.v1.CircuitBreaker
+	12, // 9: octo.resource.v1.ServicePolicy.faults:type_name -> octo.resource.v1.Fault
+	6,  // 10: octo.resource.v1.ServicePolicy.retries:type_name -> octo.resource.v1.RetryPolicy
+	7,  // 11: octo.resource.v1.ServicePolicy.retry_budget:type_name -> octo.resource.v1.RetryBudget
+	27, // 12: octo.resource.v1.RetryPolicy.attempt_timeout:type_name -> google.protobuf.Duration
+	27, // 13: octo.resource.v1.RetryPolicy.backoff:type_name -> google.protobuf.Duration
+	27, // 14: octo.resource.v1.RetryPolicy.max_backoff:type_name -> google.protobuf.Duration
+	21, // 15: octo.resource.v1.RateLimit.match:type_name -> octo.resource.v1.Match
 	0,  // 16: octo.resource.v1.RateLimit.side:type_name -> octo.resource.v1.Side
-	23, // 17: octo.resource.v1.RateLimit.per:type_name -> google.protobuf.Duration
-	23, // 18: octo.resource.v1.CircuitBreaker.window:type_name -> google.protobuf.Duration
-	23, // 19: octo.resource.v1.CircuitBreaker.slow_call:type_name -> google.protobuf.Duration
-	23, // 20: octo.resource.v1.CircuitBreaker.open_time:type_name -> google.protobuf.Duration
-	17, // 21: octo.resource.v1.Fault.match:type_name -> octo.resource.v1.Match
-	23, // 22: octo.resource.v1.Fault.delay:type_name -> google.protobuf.Duration
-	10, // 23: octo.resource.v1.AuthPolicy.deny:type_name -> octo.resource.v1.AccessRule
-	10, // 24: octo.resource.v1.AuthPolicy.allow:type_name -> octo.resource.v1.AccessRule
-	1,  // 25: octo.resource.v1.Balancing.balancer:type_name -> octo.resource.v1.Balancer
-	12, // 26: octo.resource.v1.Balancing.slow_start:type_name -> octo.resource.v1.SlowStart
-	23, // 27: octo.resource.v1.SlowStart.window:type_name -> google.protobuf.Duration
-	23, // 28: octo.resource.v1.OutlierEjection.window:type_name -> google.protobuf.Duration
-	23, // 29: octo.resource.v1.OutlierEjection.ejection_time:type_name -> google.protobuf.Duration
-	23, // 30: octo.resource.v1.OutlierEjection.max_ejection_time:type_name -> google.protobuf.Duration
-	23, // 31: octo.resource.v1.Limits.max_park:type_name -> google.protobuf.Duration
-	17, // 32: octo.resource.v1.Route.match:type_name -> octo.resource.v1.Match
-	19, // 33: octo.resource.v1.Route.destinations:type_name -> octo.resource.v1.Destination
-	23, // 34: octo.resource.v1.Route.timeout:type_name -> google.protobuf.Duration
-	4,  // 35: octo.resource.v1.Route.retries:type_name -> octo.resource.v1.RetryPolicy
-	16, // 36: octo.resource.v1.Route.mirror:type_name -> octo.resource.v1.Mirror
-	19, // 37: octo.resource.v1.Mirror.destination:type_name -> octo.resource.v1.Destination
-	23, // 38: octo.resource.v1.Mirror.timeout:type_name -> google.protobuf.Duration
-	18, // 39: octo.resource.v1.Match.metadata:type_name -> octo.resource.v1.EntryMatch
-	18, // 40: octo.resource.v1.Match.baggage:type_name -> octo.resource.v1.EntryMatch
-	22, // 41: octo.resource.v1.Destination.subset:type_name -> octo.resource.v1.Destination.SubsetEntry
-	2,  // 42: octo.resource.v1.Snapshot.endpoints:type_name -> octo.resource.v1.Endpoint
-	3,  // 43: octo.resource.v1.Snapshot.policies:type_name -> octo.resource.v1.ServicePolicy
-	9,  // 44: octo.resource.v1.Snapshot.auth_policies:type_name -> octo.resource.v1.AuthPolicy
-	45, // [45:45] is the sub-list for method output_type
-	45, // [45:45] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	27, // 17: octo.resource.v1.RateLimit.per:type_name -> google.protobuf.Duration
+	9,  // 18: octo.resource.v1.RateLimit.global:type_name -> octo.resource.v1.GlobalRateLimit
+	10, // 19: octo.resource.v1.GlobalRateLimit.entries:type_name -> octo.resource.v1.DescriptorEntry
+	1,  // 20: octo.resource.v1.GlobalRateLimit.failure_mode:type_name -> octo.resource.v1.FailureMode
+	27, // 21: octo.resource.v1.GlobalRateLimit.timeout:type_name -> google.protobuf.Duration
+	2,  // 22: octo.resource.v1.DescriptorEntry.property:type_name -> octo.resource.v1.CallProperty
+	27, // 23: octo.resource.v1.CircuitBreaker.window:type_name -> google.protobuf.Duration
+	27, // 24: octo.resource.v1.CircuitBreaker.slow_call:type_name -> google.protobuf.Duration
+	27, // 25: octo.resource.v1.CircuitBreaker.open_time:type_name -> google.protobuf.Duration
+	21, // 26: octo.resource.v1.Fault.match:type_name -> octo.resource.v1.Match
+	27, // 27: octo.resource.v1.Fault.delay:type_name -> google.protobuf.Duration
+	14, // 28: octo.resource.v1.AuthPolicy.deny:type_name -> octo.resource.v1.AccessRule
+	14, // 29: octo.resource.v1.AuthPolicy.allow:type_name -> octo.resource.v1.AccessRule
+	3,  // 30: octo.resource.v1.Balancing.balancer:type_name -> octo.resource.v1.Balancer
+	16, // 31: octo.resource.v1.Balancing.slow_start:type_name -> octo.resource.v1.SlowStart
+	27, // 32: octo.resource.v1.SlowStart.window:type_name -> google.protobuf.Duration
+	27, // 33: octo.resource.v1.OutlierEjection.window:type_name -> google.protobuf.Duration
+	27, // 34: octo.resource.v1.OutlierEjection.ejection_time:type_name -> google.protobuf.Duration
+	27, // 35: octo.resource.v1.OutlierEjection.max_ejection_time:type_name -> google.protobuf.Duration
+	27, // 36: octo.resource.v1.Limits.max_park:type_name -> google.protobuf.Duration
+	21, // 37: octo.resource.v1.Route.match:type_name -> octo.resource.v1.Match
+	23, // 38: octo.resource.v1.Route.destinations:type_name -> octo.resource.v1.Destination
+	27, // 39: octo.resource.v1.Route.timeout:type_name -> google.protobuf.Duration
+	6,  // 40: octo.resource.v1.Route.retries:type_name -> octo.resource.v1.RetryPolicy
+	20, // 41: octo.resource.v1.Route.mirror:type_name -> octo.resource.v1.Mirror
+	23, // 42: octo.resource.v1.Mirror.destination:type_name -> octo.resource.v1.Destination
+	27, // 43: octo.resource.v1.Mirror.timeout:type_name -> google.protobuf.Duration
+	22, // 44: octo.resource.v1.Match.metadata:type_name -> octo.resource.v1.EntryMatch
+	22, // 45: octo.resource.v1.Match.baggage:type_name -> octo.resource.v1.EntryMatch
+	26, // 46: octo.resource.v1.Destination.subset:type_name -> octo.resource.v1.Destination.SubsetEntry
+	4,  // 47: octo.resource.v1.Snapshot.endpoints:type_name -> octo.resource.v1.Endpoint
+	5,  // 48: octo.resource.v1.Snapshot.policies:type_name -> octo.resource.v1.ServicePolicy
+	13, // 49: octo.resource.v1.Snapshot.auth_policies:type_name -> octo.resource.v1.AuthPolicy
+	50, // [50:50] is the sub-list for method output_type
+	50, // [50:50] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_octo_resource_v1_resource_proto_init() }
@@ -2177,21 +2576,27 @@ func file_octo_resource_v1_resource_proto_init() {
 	}
 	file_octo_resource_v1_resource_proto_msgTypes[0].OneofWrappers = []any{}
 	file_octo_resource_v1_resource_proto_msgTypes[3].OneofWrappers = []any{}
-	file_octo_resource_v1_resource_proto_msgTypes[5].OneofWrappers = []any{}
-	file_octo_resource_v1_resource_proto_msgTypes[11].OneofWrappers = []any{}
-	file_octo_resource_v1_resource_proto_msgTypes[16].OneofWrappers = []any{
+	file_octo_resource_v1_resource_proto_msgTypes[6].OneofWrappers = []any{
+		(*DescriptorEntry_Fixed)(nil),
+		(*DescriptorEntry_Property)(nil),
+		(*DescriptorEntry_Metadata)(nil),
+		(*DescriptorEntry_Baggage)(nil),
+	}
+	file_octo_resource_v1_resource_proto_msgTypes[7].OneofWrappers = []any{}
+	file_octo_resource_v1_resource_proto_msgTypes[13].OneofWrappers = []any{}
+	file_octo_resource_v1_resource_proto_msgTypes[18].OneofWrappers = []any{
 		(*EntryMatch_Exact)(nil),
 		(*EntryMatch_Prefix)(nil),
 		(*EntryMatch_Present)(nil),
 	}
-	file_octo_resource_v1_resource_proto_msgTypes[17].OneofWrappers = []any{}
+	file_octo_resource_v1_resource_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_resource_v1_resource_proto_rawDesc), len(file_octo_resource_v1_resource_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   21,
+			NumEnums:      4,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
