@@ -18,6 +18,7 @@ import (
 	"github.com/octomesh/octomesh/core/lifecycle"
 	"github.com/octomesh/octomesh/core/proxy/cluster"
 	"github.com/octomesh/octomesh/core/proxy/listener"
+	"github.com/octomesh/octomesh/core/proxy/policy"
 	"github.com/octomesh/octomesh/core/proxy/route"
 	"github.com/octomesh/octomesh/core/proxy/session"
 	"github.com/octomesh/octomesh/core/proxy/store"
@@ -54,9 +55,18 @@ type Config struct {
 	Admit func(net.Conn) error
 	// AdmitHello decides about a local application by what it says of itself. nil: all.
 	AdmitHello func(p *session.Peer) error
+	// Limiter asks about global rate limits. nil: nobody does, and the limits do as they do without an answer.
+	Limiter Limiter
 	// Tap tells of calls, and outlives the proxy. nil: nothing is told.
 	Tap *tap.Tap
 	Log *slog.Logger
+}
+
+// Limiter asks a rate limit service.
+type Limiter interface {
+	policy.Asker
+	// Run asks until ctx ends. Now is the proxy's clock.
+	Run(ctx context.Context, now func() int64)
 }
 
 // Proxy is a running sidecar.
@@ -110,7 +120,7 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 	}
 	cfg.Tap.SetClock(p.clock.Now)
 	p.store = store.New(store.Config{
-		Environment: cfg.Environment, Zone: cfg.Zone, NewPeer: p.newPeer, Released: p.releasePeers,
+		Environment: cfg.Environment, Zone: cfg.Zone, Asker: cfg.Limiter, NewPeer: p.newPeer, Released: p.releasePeers,
 		Published: func(g *store.Generation, addresses []string) {
 			p.log.Debug("configuration published", "generation", g.Number, "hash", g.Hash, "source", g.Source)
 			p.recheckPeers(addresses)
@@ -130,6 +140,9 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 	if source, ok := cfg.Source.(Demander); ok {
 		p.demand.source = source
 		source.Answers(p.demand.answered)
+	}
+	if cfg.Limiter != nil {
+		p.group.Go(func(ctx context.Context) { cfg.Limiter.Run(ctx, p.clock.Now) })
 	}
 	p.group.Go(p.runSource)
 	p.group.Go(p.sweep)

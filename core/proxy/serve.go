@@ -28,6 +28,8 @@ func (p *Proxy) Serve(c *session.Call, head *wire.RequestHead, d route.Direction
 	case verdict.Verdict == policy.Park:
 		if !c.ParkIn(verdict.Lot) {
 			c.Refuse(verdict.Lot.Full)
+		} else if verdict.Arrange != nil {
+			verdict.Arrange.Arrange()
 		}
 	case d == route.Outbound:
 		p.forwardOutbound(c, head)

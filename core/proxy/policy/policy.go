@@ -26,6 +26,13 @@ type Decision struct {
 	Verdict Verdict
 	Status  wire.Status // with Refuse; it is shared: its slices are not to be written to
 	Lot     *Bounded    // with Park: where the call waits
+	Arrange Arranger    // with Park: who sees to it that the call is resumed; nil: that is seen to
+}
+
+// Arranger arranges for calls in a lot to be resumed.
+type Arranger interface {
+	// Arrange is called once a call is in the lot, with its lock held: it neither waits nor resumes a call.
+	Arrange()
 }
 
 // Request is a call as policies see it. The slices are borrowed: a policy keeps none of them.

@@ -30,8 +30,8 @@ func (b *Bucket) take(now, cost, slack int64) int64 {
 
 // Buckets is what goes on of a rate limit from one generation to the next: the tokens, and counters.
 type Buckets struct {
-	shared  Bucket // everybody's, or that of callers who came too late
-	refused atomic.Uint64
+	shared         Bucket // everybody's, or that of callers who came too late
+	refused, would atomic.Uint64
 
 	mu     sync.RWMutex
 	caller map[string]*Bucket
@@ -73,6 +73,7 @@ type LimitRules struct {
 	Per        time.Duration
 	Burst      uint32
 	MaxCallers int // with a bucket of their own; 0: all share one
+	DryRun     bool
 	Origin     wire.Origin
 }
 
@@ -113,8 +114,17 @@ func (p *RateLimit) Check(r Request) Decision {
 	if wait == 0 {
 		return Decision{}
 	}
+	if p.rules.DryRun {
+		p.buckets.would.Add(1)
+		return Decision{}
+	}
 	p.buckets.refused.Add(1)
-	d := Decision{Verdict: Refuse, Status: p.refusal}
+	return refuseFor(&p.refusal, wait)
+}
+
+// refuseFor refuses with a status and the nanoseconds after which to come again.
+func refuseFor(st *wire.Status, wait int64) Decision {
+	d := Decision{Verdict: Refuse, Status: *st}
 	d.Status.RetryAfterMS = uint32(min((wait+int64(time.Millisecond)-1)/int64(time.Millisecond), math.MaxUint32))
 	return d
 }
@@ -122,4 +132,5 @@ func (p *RateLimit) Check(r Request) Decision {
 // Counts implements [Counted].
 func (p *RateLimit) Counts(yield func(rule, outcome string, n uint64)) {
 	yield(p.rules.Name, "refused", p.buckets.refused.Load())
+	yield(p.rules.Name, "would_refuse", p.buckets.would.Load())
 }

@@ -33,6 +33,7 @@ func (c *compiler) chain(t *Target, p *resourcev1.ServicePolicy) (out []policy.P
 		out = append(out, access(t, auth))
 	}
 	out = append(out, limits(t, p.GetRateLimits())...)
+	out = append(out, c.globals(t, p.GetRateLimits())...)
 	out = append(out, policy.NewMaxOpenCalls(&t.state.slots, orDefault(p.GetLimits().GetMaxOpenCalls(), DefaultMaxOpenCalls), t.Direction.Origin()))
 	if t.Direction == Inbound {
 		return out
@@ -59,15 +60,19 @@ func access(t *Target, p *resourcev1.AuthPolicy) policy.Policy {
 	return policy.NewAccess(rules(p.GetDeny()), rules(p.GetAllow()), p.GetDryRun(), &t.state.access, t.Direction.Origin())
 }
 
-// limits makes the rate limits of the target's direction. A bucket goes on as long as its name does.
+// sideOf is the direction of calls that a limit is for.
+func sideOf(l *resourcev1.RateLimit) Direction {
+	if orDefault(l.GetSide(), defaultSide) == resourcev1.Side_SIDE_CLIENT {
+		return Outbound
+	}
+	return Inbound
+}
+
+// limits makes the rate limits of the target's direction that hold in this proxy. A bucket goes on as long as its name does.
 func limits(t *Target, list []*resourcev1.RateLimit) (out []policy.Policy) {
 	buckets := make(map[string]*policy.Buckets)
 	for _, l := range list {
-		side := Inbound
-		if orDefault(l.GetSide(), defaultSide) == resourcev1.Side_SIDE_CLIENT {
-			side = Outbound
-		}
-		if side != t.Direction {
+		if l.GetGlobal() != nil || sideOf(l) != t.Direction {
 			continue
 		}
 		b := t.state.buckets[l.GetName()]
@@ -78,6 +83,7 @@ func limits(t *Target, list []*resourcev1.RateLimit) (out []policy.Policy) {
 		rules := policy.LimitRules{
 			Name: l.GetName(), Condition: condition(l.GetMatch()), Route: l.GetRoute(), Calls: l.GetCalls(),
 			Per: orDefault(duration(l.GetPer()), DefaultPer), Burst: orDefault(l.GetBurst(), l.GetCalls()), Origin: t.Direction.Origin(),
+			DryRun: l.GetDryRun(),
 		}
 		if l.GetPerCaller() {
 			rules.MaxCallers = int(orDefault(l.GetMaxCallers(), DefaultMaxCallers))

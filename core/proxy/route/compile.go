@@ -41,6 +41,10 @@ type Options struct {
 	Peer func(address string) cluster.Peer
 	// Zone is where the proxy stands; empty: nowhere.
 	Zone string
+	// Environment is where all names live.
+	Environment string
+	// Asker asks about global rate limits; nil: nobody does, and they do as they do without an answer.
+	Asker policy.Asker
 }
 
 // Compile makes the table of a valid snapshot (see resource.Validate). Counters, open calls and parked

@@ -85,6 +85,7 @@ type state struct {
 	retries   policy.RetryCounts
 	copies    map[string]*policy.Copies      // by the route's name
 	buckets   map[string]*policy.Buckets     // by the limit's name
+	counters  map[string]*policy.Counters    // by the global limit's name
 	faults    map[string]*policy.FaultCounts // by the fault's name
 }
 

@@ -12,6 +12,7 @@ import (
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 
 	"github.com/octomesh/octomesh/core/proxy/cluster"
+	"github.com/octomesh/octomesh/core/proxy/policy"
 	"github.com/octomesh/octomesh/core/proxy/route"
 	"github.com/octomesh/octomesh/core/resource"
 	"github.com/octomesh/octomesh/core/telemetry/meter"
@@ -88,6 +89,8 @@ type Config struct {
 	Environment string
 	// Zone of the proxy; empty: none.
 	Zone string
+	// Asker asks about global rate limits. Nil: nobody does.
+	Asker policy.Asker
 	// NewPeer makes the peer of a mesh address, once until the address is released. It must not wait. Nil:
 	// endpoints have no peers.
 	NewPeer func(address string) cluster.Peer
@@ -186,7 +189,9 @@ func (s *Store) apply(source string, u Update, locate func([]resource.Problem)) 
 	return nil
 }
 
-func (s *Store) options() route.Options { return route.Options{Peer: s.peerFunc(), Zone: s.cfg.Zone} }
+func (s *Store) options() route.Options {
+	return route.Options{Peer: s.peerFunc(), Zone: s.cfg.Zone, Environment: s.cfg.Environment, Asker: s.cfg.Asker}
+}
 
 // replace compiles a whole snapshot, of which it checks everything: fields are named by their place in it.
 func (s *Store) replace(before, next *Generation, snapshot *resourcev1.Snapshot, locate func([]resource.Problem)) (route.Delta, error) {
