@@ -159,33 +159,35 @@ func (c *Client) next(asked []*policy.Counter) ([]*policy.Counter, []question) {
 	return asked, nil
 }
 
-// begin makes requests of counters. One request has those of one domain of which one hit is asked for, another hit count is a
-// request of its own: a request has one number of hits, as servers need not know those of single descriptors. It
-// returns the first request; other workers make the others.
-func (c *Client) begin(asked []*policy.Counter) (first []question) {
+// begin makes requests of counters: a request has those of one domain for which as many hits are asked, as it has one number
+// of hits, and servers need not know those of single descriptors. It returns the first request; other workers make the
+// others.
+func (c *Client) begin(asked []*policy.Counter) []question {
 	now := c.now()
-	var others [][]question
+	var groups [][]question
 	for _, q := range asked {
 		hits := q.Begin(now, c.health.least())
-		switch {
-		case hits == 0:
+		if hits == 0 {
 			c.end(q, false)
-		case len(first) == 0 || hits == 1 && first[0].hits == 1 && first[0].counter.Domain == q.Domain:
-			first = append(first, question{q, hits})
-		default:
-			others = append(others, []question{{q, hits}})
+			continue
+		}
+		i := slices.IndexFunc(groups, func(g []question) bool { return g[0].hits == hits && g[0].counter.Domain == q.Domain })
+		if i < 0 {
+			groups = append(groups, []question{{q, hits}})
+		} else {
+			groups[i] = append(groups[i], question{q, hits})
 		}
 	}
-	if len(others) == 0 {
-		return first
+	if len(groups) == 0 {
+		return nil
 	}
-	c.mu.Lock()
-	c.ready = append(c.ready, others...)
-	c.mu.Unlock()
-	for range others {
-		c.wake.Signal()
+	if others := groups[1:]; len(others) > 0 {
+		c.mu.Lock()
+		c.ready = append(c.ready, others...)
+		c.mu.Unlock()
+		c.wake.Broadcast()
 	}
-	return first
+	return groups[0]
 }
 
 // end ends the question about a counter. It is asked about again if somebody wants that.
