@@ -26,10 +26,14 @@ type fleet struct {
 	caller  *meshtest.Caller
 }
 
-func newFleet(t *testing.T, servers int) *fleet {
+func newFleet(t *testing.T, servers int) *fleet { return newFleetWith(t, servers, proxy.Config{}) }
+
+// newFleetWith configures all proxies alike, but for the zone.
+func newFleetWith(t *testing.T, servers int, cfg proxy.Config) *fleet {
 	f := &fleet{t: t, calls: make([]atomic.Int64, servers)}
+	cfg.Zone = "near"
 	start := func() *meshtest.Proxy {
-		p, err := meshtest.StartProxy(t.TempDir(), proxy.Config{Zone: "near"})
+		p, err := meshtest.StartProxy(t.TempDir(), cfg)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -57,12 +57,16 @@ func TestGuideToPoliciesShowsFilesThatWork(t *testing.T) {
 
 // examples tells of each kind of policy whether a snapshot holds one.
 func examples(s *resourcev1.Snapshot) map[string]bool {
-	got := map[string]bool{"auth_policies": len(s.GetAuthPolicies()) > 0, "backup": false, "lane": false, "mirror": false}
+	got := map[string]bool{"auth_policies": len(s.GetAuthPolicies()) > 0, "backup": false, "lane": false, "mirror": false, "global": false, "dry_run": false}
 	for _, e := range s.GetEndpoints() {
 		got["backup"] = got["backup"] || e.GetBackup()
 		got["lane"] = got["lane"] || e.GetTags()["lane"] != ""
 	}
 	for _, p := range s.GetPolicies() {
+		for _, l := range p.GetRateLimits() {
+			got["global"] = got["global"] || l.GetGlobal() != nil
+			got["dry_run"] = got["dry_run"] || l.GetDryRun()
+		}
 		for field, there := range map[string]bool{
 			"balancing": p.GetBalancing() != nil, "outlier_ejection": p.GetOutlierEjection() != nil, "slow_start": p.GetBalancing().GetSlowStart() != nil,
 			"rate_limits": len(p.GetRateLimits()) > 0, "circuit_breaker": p.GetCircuitBreaker() != nil, "faults": len(p.GetFaults()) > 0,

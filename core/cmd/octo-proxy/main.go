@@ -23,6 +23,7 @@ import (
 	"github.com/octomesh/octomesh/core/lifecycle"
 	"github.com/octomesh/octomesh/core/proxy"
 	"github.com/octomesh/octomesh/core/proxy/admin"
+	"github.com/octomesh/octomesh/core/proxy/ratelimit"
 	"github.com/octomesh/octomesh/core/proxy/session"
 	"github.com/octomesh/octomesh/core/proxy/tap"
 	"github.com/octomesh/octomesh/core/resource"
@@ -75,12 +76,16 @@ func run(path string, log *slog.Logger) error {
 		return err
 	}
 	defer told.Close(ended) // it has told all, unless something failed before
-	p, err := start(b, id, told, reload, log)
+	limiter, err := limiterOf(b, id, log)
+	if err != nil {
+		return err
+	}
+	p, err := start(b, id, told, limiter, reload, log)
 	if err != nil {
 		return err
 	}
 	leave := make(chan struct{}, 1)
-	if err := serveAdmin(ops, b, p, told, leave); err != nil {
+	if err := serveAdmin(ops, b, p, told, limiter, leave); err != nil {
 		p.Close()
 		return err
 	}
@@ -136,7 +141,7 @@ func loadIdentity(ops *lifecycle.Group, b *resourcev1.Bootstrap, log *slog.Logge
 }
 
 // start opens the listeners and runs the proxy on them.
-func start(b *resourcev1.Bootstrap, id *identity.Source, told *tap.Tap, reload <-chan os.Signal, log *slog.Logger) (*proxy.Proxy, error) {
+func start(b *resourcev1.Bootstrap, id *identity.Source, told *tap.Tap, limiter *ratelimit.Client, reload <-chan os.Signal, log *slog.Logger) (*proxy.Proxy, error) {
 	outbound, err := transport.ListenUnix(b.GetOutboundSocket(), 0o660)
 	if err != nil {
 		return nil, err
@@ -155,12 +160,16 @@ func start(b *resourcev1.Bootstrap, id *identity.Source, told *tap.Tap, reload <
 		return nil, err
 	}
 	l := b.GetLimits()
-	p, err := proxy.Start(context.Background(), proxy.Config{
+	cfg := proxy.Config{
 		TLS: id, Tap: told, Environment: b.GetEnvironment(), Instance: b.GetInstance(), Zone: b.GetZone(), Outbound: outbound, Inbound: inbound, Source: source,
 		Limits:        wire.Limits{MaxStreams: l.GetMaxStreams(), StreamWindow: l.GetStreamWindow(), MaxFrameBody: l.GetMaxFrameBody()},
 		DrainDeadline: b.GetDrainDeadline().AsDuration(), MaxQueue: int(l.GetMaxQueuedBytes()), Log: log,
 		AdmitHello: func(p *session.Peer) error { return admit(b, p) },
-	})
+	}
+	if limiter != nil {
+		cfg.Limiter = limiter
+	}
+	p, err := proxy.Start(context.Background(), cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +187,7 @@ func admit(b *resourcev1.Bootstrap, p *session.Peer) error {
 }
 
 // serveAdmin opens the operator's socket, if one is configured.
-func serveAdmin(ops *lifecycle.Group, b *resourcev1.Bootstrap, p *proxy.Proxy, told *tap.Tap, leave chan<- struct{}) error {
+func serveAdmin(ops *lifecycle.Group, b *resourcev1.Bootstrap, p *proxy.Proxy, told *tap.Tap, limiter *ratelimit.Client, leave chan<- struct{}) error {
 	if b.GetAdminSocket() == "" {
 		return nil
 	}
@@ -188,6 +197,9 @@ func serveAdmin(ops *lifecycle.Group, b *resourcev1.Bootstrap, p *proxy.Proxy, t
 	}
 	metrics := telemetry.NewMetrics("octo-proxy", proxy.Version)
 	metrics.Add(admin.NewCollector(p.Store(), p.InboundTargets).Clock(p.Now), admin.NewTelemetryCollector(told.Status))
+	if limiter != nil {
+		metrics.Add(admin.NewLimiterCollector(limiter.Status))
+	}
 	for kind := range p.Sessions() {
 		metrics.Gauge("octo_sessions_"+kind, "Connections of the kind "+kind+".", func() float64 { return float64(p.Sessions()[kind]) })
 	}

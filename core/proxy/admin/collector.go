@@ -33,7 +33,7 @@ var (
 	endpointFails = desc("octo_endpoint_failures_total", "Calls to an endpoint that ended otherwise than by the application's word.", "target", "instance")
 	generation    = desc("octo_generation", "Number of the current configuration; 0: none yet.")
 	loadedAt      = desc("octo_generation_loaded_timestamp_seconds", "When the current configuration was loaded.")
-	policyCalls   = desc("octo_policy_calls_total", "What a policy did, by its rule: refused, denied, would_deny (a dry run), delayed, aborted, opened.",
+	policyCalls   = desc("octo_policy_calls_total", "What a policy did, by its rule: refused, would_refuse (a dry run), waited and unanswered_allowed or unanswered_refused (a global rate limit), denied, would_deny (a dry run), delayed, aborted, opened.",
 		"direction", "target", "policy", "rule", "outcome")
 	breakerState = desc("octo_circuit_breaker_state", "0: closed, 1: open, 2: half open.", "target")
 	ejections    = desc("octo_endpoint_ejections_total", "How often an endpoint of the target was ejected.", "target")

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/octomesh/octomesh/core/proxy/admin"
+	"github.com/octomesh/octomesh/core/proxy/ratelimit"
 	"github.com/octomesh/octomesh/core/proxy/store"
 	"github.com/octomesh/octomesh/core/proxy/tap"
 )
@@ -25,6 +26,7 @@ func TestGuideListsEveryMetric(t *testing.T) {
 	n := 0
 	for _, c := range []prometheus.Collector{
 		admin.NewCollector(store.New(store.Config{}), nil), admin.NewTelemetryCollector(func() tap.Status { return tap.Status{} }),
+		admin.NewLimiterCollector(func() ratelimit.Status { return ratelimit.Status{} }),
 	} {
 		descs := make(chan *prometheus.Desc, 100)
 		c.Describe(descs)
