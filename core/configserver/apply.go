@@ -3,6 +3,7 @@ package configserver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	configv1 "github.com/octomesh/octomesh/gen/control/octo/config/v1"
@@ -61,6 +62,7 @@ func (s *Service) Apply(ctx context.Context, r *configv1.ApplyRequest) (*configv
 		}
 		for _, g := range readings {
 			found := resource.ValidateConfiguration(g.conf, whole, r.GetEnvironment())
+			s.references(ctx, r.GetEnvironment(), found, r.GetForce())
 			g.doc.Locate(found)
 			problems = append(problems, found...)
 		}
@@ -139,4 +141,29 @@ func wishesOf(readings []reading, revisions map[string]uint64) (wishes []wish, p
 		problems = append(problems, found...)
 	}
 	return wishes, problems
+}
+
+// references asks registries for targets that no resource knows. One that they do not know either is refused: calls to it
+// would be. That nobody can be asked is no reason to refuse anything.
+func (s *Service) references(ctx context.Context, environment string, problems []resource.Problem, force bool) {
+	if s.cfg.Registries == nil || force {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, registryPatience)
+	defer cancel()
+	for i := range problems {
+		p := &problems[i]
+		if p.Target == "" {
+			continue
+		}
+		switch known, err := s.cfg.Registries(ctx, environment, p.Target); {
+		case err != nil:
+			p.Text += fmt.Sprintf(" (none could be asked: %v)", err)
+		case known:
+			p.Text = fmt.Sprintf("no application and no policy has the name %q; a registry knows it", p.Target)
+		default:
+			p.Warning = false
+			p.Text = fmt.Sprintf("leads nowhere: no registry, no application and no policy knows %q. Correct it, or say --force if it comes later", p.Target)
+		}
+	}
 }

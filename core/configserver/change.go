@@ -3,6 +3,7 @@ package configserver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -150,7 +151,7 @@ func (c *change) plan(ctx context.Context, written map[string]*configv1.Change) 
 			return nil, err
 		}
 	}
-	p, live := &plan{}, 0
+	p, live, bytes := &plan{}, 0, 0
 	if c.waves {
 		last, at, err := c.service.lastRollout(ctx, c.environment)
 		if err != nil {
@@ -162,6 +163,7 @@ func (c *change) plan(ctx context.Context, written map[string]*configv1.Change) 
 		if k.live() {
 			live++
 		}
+		bytes += k.size
 	}
 	for _, w := range c.wishes {
 		if done := written[w.name]; done != nil {
@@ -183,6 +185,12 @@ func (c *change) plan(ctx context.Context, written map[string]*configv1.Change) 
 	}
 	if live > MaxResources {
 		return nil, invalid("environment %s would have %d resources, at most %d: delete what nobody needs", c.environment, live, MaxResources)
+	}
+	for _, g := range p.groups {
+		bytes += len(g.ops[0].Value)
+	}
+	if bytes > MaxEnvironment {
+		return nil, invalid("environment %s would have %d bytes, at most %d: every Pilot keeps them. Delete what nobody needs", c.environment, bytes, MaxEnvironment)
 	}
 	return p, c.begin(p)
 }
@@ -224,7 +232,11 @@ func (c *change) one(ctx context.Context, p *plan, w wish, have kept) error {
 		p.changes = append(p.changes, ch)
 		return nil
 	}
-	if id := have.GetCandidate().GetRollout(); id != 0 {
+	if id := have.GetCandidate().GetRollout(); id != 0 && c.dry {
+		p.warnings = append(p.warnings, &configv1.Problem{
+			Resource: w.name, Warning: true, Text: fmt.Sprintf("is being rolled out by roll-out %d: it can be written when that is over", id),
+		})
+	} else if id != 0 {
 		return status.Errorf(codes.FailedPrecondition,
 			"%s is being rolled out (roll-out %d): end that first, by octo rollout revert %d or octo rollout finish %d. Nothing was written",
 			label(c.environment, w.name), id, id, id)

@@ -38,8 +38,13 @@ const (
 	DefaultKept = 100
 	// MaxResources is how many resources an environment may have.
 	MaxResources = 200_000
+	// MaxEnvironment is how large an environment's resources may be together, in bytes as they are kept.
+	MaxEnvironment = 256 << 20
 	// MaxFiles is how large the files of one request may be together, in bytes.
 	MaxFiles = 3 << 20
+
+	// registryPatience is how long registries may take to say whether they know what a change refers to.
+	registryPatience = 3 * time.Second
 
 	maxReason = 1000 // bytes
 	maxAuthor = 255
@@ -68,6 +73,9 @@ type Config struct {
 	// Now is the clock. nil: time.Now.
 	Now func() time.Time
 	Log *slog.Logger
+	// Registries tells whether a registry knows instances of a target. nil: nobody can say, and a route to a target that no
+	// resource knows is only warned of.
+	Registries func(ctx context.Context, environment, target string) (bool, error)
 	// MayObserve tells whether whom TLS has proved may say what becomes of roll-outs: Pilots. nil: everybody may.
 	MayObserve func(identity.ID) error
 	// MayWrite tells whether whom TLS has proved may change something; who connects without TLS may. nil: everybody may.

@@ -17,7 +17,7 @@ const (
 // An empty environment stands for any; whole may be nil.
 func ValidateConfiguration(c, whole *resourcev1.Configuration, environment string) []Problem {
 	targets := make(map[string]bool)
-	v := &validator{has: func(target string) bool { return targets[target] }, elsewhere: true}
+	v := &validator{has: func(target string) bool { return targets[target] }, applications: make(map[string]bool), elsewhere: true}
 	if c.GetEnvironment() != "" && v.name("environment", c.GetEnvironment(), environmentForm) &&
 		environment != "" && c.GetEnvironment() != environment {
 		v.bad("environment", "the file is for %q, and is applied to %q", c.GetEnvironment(), environment)
@@ -25,6 +25,10 @@ func ValidateConfiguration(c, whole *resourcev1.Configuration, environment strin
 	for _, each := range []*resourcev1.Configuration{c, whole} {
 		for _, a := range each.GetApplications() {
 			targets[a.GetName()] = true
+			v.applications[a.GetName()] = true
+		}
+		for _, s := range each.GetSchemas() {
+			targets[s.GetTarget()] = true
 		}
 		for _, p := range each.GetPolicies() {
 			targets[p.GetTarget()] = true
@@ -39,6 +43,8 @@ func ValidateConfiguration(c, whole *resourcev1.Configuration, environment strin
 	v.checkMeshSwitches(c.GetMeshSwitches())
 	v.checkOverrides(c.GetInstances())
 	v.checkSchemas(c.GetSchemas())
+	v.checkSizes(c)
+	v.checkCircles(c.GetPolicies(), whole.GetPolicies())
 	return v.problems
 }
 
@@ -73,6 +79,9 @@ func (v *validator) checkMeshSwitches(switches []*resourcev1.MeshSwitch) {
 		v.resource = "switch " + s.GetApplication() + "," + s.GetTarget()
 		v.optional(at+".application", s.GetApplication(), nameForm)
 		v.target(at+".target", s.GetTarget())
+		if a := s.GetApplication(); a != "" && len(v.applications) > 0 && !v.applications[a] {
+			v.warn(at+".application", "no application has the name %q: the switch holds for nobody, unless a caller without a resource is called so", shorten(a))
+		}
 		k := key{s.GetApplication(), s.GetTarget()}
 		if j, dup := first[k]; dup {
 			v.bad(at+".target", "mesh_switches[%d] is of the same application and target: write one", j)

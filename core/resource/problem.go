@@ -13,6 +13,7 @@ type Problem struct {
 	Field    string // its path, such as "policies[0].routes[1].timeout"
 	Text     string // what is wrong, and what to write instead
 	Warning  bool   // it is odd, but calls can go
+	Target   string // that is referred to, and that nothing here knows; empty: it is not that
 }
 
 // String returns "file:line: field (resource): text", less what is unknown.

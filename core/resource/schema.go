@@ -37,6 +37,14 @@ func CompleteSchema(s *resourcev1.Schema) {
 	slices.Sort(s.Services)
 }
 
+// SchemaFile is a configuration file with one schema: what is no descriptor set is in it as it is, for the Config Server to
+// say what is wrong.
+func SchemaFile(target string, descriptorSet []byte) []byte {
+	s := &resourcev1.Schema{Target: target, DescriptorSet: descriptorSet}
+	CompleteSchema(s) // smaller
+	return Format(&resourcev1.Configuration{Schemas: []*resourcev1.Schema{s}})
+}
+
 // readSchema reads a descriptor set, and returns the names of its services, sorted.
 func readSchema(raw []byte) (*descriptorpb.FileDescriptorSet, []string, error) {
 	set := &descriptorpb.FileDescriptorSet{}

@@ -54,6 +54,8 @@ type validator struct {
 	has       func(target string) bool
 	endpoints func(target string) []*resourcev1.Endpoint
 	elsewhere bool // endpoints come from elsewhere, and so may targets
+	// applications that have a resource of their own
+	applications map[string]bool
 }
 
 // Validate returns what is wrong with a snapshot in a proxy of the environment, in the order of its fields;

@@ -160,6 +160,7 @@ func (v *validator) destination(at, own string, d *resourcev1.Destination) {
 	}
 	if !v.has(target) && v.elsewhere {
 		v.warn(at+".target", "no application and no policy has the name %q: calls are refused unless a registry knows it", shorten(target))
+		v.problems[len(v.problems)-1].Target = target
 	} else if !v.has(target) {
 		v.bad(at+".target", "%q is unknown: no endpoint and no policy has this target", shorten(target))
 		return

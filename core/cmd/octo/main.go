@@ -42,6 +42,8 @@ func commands() []command {
 		{"history", "show who changed what, when and why", runHistory},
 		{"rollback", "write an older revision again", runRollback},
 		{"delete", "remove resources", runDelete},
+		{"rollout", "show changes that go in waves, and steer them", runRollout},
+		{"schema", "say what a target serves", runSchema},
 		{"explain", "show what binds calls to a target, and where it comes from", runExplain},
 		{"up", "run the whole control plane in one process", runUp},
 		{"control", "run roles of the control plane", runControl},

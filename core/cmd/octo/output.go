@@ -69,8 +69,12 @@ func versionRows(versions []*configv1.Version) [][]string {
 		if !v.GetVerified() {
 			by += " (unproved)"
 		}
+		revision := fmt.Sprint(v.GetRevision())
+		if c := v.GetCandidate(); c != nil {
+			revision += fmt.Sprintf(" (%d by roll-out %d)", c.GetRevision(), c.GetRollout())
+		}
 		rows = append(rows, []string{
-			v.GetName(), fmt.Sprint(v.GetRevision()), v.GetTime().AsTime().Format("2006-01-02 15:04:05Z"), by, v.GetAction(), v.GetReason(),
+			v.GetName(), revision, v.GetTime().AsTime().Format("2006-01-02 15:04:05Z"), by, v.GetAction(), v.GetReason(),
 		})
 	}
 	return rows

@@ -29,7 +29,7 @@ func runGet(ctx context.Context, t *terminal, args []string) error {
 		if *revision != 0 {
 			return usage("--revision is of one resource: name it")
 		}
-		if list, err = client.List(ctx, &configv1.ListRequest{Environment: o.environment, Kind: strings.Join(rest, "")}); err != nil {
+		if err := listAll(ctx, client, list, &configv1.ListRequest{Environment: o.environment, Kind: strings.Join(rest, ""), Limit: page}); err != nil {
 			return err
 		}
 	} else {
@@ -52,6 +52,24 @@ func runGet(ctx context.Context, t *terminal, args []string) error {
 	}
 	table(t.out, versionRows(list.GetVersions()))
 	return nil
+}
+
+// page is how many resources are read at once.
+const page = 500
+
+// listAll reads a list in pages.
+func listAll(ctx context.Context, client configv1.ConfigClient, into *configv1.ListResponse, r *configv1.ListRequest) error {
+	for {
+		p, err := client.List(ctx, r)
+		if err != nil {
+			return err
+		}
+		into.Versions = append(into.Versions, p.GetVersions()...)
+		if !p.GetMore() || len(p.GetVersions()) == 0 {
+			return nil
+		}
+		r.After = p.GetVersions()[len(p.GetVersions())-1].GetName()
+	}
 }
 
 func runHistory(ctx context.Context, t *terminal, args []string) error {
@@ -134,7 +152,7 @@ func diffFiles(ctx context.Context, o *options, client configv1.ConfigClient, fi
 	if err != nil {
 		return err
 	}
-	preview, err := client.Apply(ctx, &configv1.ApplyRequest{Environment: o.environment, Files: read, DryRun: true})
+	preview, err := client.Apply(ctx, &configv1.ApplyRequest{Environment: o.environment, Files: read, DryRun: true, Force: true})
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 
 	configv1 "github.com/octomesh/octomesh/gen/control/octo/config/v1"
 
+	"github.com/octomesh/octomesh/core/configserver"
 	"github.com/octomesh/octomesh/core/resource"
 )
 
@@ -51,6 +52,13 @@ func (p paths) read(in io.Reader) ([]*configv1.File, error) {
 	if len(out) == 0 {
 		return nil, usage("no file is given: use -f FILE, -f FOLDER or -f -")
 	}
+	size := 0
+	for _, f := range out {
+		size += len(f.Content)
+	}
+	if size > configserver.MaxFiles {
+		return nil, &exit{exitInvalid, fmt.Sprintf("refused, nothing was written: the files have %d bytes together, at most %d: apply fewer at a time", size, configserver.MaxFiles)}
+	}
 	return out, nil
 }
 
@@ -82,6 +90,7 @@ func runApply(ctx context.Context, t *terminal, args []string) error {
 			"What somebody else changes between the preview and the writing is not overwritten.").changes()
 	var files paths
 	o.flags.Var(&files, "f", "file, folder, or - for standard input; may stand several times")
+	w := o.waves()
 	dry := o.flags.Bool("dry-run", false, "check and show, and write nothing")
 	rest, err := o.parse(args)
 	if err != nil {
@@ -94,7 +103,7 @@ func runApply(ctx context.Context, t *terminal, args []string) error {
 	if err != nil {
 		return err
 	}
-	request := &configv1.ApplyRequest{Environment: o.environment, Files: read, DryRun: true}
+	request := &configv1.ApplyRequest{Environment: o.environment, Files: read, DryRun: true, Waves: w.request(), Force: w.force}
 	if !*dry {
 		if request.Why, err = o.why(); err != nil {
 			return err
@@ -125,6 +134,10 @@ func runApply(ctx context.Context, t *terminal, args []string) error {
 		return err
 	}
 	showChanges(t.out, applied.GetChanges(), "")
+	if n := applied.GetParts(); n > 1 {
+		fmt.Fprintf(t.out, "written in %d parts, each as a whole: it was too much for one\n", n)
+	}
+	showBegun(t, applied.GetRollout())
 	return nil
 }
 
@@ -132,6 +145,7 @@ func runRollback(ctx context.Context, t *terminal, args []string) error {
 	o := newOptions(t, "rollback", "KIND NAME [--to REVISION] -m WHY [flags]",
 		"Writes an older revision again, as a new one. `octo history KIND NAME` lists them.").changes()
 	to := o.flags.Uint64("to", 0, "revision to go back to; 0: the one before the newest")
+	w := o.waves()
 	expected := o.flags.Uint64("if", 0, "only if this is the newest revision; 0: whichever it is")
 	rest, err := o.parse(args)
 	if err != nil {
@@ -152,17 +166,21 @@ func runRollback(ctx context.Context, t *terminal, args []string) error {
 	defer done()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	r, err := client.Rollback(ctx, &configv1.RollbackRequest{Environment: o.environment, Name: resource, To: *to, Expected: *expected, Why: why})
+	r, err := client.Rollback(ctx, &configv1.RollbackRequest{
+		Environment: o.environment, Name: resource, To: *to, Expected: *expected, Why: why, Waves: w.request(), Force: w.force,
+	})
 	if err != nil {
 		return err
 	}
 	showChanges(t.out, []*configv1.Change{r.GetChange()}, "")
+	showBegun(t, r.GetRollout())
 	return nil
 }
 
 func runDelete(ctx context.Context, t *terminal, args []string) error {
 	o := newOptions(t, "delete", "KIND NAME | KIND/NAME... -m WHY [flags]",
 		"Removes resources, all or none. Their history stays, and rollback brings them back.").changes()
+	w := o.waves()
 	rest, err := o.parse(args)
 	if err != nil {
 		return err
@@ -184,10 +202,11 @@ func runDelete(ctx context.Context, t *terminal, args []string) error {
 	defer done()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	r, err := client.Delete(ctx, &configv1.DeleteRequest{Environment: o.environment, Names: rest, Why: why})
+	r, err := client.Delete(ctx, &configv1.DeleteRequest{Environment: o.environment, Names: rest, Why: why, Waves: w.request(), Force: w.force})
 	if err != nil {
 		return err
 	}
 	showChanges(t.out, r.GetChanges(), "")
+	showBegun(t, r.GetRollout())
 	return nil
 }

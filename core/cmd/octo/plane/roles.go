@@ -3,6 +3,7 @@ package plane
 import (
 	"context"
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/octomesh/octomesh/core/dispatcher/hub"
 	"github.com/octomesh/octomesh/core/pilot"
 	"github.com/octomesh/octomesh/core/transport/identity"
+	dispatchv1 "github.com/octomesh/octomesh/gen/control/octo/dispatch/v1"
 )
 
 // Names of roles.
@@ -94,8 +96,41 @@ func (p *Plane) startConfig() (*role, error) {
 	if p.id != nil {
 		c.MayWrite = p.mayWrite
 	}
+	if p.cfg.Store.Data == "" || slices.Contains(p.cfg.Roles, RoleDispatcher) { // else there is none
+		d, err := p.conn(RoleDispatcher)
+		if err != nil {
+			return nil, err
+		}
+		c.Registries = inRegistry(d)
+	}
 	s := configserver.New(c)
 	return &role{register: s.Register, run: s.Run, ready: p.etcdAnswers}, nil
+}
+
+// inRegistry asks the Dispatcher whether a registry knows instances of a target.
+func inRegistry(d grpc.ClientConnInterface) func(ctx context.Context, environment, target string) (bool, error) {
+	return func(ctx context.Context, environment, target string) (bool, error) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		s, err := dispatchv1.NewDispatchClient(d).Watch(ctx)
+		if err != nil {
+			return false, err
+		}
+		err = s.Send(&dispatchv1.WatchRequest{Follow: []*dispatchv1.Key{{Environment: environment, Target: target}}})
+		if err != nil && !errors.Is(err, io.EOF) {
+			return false, err
+		}
+		r, err := s.Recv()
+		switch {
+		case err != nil:
+			return false, err
+		case r.GetRefused() != "":
+			return false, errors.New(r.GetRefused())
+		case len(r.GetEndpoints()) == 0 && r.GetDegraded():
+			return false, errors.New("the registry is not heard")
+		}
+		return len(r.GetEndpoints()) > 0, nil
+	}
 }
 
 // etcdAnswers asks etcd something that a majority of its members has to agree on.
