@@ -30,6 +30,9 @@ func (s *Server) Publish(g grpc.BidiStreamingServer[dispatchv1.PublishRequest, d
 	if err != nil {
 		return err
 	}
+	if err := g.SendHeader(nil); err != nil { // so that it is known at once that somebody listens
+		return err
+	}
 	st := s.table.Open()
 	defer st.Close()
 	ctx, cancel := context.WithCancelCause(g.Context())

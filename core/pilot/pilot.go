@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/octomesh/octomesh/core/pilot/ingest"
+	"github.com/octomesh/octomesh/core/pilot/node"
 	"github.com/octomesh/octomesh/core/pilot/push"
 	"github.com/octomesh/octomesh/core/pilot/rollout"
 	"github.com/octomesh/octomesh/core/pilot/snapshot"
@@ -33,7 +34,10 @@ type Config struct {
 	Push push.Config
 	// Observers learn what proxies apply and refuse.
 	Observers []push.Observer
-	Log       *slog.Logger
+	// Node has the limits of what proxies say of themselves, and who is told of it. Its Dispatchers and Log are the Pilot's
+	// affair.
+	Node node.Config
+	Log  *slog.Logger
 }
 
 // Part is what runs in a Pilot beside discovery: a service for proxies, work in the background, or both.
@@ -51,12 +55,14 @@ type Pilot struct {
 	push   *push.Server
 	// rollouts tells the Config Server what becomes of changes that go in waves.
 	rollouts *rollout.Observer
+	node     *node.Service
 	parts    []Part
 }
 
 // Stats are a Pilot's counts.
 type Stats struct {
 	Push push.Stats
+	Node node.Stats
 	// Topics that are kept, and how many followings of them there are.
 	Topics, Followings int
 	// Targets that are followed at the Dispatcher.
@@ -82,6 +88,19 @@ func New(cfg Config) (*Pilot, error) {
 	c := cfg.Push
 	c.Cache, c.Log, c.Observer = p.cache, cfg.Log, append(observers{p.rollouts}, cfg.Observers...)
 	p.push = push.New(c)
+	n := cfg.Node
+	n.Dispatchers, n.Log = cfg.Dispatchers, cfg.Log
+	n.Introduced = func(who node.Info, in *controlv1.Introduction) {
+		p.Suspects(push.Node{ID: who.Instance, Environment: who.Environment}, in.GetSuspects())
+		if cfg.Node.Introduced != nil {
+			cfg.Node.Introduced(who, in)
+		}
+	}
+	var err error
+	if p.node, err = node.New(n); err != nil {
+		return nil, err
+	}
+	p.Add(p.node)
 	return p, nil
 }
 
@@ -93,6 +112,9 @@ func (p *Pilot) Cache() *snapshot.Cache { return p.cache }
 
 // Suspects takes what a proxy that introduces itself suspects to have crashed it: all of it.
 func (p *Pilot) Suspects(n push.Node, all []*controlv1.Suspect) { p.rollouts.Suspects(n, all) }
+
+// Nodes are the proxies that are connected.
+func (p *Pilot) Nodes() []node.Info { return p.node.Nodes() }
 
 // Codec is what a gRPC server needs on which a Pilot is registered. It does for other services, too.
 func Codec() grpc.ServerOption { return push.Codec() }
@@ -119,7 +141,7 @@ func (p *Pilot) Run(ctx context.Context) {
 
 // Stats returns the counts.
 func (p *Pilot) Stats() Stats {
-	s := Stats{Push: p.push.Stats(), Targets: p.ingest.Followed()}
+	s := Stats{Push: p.push.Stats(), Node: p.node.Stats(), Targets: p.ingest.Followed()}
 	s.Topics, s.Followings = p.cache.Topics()
 	return s
 }

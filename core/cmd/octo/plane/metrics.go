@@ -85,6 +85,18 @@ func pilotMetrics(p *pilot.Pilot) []metric {
 		return m
 	}
 	return []metric{
+		gauge("nodes", "Proxies that have a control stream.", func(s pilot.Stats) uint64 { return uint64(s.Node.Nodes) }),
+		gauge("instances", "Instances that proxies have registered here.", func(s pilot.Stats) uint64 { return uint64(s.Node.Instances) }),
+		gauge("instances_orphaned", "Those of them whose proxy is not heard of.", func(s pilot.Stats) uint64 { return uint64(s.Node.Orphans) }),
+		gauge("registrations_waiting", "Instances of which the Dispatcher is yet to be told.", func(s pilot.Stats) uint64 { return uint64(s.Node.Waiting) }),
+		counter("node_words", "What proxies have said on control streams.", func(s pilot.Stats) uint64 { return s.Node.Words }),
+		counter("node_words_slowed", "Of that, what had to wait because a proxy said too much.", func(s pilot.Stats) uint64 { return s.Node.Slowed }),
+		counter("registrations_superseded", "Registrations that another proxy's has ended.", func(s pilot.Stats) uint64 { return s.Node.Superseded }),
+		counter("registrations_silent", "Registrations that ended because their proxy was not heard of any more.", func(s pilot.Stats) uint64 { return s.Node.Silent }),
+		counter("reports", "Reports of SDKs.", func(s pilot.Stats) uint64 { return s.Node.Reports }),
+		counter("anomalies_unreachable", "Times that proxies could not connect to an endpoint.", func(s pilot.Stats) uint64 { return s.Node.Unreachable }),
+		counter("anomalies_ejected", "Times that proxies ejected an endpoint.", func(s pilot.Stats) uint64 { return s.Node.Ejected }),
+		counter("anomalies_identity", "Times that somebody else answered at an endpoint's address.", func(s pilot.Stats) uint64 { return s.Node.Identity }),
 		gauge("streams", "Proxies' discovery streams that are open.", func(s pilot.Stats) uint64 { return uint64(s.Push.Streams) }),
 		gauge("topics", "Topics that are kept.", func(s pilot.Stats) uint64 { return uint64(s.Topics) }),
 		gauge("followings", "Followings of topics by proxies.", func(s pilot.Stats) uint64 { return uint64(s.Followings) }),
