@@ -129,6 +129,17 @@ func TestTheFirstCallToATargetWaitsForItsSubscription(t *testing.T) {
 	}
 }
 
+func TestRoutesLeadToTargetsThatNobodyHasCalled(t *testing.T) {
+	p, caller, _ := pushed(t, "")
+	p.load("front")
+	p.Set(resource.KindServicePolicy, "front", "", &resourcev1.ServicePolicy{Routes: []*resourcev1.Route{
+		{Name: "elsewhere", Destinations: []*resourcev1.Destination{{Target: "thing"}}},
+	}})
+	if err := call(t, dialThrough(t, caller, "front")); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestPoliciesTakeEffectWhenTheyArePushed(t *testing.T) {
 	p, _, ch := pushed(t, "")
 	if err := call(t, ch); err != nil {

@@ -83,12 +83,11 @@ func (d *demand) answered() {
 
 // demands parks an outbound call to a target of which the source has not said anything yet. False: it has, or
 // too much waits, and the call is to be refused.
-func (p *Proxy) demands(c *session.Call, head *wire.RequestHead, d route.Direction) bool {
+func (p *Proxy) demands(c *session.Call, target string, d route.Direction) bool {
 	source := p.demand.source
 	if source == nil || d != route.Outbound {
 		return false
 	}
-	target := string(head.Target)
 	if source.Known(target) || !source.Follow(target) {
 		return false
 	}

@@ -49,8 +49,11 @@ func (p *Proxy) match(c *session.Call, head *wire.RequestHead, d route.Direction
 	} else if c.Decision, known = g.Table.Inbound(head, by); !known && p.attached.has(head.Target) {
 		c.Decision, known = p.inboundTarget(head.Target).Match(head, by), true
 	}
-	if !known && p.demands(c, head, d) {
+	if !known && p.demands(c, string(head.Target), d) {
 		return false
+	}
+	if to := c.Decision.Cluster; known && to != nil && len(to.Endpoints) == 0 && p.demands(c, to.Target, d) {
+		return false // its endpoints are on their way
 	}
 	if !known {
 		p.refuseUnmatched(c, head, d, g.Number > 0)

@@ -132,10 +132,28 @@ func viewing(view View) *validator {
 	}
 }
 
+// References are the other targets to which a policy's routes lead.
+func References(p *resourcev1.ServicePolicy) (out []string) {
+	add := func(d *resourcev1.Destination) {
+		if to := d.GetTarget(); to != "" && to != p.GetTarget() && !slices.Contains(out, to) {
+			out = append(out, to)
+		}
+	}
+	for _, r := range p.GetRoutes() {
+		for _, d := range r.GetDestinations() {
+			add(d)
+		}
+		add(r.GetMirror().GetDestination())
+	}
+	return out
+}
+
 // ValidateChange returns what is wrong with the resources that a change brings to a view, errors alone. What it leaves as
-// it is is sound already. Each problem says its resource.
+// it is is sound already. Each problem says its resource. A policy may lead to targets of which nothing is known yet: a
+// change is a part of what there is, and the others come by themselves.
 func ValidateChange(c *Change, before View) []Problem {
 	v := viewing(changed{before, c})
+	v.elsewhere = true
 	for _, target := range slices.Sorted(maps.Keys(c.Endpoints)) {
 		for _, instance := range slices.Sorted(maps.Keys(c.Endpoints[target])) {
 			if e := c.Endpoints[target][instance]; e != nil {
@@ -179,6 +197,21 @@ func TargetWarnings(view View, target string) []Problem {
 }
 
 func weighted(e *resourcev1.Endpoint) bool { return e.Weight == nil || e.GetWeight() > 0 }
+
+// ChangeOf is a change that brings all of a snapshot.
+func ChangeOf(s *resourcev1.Snapshot) *Change {
+	c := &Change{}
+	for _, e := range s.GetEndpoints() {
+		c.SetEndpoint(e.GetTarget(), e.GetInstance(), e)
+	}
+	for _, p := range s.GetPolicies() {
+		c.SetPolicy(p.GetTarget(), p)
+	}
+	for _, p := range s.GetAuthPolicies() {
+		c.SetAuthPolicy(p.GetTarget(), p)
+	}
+	return c
+}
 
 // Without returns a change without the resources that problems name.
 func (c *Change) Without(problems []Problem) *Change {

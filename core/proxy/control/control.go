@@ -20,6 +20,7 @@ import (
 
 	"github.com/octomesh/octomesh/core/proxy/store"
 	"github.com/octomesh/octomesh/core/resource"
+	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
 
 const (
@@ -175,9 +176,7 @@ func (c *Client) Run(ctx context.Context, apply func(store.Update) error) error 
 	c.mu.Lock()
 	saved := c.state.snapshot()
 	c.mu.Unlock()
-	if err := apply(store.Whole(saved)); err != nil { // also an empty one: the proxy is ready to be asked for targets
-		c.cfg.Log.Error("the saved configuration is refused", "error", err)
-	}
+	c.begin(saved, apply)
 	c.mu.Lock()
 	c.begun = true
 	c.mu.Unlock()
@@ -255,12 +254,42 @@ func (c *Client) take(r *response, apply func(store.Update) error) error {
 	}
 	c.mu.Lock()
 	c.state.confirm(change)
+	policies := change.policies(c.state)
 	c.changed()
 	close(c.answered)
 	c.answered = make(chan struct{})
 	c.mu.Unlock()
+	c.followReferences(policies)
 	c.tell()
 	return err
+}
+
+// begin has the proxy go by what is on the disk, as far as it is sound: also by nothing, so that it is ready to be asked for
+// targets.
+func (c *Client) begin(saved *resourcev1.Snapshot, apply func(store.Update) error) {
+	update := resource.ChangeOf(saved)
+	err := apply(store.Update{Change: update})
+	if bad := new(resource.Error); errors.As(err, &bad) {
+		c.cfg.Log.Error("a part of the saved configuration is refused", "error", err)
+		err = apply(store.Update{Change: update.Without(bad.Problems)})
+	}
+	if err != nil {
+		c.cfg.Log.Error("the saved configuration is refused", "error", err)
+		return
+	}
+	c.followReferences(saved.GetPolicies())
+}
+
+// followReferences follows the targets to which policies lead: calls to one target may end at another one, which nobody here
+// has named.
+func (c *Client) followReferences(policies []*resourcev1.ServicePolicy) {
+	for _, p := range policies {
+		for _, target := range resource.References(p) {
+			if !c.Follow(target) {
+				c.cfg.Log.Warn("a policy leads to a target that cannot be followed", "policy", p.GetTarget(), "target", target)
+			}
+		}
+	}
 }
 
 // put has the proxy go by a change of the state. What it refuses is taken out of the change, and out of the state.

@@ -125,6 +125,16 @@ func (s *state) update(c *change) *resource.Change {
 	return out
 }
 
+// policies are those that a change has brought.
+func (c *change) policies(s *state) (all []*resourcev1.ServicePolicy) {
+	for name := range c.before {
+		if p, ok := s.resources[c.kind][name].message.(*resourcev1.ServicePolicy); ok && p != nil {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
 // keep takes out of a change, and back in the state, what is not in an update. It tells whether there was any.
 func (s *state) keep(c *change, update *resource.Change) (some bool) {
 	for name, before := range c.before {

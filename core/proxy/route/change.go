@@ -82,7 +82,7 @@ func (c *compiler) setEndpoints(target string, set map[string]*resourcev1.Endpoi
 // setPolicy notes a target's policy, and where it leads.
 func (c *compiler) setPolicy(target string, p *resourcev1.ServicePolicy) {
 	u := c.touch(target)
-	before := references(u.policy)
+	before := resource.References(u.policy)
 	if u.policy != nil {
 		c.sum = c.sum.Minus(resource.SumOfPolicy(u.policy))
 	}
@@ -98,7 +98,7 @@ func (c *compiler) setPolicy(target string, p *resourcev1.ServicePolicy) {
 		}
 	}
 	u.policy = p
-	now := references(p)
+	now := resource.References(p)
 	for _, to := range before {
 		if !slices.Contains(now, to) {
 			r := c.touch(to)
@@ -122,22 +122,6 @@ func (c *compiler) setAuthPolicy(target string, p *resourcev1.AuthPolicy) {
 		c.sum = c.sum.Plus(resource.SumOfAuthPolicy(p))
 	}
 	u.access = p
-}
-
-// references are the other targets to which a policy's routes lead.
-func references(p *resourcev1.ServicePolicy) (out []string) {
-	add := func(d *resourcev1.Destination) {
-		if to := d.GetTarget(); to != "" && to != p.GetTarget() && !slices.Contains(out, to) {
-			out = append(out, to)
-		}
-	}
-	for _, r := range p.GetRoutes() {
-		for _, d := range r.GetDestinations() {
-			add(d)
-		}
-		add(r.GetMirror().GetDestination())
-	}
-	return out
 }
 
 // touch has a target compiled again.
