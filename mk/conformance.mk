@@ -10,9 +10,10 @@ conformance-programs:
 	@mkdir -p $(CONFORMANCE)
 	go build -o $(CONFORMANCE)/runner ./conformance/runner
 	go build $(CONFORMANCE_BUILD) -o $(CONFORMANCE)/octo-proxy ./core/cmd/octo-proxy
+	go build $(CONFORMANCE_BUILD) -o $(CONFORMANCE)/octo ./core/cmd/octo
 	go build $(CONFORMANCE_BUILD) -o $(CONFORMANCE)/testee-go ./conformance/testees/go
 
-run-conformance = $(CONFORMANCE)/runner --proxy $(CONFORMANCE)/octo-proxy $(addprefix --testee ,$(TESTEES)) \
+run-conformance = $(CONFORMANCE)/runner --proxy $(CONFORMANCE)/octo-proxy --octo $(CONFORMANCE)/octo $(addprefix --testee ,$(TESTEES)) \
 	--no-skips --results $(CONFORMANCE)/results $(CONFORMANCE_FLAGS)
 
 .PHONY: conformance-quick

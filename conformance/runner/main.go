@@ -28,15 +28,24 @@ const worlds = 2
 type run struct {
 	dir      string // for sockets: short
 	proxy    string // the binary
+	octo     string // the binary, for scenarios with a control plane
+	etcd     string // somebody else's, for those whose parts are apart
 	parallel int
 	patience time.Duration
 	ledger   *ledger.Ledger
 	ids      atomic.Int64
 	noTrace  bool
+	previous versions
 	memory   uint // factor of what cases allow
 
 	mu      sync.Mutex
 	results []*conformancev1.CaseResult
+}
+
+// versions are programs of the version before.
+type versions struct {
+	proxy, octo string
+	testees     map[string]*program // by name
 }
 
 // options are the command line's.
@@ -54,6 +63,21 @@ func main() {
 	o := &options{}
 	flag.Func("testee", "name=command: a program under test; may be given several times", o.addTestee)
 	flag.StringVar(&r.proxy, "proxy", "", "the octo-proxy binary")
+	flag.StringVar(&r.octo, "octo", "", "the octo binary, for scenarios with a control plane")
+	flag.StringVar(&r.etcd, "etcd", "etcd", "the etcd binary, for those whose parts are apart")
+	flag.StringVar(&r.previous.proxy, "previous-proxy", "", "the octo-proxy binary of the version before, for scenarios that mix versions")
+	flag.StringVar(&r.previous.octo, "previous-octo", "", "the octo binary of the version before")
+	flag.Func("previous-testee", "name=command: a testee of the version before", func(text string) error {
+		before := &options{}
+		if err := before.addTestee(text); err != nil {
+			return err
+		}
+		if r.previous.testees == nil {
+			r.previous.testees = make(map[string]*program)
+		}
+		r.previous.testees[before.testees[0].name] = before.testees[0]
+		return nil
+	})
 	flag.StringVar(&o.suites, "suites", "conformance/suites", "directory of suites")
 	flag.StringVar(&o.known, "known-failing", "conformance/known_failing", "directory of <testee>.txt")
 	flag.StringVar(&o.profiles, "profiles", "conformance/profiles", "directory of <testee>.yaml")

@@ -39,6 +39,7 @@ type proxy struct {
 // proxyOptions are what a proxy may have beyond its defaults.
 type proxyOptions struct {
 	zone        string
+	control     string // lines of its file that say who tells it what it needs; empty: its resources file does
 	bootstrap   string // further lines of its file
 	descriptors int    // that it may have open, if not 0
 }
@@ -67,7 +68,10 @@ func (p *proxy) run() error {
 	}
 	file := filepath.Join(p.dir, p.name+".boot.yaml")
 	bootstrap := fmt.Sprintf("environment: %s\ninstance: %s\noutbound_socket: %s\ninbound_address: %s\n"+
-		"admin_socket: %s\nresources_file: %s\ndrain_deadline: 3s\n", environment, p.name, p.socket, inbound, p.admin, p.resources)
+		"admin_socket: %s\ndrain_deadline: 3s\n", environment, p.name, p.socket, inbound, p.admin)
+	if bootstrap += p.options.control; p.options.control == "" {
+		bootstrap += "resources_file: " + p.resources + "\n"
+	}
 	if p.options.zone != "" {
 		bootstrap += "zone: " + p.options.zone + "\n"
 	}

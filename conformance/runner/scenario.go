@@ -16,6 +16,7 @@ import (
 	"github.com/octomesh/octomesh/conformance/faults/ledger"
 	"github.com/octomesh/octomesh/conformance/faults/link"
 	conformancev1 "github.com/octomesh/octomesh/gen/go/octo/conformance/v1"
+	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
 
 // stage is a scenario that runs: its processes, its links and its batches.
@@ -23,10 +24,13 @@ type stage struct {
 	s        *conformancev1.Scenario
 	dir      string
 	binary   string // of proxies
+	previous versions
 	program  *program
 	ledger   *ledger.Ledger
 	ids      *atomic.Int64
 	patience time.Duration
+	plane    *plane               // nil: proxies have files
+	want     *resourcev1.Snapshot // that the control plane was given last
 
 	ends     map[string]*actor
 	links    map[string]*link.Link
@@ -63,6 +67,15 @@ func expandScenarios(s *conformancev1.TestSuite) ([]*conformancev1.Scenario, err
 			all = append(all, c)
 		}
 	}
+	if s.AlsoPushed {
+		for _, c := range all {
+			if c.Control == nil {
+				c = proto.CloneOf(c)
+				c.Name, c.Control = "pushed/"+c.Name, &conformancev1.ControlPlane{}
+				all = append(all, c)
+			}
+		}
+	}
 	seen := make(map[string]bool)
 	for _, c := range all {
 		c.Name = s.Suite + "/" + c.Name
@@ -87,7 +100,9 @@ func completeScenario(c *conformancev1.Scenario) error {
 		ends[e.Name] = e
 	}
 	for _, l := range c.Links {
-		if to := ends[l.To]; to == nil || l.Socket && !to.Proxy || ends[l.Name] != nil {
+		to := ends[l.To]
+		central := c.Control != nil && slices.Contains(pilotsOf(c.Control), l.To)
+		if to == nil && !central || l.Socket && (central || !to.Proxy) || ends[l.Name] != nil {
 			return fmt.Errorf("link %q leads nowhere, or has an end's name", l.Name)
 		}
 	}
@@ -119,6 +134,10 @@ func completeStep(c *conformancev1.Scenario, step *conformancev1.ScenarioStep, e
 	case *conformancev1.ScenarioStep_Batch:
 		if b.Calls == 0 {
 			return errors.New("how many calls?")
+		}
+	case *conformancev1.ScenarioStep_Octo, *conformancev1.ScenarioStep_Synced, *conformancev1.ScenarioStep_Churn, *conformancev1.ScenarioStep_Unheard:
+		if c.Control == nil {
+			return errors.New("it is for scenarios with a control plane")
 		}
 	}
 	if b == nil {
@@ -154,11 +173,17 @@ func (r *run) scenario(j *job) {
 		return
 	}
 	s := &stage{
-		s: j.scenario, dir: dir, binary: r.proxy, program: j.client, ledger: r.ledger, ids: &r.ids, patience: r.patience,
+		s: j.scenario, dir: dir, binary: r.proxy, previous: r.previous, program: j.client, ledger: r.ledger, ids: &r.ids, patience: r.patience,
 		ends: make(map[string]*actor), links: make(map[string]*link.Link), batches: make(map[string]*batch),
 		channels: make(map[string]bool),
 	}
-	if err := s.start(); err != nil {
+	if c := j.scenario.Control; c != nil {
+		s.plane, err = newPlane(dir, r, c)
+	}
+	if err == nil {
+		err = s.start()
+	}
+	if err != nil {
 		s.problem("starting: %v", err)
 	} else {
 		s.play()
@@ -183,15 +208,26 @@ func (s *stage) play() {
 	}
 }
 
-// start starts proxies, then links, then testees, and tells proxies where all is.
+// start starts the control plane, then proxies, then links, then testees, and tells proxies where all is.
 func (s *stage) start() error {
 	for _, e := range s.s.Ends {
 		s.ends[e.Name] = &actor{End: e}
 	}
-	err := s.each(func(a *actor) (err error) {
+	told, err := s.govern()
+	if err != nil {
+		return err
+	}
+	err = s.each(func(a *actor) (err error) {
+		binary := s.binary
+		if a.PreviousProxy {
+			binary = s.previous.proxy
+		}
+		if a.Proxy && binary == "" {
+			return errors.New("it needs the version before: give --previous-proxy")
+		}
 		if a.Proxy {
-			a.proxy, err = startProxy(s.dir, a.Name+"-proxy", s.binary, proxyOptions{
-				zone: a.Zone, bootstrap: a.Bootstrap, descriptors: int(a.ProxyDescriptors),
+			a.proxy, err = startProxy(s.dir, a.Name+"-proxy", binary, proxyOptions{
+				zone: a.Zone, bootstrap: a.Bootstrap, descriptors: int(a.ProxyDescriptors), control: told(a),
 			})
 		}
 		return err
@@ -230,7 +266,7 @@ func (s *stage) each(do func(a *actor) error) error {
 
 // lay makes a link whose end is known by now.
 func (s *stage) lay(l *conformancev1.Link, socket bool) error {
-	if l.Socket != socket {
+	if l.Socket != socket || s.links[l.Name] != nil {
 		return nil
 	}
 	var made *link.Link
@@ -265,7 +301,13 @@ func (s *stage) socket(a *actor) string {
 
 // serve starts an end's testee, and its server.
 func (s *stage) serve(a *actor) (err error) {
-	if a.testee, err = startTestee(s.dir, a.Name, s.program); err != nil {
+	program := s.program
+	if a.PreviousTestee {
+		if program = s.previous.testees[s.program.name]; program == nil {
+			return fmt.Errorf("it needs the version before: give --previous-testee %s=…", s.program.name)
+		}
+	}
+	if a.testee, err = startTestee(s.dir, a.Name, program); err != nil {
 		return err
 	}
 	a.started = true
@@ -283,8 +325,8 @@ func (s *stage) serve(a *actor) (err error) {
 	return err
 }
 
-// configure gives all proxies resources.
-func (s *stage) configure(text string) error {
+// expand puts addresses into a text.
+func (s *stage) expand(text string) (string, error) {
 	var missing string
 	text = os.Expand(text, func(name string) string {
 		if l := s.links[name]; l != nil {
@@ -297,7 +339,22 @@ func (s *stage) configure(text string) error {
 		return ""
 	})
 	if missing != "" {
-		return fmt.Errorf("resources: ${%s} is neither an end nor a link", missing)
+		return "", fmt.Errorf("${%s} is neither an end nor a link", missing)
+	}
+	return text, nil
+}
+
+// configure gives all proxies resources, and waits until they go by them.
+func (s *stage) configure(text string) error {
+	if s.plane != nil {
+		if err := s.give(text); err != nil {
+			return err
+		}
+		return s.synced(nil)
+	}
+	text, err := s.expand(text)
+	if err != nil {
+		return fmt.Errorf("resources: %w", err)
 	}
 	return s.each(func(a *actor) error {
 		if a.proxy == nil {
@@ -327,6 +384,9 @@ func (s *stage) stop() {
 		}
 		return a.proxy.stop()
 	}))
+	if s.plane != nil {
+		err = errors.Join(err, s.plane.stop())
+	}
 	if err != nil {
 		s.problem("at the end: %v", err)
 	}

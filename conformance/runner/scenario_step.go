@@ -54,6 +54,14 @@ func (s *stage) step(step *conformancev1.ScenarioStep) error {
 		return s.strangers(v.Strangers)
 	case *conformancev1.ScenarioStep_Quiet:
 		return s.quiet(v.Quiet)
+	case *conformancev1.ScenarioStep_Octo:
+		return s.command(v.Octo)
+	case *conformancev1.ScenarioStep_Synced:
+		return s.synced(v.Synced)
+	case *conformancev1.ScenarioStep_Unheard:
+		return s.give(v.Unheard)
+	case *conformancev1.ScenarioStep_Churn:
+		return s.plane.churn(v.Churn, s.want)
 	case *conformancev1.ScenarioStep_PauseMs:
 		time.Sleep(time.Duration(v.PauseMs) * time.Millisecond)
 		return nil
@@ -68,6 +76,9 @@ func (s *stage) named(name string) (*process, *proxy, error) {
 	}
 	if a := s.ends[name]; a != nil {
 		return a.testee.process, nil, nil
+	}
+	if s.plane != nil && s.plane.parts[name] != nil {
+		return s.plane.parts[name].process, nil, nil
 	}
 	return nil, nil, fmt.Errorf("no process is called %q", name)
 }
@@ -93,10 +104,10 @@ func (s *stage) process(f *conformancev1.ProcessFault) error {
 	case conformancev1.ProcessFault_KIND_CONTINUE:
 		err = faults.Continue(pid)
 	case conformancev1.ProcessFault_KIND_START:
-		if proxy == nil || !over(p) {
-			return fmt.Errorf("%s is no proxy that was killed", f.Process)
+		if !over(p) {
+			return fmt.Errorf("%s runs", f.Process)
 		}
-		err = proxy.run()
+		return s.again(f.Process, proxy)
 	case conformancev1.ProcessFault_KIND_NO_DESCRIPTORS:
 		var next uint64
 		if _, next, err = faults.Descriptors(pid); err == nil {
@@ -108,6 +119,17 @@ func (s *stage) process(f *conformancev1.ProcessFault) error {
 		err = errors.New("no kind of fault")
 	}
 	return err
+}
+
+// again starts what was killed.
+func (s *stage) again(name string, p *proxy) error {
+	if p != nil {
+		return p.run()
+	}
+	if s.plane != nil && s.plane.parts[name] != nil {
+		return s.plane.parts[name].run(name)
+	}
+	return fmt.Errorf("%s is no proxy and no part of a control plane", name)
 }
 
 func (s *stage) fault(f *conformancev1.LinkFaults) error {

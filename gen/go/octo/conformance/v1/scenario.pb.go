@@ -32,7 +32,7 @@ const (
 	ProcessFault_KIND_STOP ProcessFault_Kind = 2
 	// SIGCONT.
 	ProcessFault_KIND_CONTINUE ProcessFault_Kind = 3
-	// A proxy that was killed starts anew, with its files.
+	// A proxy, or a part of the control plane, that was killed starts anew, with its files.
 	ProcessFault_KIND_START ProcessFault_Kind = 4
 	// No more descriptors than are open.
 	ProcessFault_KIND_NO_DESCRIPTORS ProcessFault_Kind = 5
@@ -86,7 +86,7 @@ func (x ProcessFault_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ProcessFault_Kind.Descriptor instead.
 func (ProcessFault_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{8, 0}
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{13, 0}
 }
 
 // Scenario is a timeline over processes of its own: batches of calls, and what happens before, during and
@@ -103,7 +103,9 @@ type Scenario struct {
 	Resources string          `protobuf:"bytes,5,opt,name=resources,proto3" json:"resources,omitempty"`
 	Steps     []*ScenarioStep `protobuf:"bytes,6,rep,name=steps,proto3" json:"steps,omitempty"`
 	// Makes a scenario for each: that many calls in flight in batches that do not say it. None: 16.
-	InFlight      []uint32 `protobuf:"varint,7,rep,packed,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	InFlight []uint32 `protobuf:"varint,7,rep,packed,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	// Who tells the proxies, instead of a resources file.
+	Control       *ControlPlane `protobuf:"bytes,8,opt,name=control,proto3" json:"control,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -187,6 +189,89 @@ func (x *Scenario) GetInFlight() []uint32 {
 	return nil
 }
 
+func (x *Scenario) GetControl() *ControlPlane {
+	if x != nil {
+		return x.Control
+	}
+	return nil
+}
+
+// ControlPlane is a control plane of the scenario's own. Endpoints in resources become the registry's, unless instances
+// register themselves; policies are given to it by "octo apply", and those that are left out are deleted.
+type ControlPlane struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Each role is a process, and etcd a cluster of three: etcd-1, etcd-2, etcd-3, config-1, config-2, dispatcher-1,
+	// dispatcher-2, pilot-1, pilot-2. Else there is one process, octo, with all roles and an etcd of its own.
+	Apart bool `protobuf:"varint,1,opt,name=apart,proto3" json:"apart,omitempty"`
+	// Instances behind proxies register themselves in etcd, by their proxies. Else there is a registry behind HTTP,
+	// which the runner serves, and which gives no reasons.
+	Register bool `protobuf:"varint,2,opt,name=register,proto3" json:"register,omitempty"`
+	// Proxies follow targets from their first calls on; else from the start.
+	OnDemand bool `protobuf:"varint,3,opt,name=on_demand,json=onDemand,proto3" json:"on_demand,omitempty"`
+	// Parts of these names are of the version before.
+	Previous      []string `protobuf:"bytes,4,rep,name=previous,proto3" json:"previous,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ControlPlane) Reset() {
+	*x = ControlPlane{}
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ControlPlane) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ControlPlane) ProtoMessage() {}
+
+func (x *ControlPlane) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ControlPlane.ProtoReflect.Descriptor instead.
+func (*ControlPlane) Descriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ControlPlane) GetApart() bool {
+	if x != nil {
+		return x.Apart
+	}
+	return false
+}
+
+func (x *ControlPlane) GetRegister() bool {
+	if x != nil {
+		return x.Register
+	}
+	return false
+}
+
+func (x *ControlPlane) GetOnDemand() bool {
+	if x != nil {
+		return x.OnDemand
+	}
+	return false
+}
+
+func (x *ControlPlane) GetPrevious() []string {
+	if x != nil {
+		return x.Previous
+	}
+	return nil
+}
+
 // End is a testee, alone or beside a proxy.
 type End struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -205,14 +290,17 @@ type End struct {
 	// Descriptors that its proxy may have open; 0: as many as the runner.
 	ProxyDescriptors uint32 `protobuf:"varint,7,opt,name=proxy_descriptors,json=proxyDescriptors,proto3" json:"proxy_descriptors,omitempty"`
 	// Its proxy's bootstrap file has these lines, too.
-	Bootstrap     string `protobuf:"bytes,8,opt,name=bootstrap,proto3" json:"bootstrap,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Bootstrap string `protobuf:"bytes,8,opt,name=bootstrap,proto3" json:"bootstrap,omitempty"`
+	// The testee, and its proxy, are of the version before.
+	PreviousTestee bool `protobuf:"varint,9,opt,name=previous_testee,json=previousTestee,proto3" json:"previous_testee,omitempty"`
+	PreviousProxy  bool `protobuf:"varint,10,opt,name=previous_proxy,json=previousProxy,proto3" json:"previous_proxy,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *End) Reset() {
 	*x = End{}
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[1]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -224,7 +312,7 @@ func (x *End) String() string {
 func (*End) ProtoMessage() {}
 
 func (x *End) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[1]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -237,7 +325,7 @@ func (x *End) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use End.ProtoReflect.Descriptor instead.
 func (*End) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{1}
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *End) GetName() string {
@@ -296,11 +384,25 @@ func (x *End) GetBootstrap() string {
 	return ""
 }
 
+func (x *End) GetPreviousTestee() bool {
+	if x != nil {
+		return x.PreviousTestee
+	}
+	return false
+}
+
+func (x *End) GetPreviousProxy() bool {
+	if x != nil {
+		return x.PreviousProxy
+	}
+	return false
+}
+
 // Link is a fault proxy in front of what is called: of an end's address, or of the socket of its proxy.
 type Link struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// The end whose address it leads to.
+	// The end whose address it leads to, or a Pilot: then proxies know the Pilot by the link alone.
 	To string `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
 	// It leads to the socket of that end's proxy instead.
 	Socket        bool `protobuf:"varint,3,opt,name=socket,proto3" json:"socket,omitempty"`
@@ -310,7 +412,7 @@ type Link struct {
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[2]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -322,7 +424,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[2]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -335,7 +437,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{2}
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Link) GetName() string {
@@ -374,6 +476,10 @@ type ScenarioStep struct {
 	//	*ScenarioStep_Strangers
 	//	*ScenarioStep_Quiet
 	//	*ScenarioStep_PauseMs
+	//	*ScenarioStep_Octo
+	//	*ScenarioStep_Synced
+	//	*ScenarioStep_Churn
+	//	*ScenarioStep_Unheard
 	Step          isScenarioStep_Step `protobuf_oneof:"step"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -381,7 +487,7 @@ type ScenarioStep struct {
 
 func (x *ScenarioStep) Reset() {
 	*x = ScenarioStep{}
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[3]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -393,7 +499,7 @@ func (x *ScenarioStep) String() string {
 func (*ScenarioStep) ProtoMessage() {}
 
 func (x *ScenarioStep) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[3]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -406,7 +512,7 @@ func (x *ScenarioStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScenarioStep.ProtoReflect.Descriptor instead.
 func (*ScenarioStep) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{3}
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ScenarioStep) GetStep() isScenarioStep_Step {
@@ -515,6 +621,42 @@ func (x *ScenarioStep) GetPauseMs() uint32 {
 	return 0
 }
 
+func (x *ScenarioStep) GetOcto() *Octo {
+	if x != nil {
+		if x, ok := x.Step.(*ScenarioStep_Octo); ok {
+			return x.Octo
+		}
+	}
+	return nil
+}
+
+func (x *ScenarioStep) GetSynced() *Synced {
+	if x != nil {
+		if x, ok := x.Step.(*ScenarioStep_Synced); ok {
+			return x.Synced
+		}
+	}
+	return nil
+}
+
+func (x *ScenarioStep) GetChurn() *Churn {
+	if x != nil {
+		if x, ok := x.Step.(*ScenarioStep_Churn); ok {
+			return x.Churn
+		}
+	}
+	return nil
+}
+
+func (x *ScenarioStep) GetUnheard() string {
+	if x != nil {
+		if x, ok := x.Step.(*ScenarioStep_Unheard); ok {
+			return x.Unheard
+		}
+	}
+	return ""
+}
+
 type isScenarioStep_Step interface {
 	isScenarioStep_Step()
 }
@@ -569,6 +711,27 @@ type ScenarioStep_PauseMs struct {
 	PauseMs uint32 `protobuf:"varint,11,opt,name=pause_ms,json=pauseMs,proto3,oneof"`
 }
 
+type ScenarioStep_Octo struct {
+	// With a control plane: run a command of its operator.
+	Octo *Octo `protobuf:"bytes,12,opt,name=octo,proto3,oneof"`
+}
+
+type ScenarioStep_Synced struct {
+	// With a control plane: wait until all proxies go by what it should have told them. Resources wait for it by themselves,
+	// unless they say that nobody hears.
+	Synced *Synced `protobuf:"bytes,13,opt,name=synced,proto3,oneof"`
+}
+
+type ScenarioStep_Churn struct {
+	// With a control plane whose registry the runner serves: change it many times, by chance.
+	Churn *Churn `protobuf:"bytes,14,opt,name=churn,proto3,oneof"`
+}
+
+type ScenarioStep_Unheard struct {
+	// With a control plane: give it other resources, and do not wait for any proxy.
+	Unheard string `protobuf:"bytes,15,opt,name=unheard,proto3,oneof"`
+}
+
 func (*ScenarioStep_Batch) isScenarioStep_Step() {}
 
 func (*ScenarioStep_Begin) isScenarioStep_Step() {}
@@ -590,6 +753,248 @@ func (*ScenarioStep_Strangers) isScenarioStep_Step() {}
 func (*ScenarioStep_Quiet) isScenarioStep_Step() {}
 
 func (*ScenarioStep_PauseMs) isScenarioStep_Step() {}
+
+func (*ScenarioStep_Octo) isScenarioStep_Step() {}
+
+func (*ScenarioStep_Synced) isScenarioStep_Step() {}
+
+func (*ScenarioStep_Churn) isScenarioStep_Step() {}
+
+func (*ScenarioStep_Unheard) isScenarioStep_Step() {}
+
+// Octo runs a command of octo's and judges what it says.
+type Octo struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "${x}" stands for addresses, as in resources.
+	Arguments []string `protobuf:"bytes,1,rep,name=arguments,proto3" json:"arguments,omitempty"`
+	// Is given to the command as a file behind -f.
+	File string `protobuf:"bytes,2,opt,name=file,proto3" json:"file,omitempty"`
+	// Its exit code.
+	Code uint32 `protobuf:"varint,3,opt,name=code,proto3" json:"code,omitempty"`
+	// What it must write, each somewhere in its output or on its standard error.
+	Says []string `protobuf:"bytes,4,rep,name=says,proto3" json:"says,omitempty"`
+	// It is run again until it does, as where a change must be seen first.
+	Until         bool `protobuf:"varint,5,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Octo) Reset() {
+	*x = Octo{}
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Octo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Octo) ProtoMessage() {}
+
+func (x *Octo) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Octo.ProtoReflect.Descriptor instead.
+func (*Octo) Descriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Octo) GetArguments() []string {
+	if x != nil {
+		return x.Arguments
+	}
+	return nil
+}
+
+func (x *Octo) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *Octo) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *Octo) GetSays() []string {
+	if x != nil {
+		return x.Says
+	}
+	return nil
+}
+
+func (x *Octo) GetUntil() bool {
+	if x != nil {
+		return x.Until
+	}
+	return false
+}
+
+// Synced waits until proxies go by what they should.
+type Synced struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Targets that must have exactly these instances in all proxies that follow them. None: what the resources say.
+	Registered    []*Registered `protobuf:"bytes,1,rep,name=registered,proto3" json:"registered,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Synced) Reset() {
+	*x = Synced{}
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Synced) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Synced) ProtoMessage() {}
+
+func (x *Synced) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Synced.ProtoReflect.Descriptor instead.
+func (*Synced) Descriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Synced) GetRegistered() []*Registered {
+	if x != nil {
+		return x.Registered
+	}
+	return nil
+}
+
+// Registered is a target with its instances.
+type Registered struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Target        string                 `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	Instances     []string               `protobuf:"bytes,2,rep,name=instances,proto3" json:"instances,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Registered) Reset() {
+	*x = Registered{}
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Registered) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Registered) ProtoMessage() {}
+
+func (x *Registered) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Registered.ProtoReflect.Descriptor instead.
+func (*Registered) Descriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Registered) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *Registered) GetInstances() []string {
+	if x != nil {
+		return x.Instances
+	}
+	return nil
+}
+
+// Churn changes weights in the registry. What resources say stays, but for these.
+type Churn struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Changes       uint32                 `protobuf:"varint,1,opt,name=changes,proto3" json:"changes,omitempty"`
+	Seed          uint64                 `protobuf:"varint,2,opt,name=seed,proto3" json:"seed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Churn) Reset() {
+	*x = Churn{}
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Churn) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Churn) ProtoMessage() {}
+
+func (x *Churn) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Churn.ProtoReflect.Descriptor instead.
+func (*Churn) Descriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Churn) GetChanges() uint32 {
+	if x != nil {
+		return x.Changes
+	}
+	return 0
+}
+
+func (x *Churn) GetSeed() uint64 {
+	if x != nil {
+		return x.Seed
+	}
+	return 0
+}
 
 // Batch is calls that are alike.
 type Batch struct {
@@ -627,7 +1032,7 @@ type Batch struct {
 
 func (x *Batch) Reset() {
 	*x = Batch{}
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[4]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -639,7 +1044,7 @@ func (x *Batch) String() string {
 func (*Batch) ProtoMessage() {}
 
 func (x *Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[4]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -652,7 +1057,7 @@ func (x *Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Batch.ProtoReflect.Descriptor instead.
 func (*Batch) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{4}
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Batch) GetName() string {
@@ -778,7 +1183,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[5]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -790,7 +1195,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[5]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -803,7 +1208,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{5}
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Range) GetMin() uint32 {
@@ -836,7 +1241,7 @@ type OutcomeCount struct {
 
 func (x *OutcomeCount) Reset() {
 	*x = OutcomeCount{}
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[6]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -848,7 +1253,7 @@ func (x *OutcomeCount) String() string {
 func (*OutcomeCount) ProtoMessage() {}
 
 func (x *OutcomeCount) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[6]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -861,7 +1266,7 @@ func (x *OutcomeCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutcomeCount.ProtoReflect.Descriptor instead.
 func (*OutcomeCount) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{6}
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *OutcomeCount) GetCode() v1.Code {
@@ -911,7 +1316,7 @@ type HandlerCount struct {
 
 func (x *HandlerCount) Reset() {
 	*x = HandlerCount{}
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[7]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -923,7 +1328,7 @@ func (x *HandlerCount) String() string {
 func (*HandlerCount) ProtoMessage() {}
 
 func (x *HandlerCount) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[7]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -936,7 +1341,7 @@ func (x *HandlerCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandlerCount.ProtoReflect.Descriptor instead.
 func (*HandlerCount) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{7}
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HandlerCount) GetServer() string {
@@ -971,7 +1376,7 @@ type ProcessFault struct {
 
 func (x *ProcessFault) Reset() {
 	*x = ProcessFault{}
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[8]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -983,7 +1388,7 @@ func (x *ProcessFault) String() string {
 func (*ProcessFault) ProtoMessage() {}
 
 func (x *ProcessFault) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[8]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -996,7 +1401,7 @@ func (x *ProcessFault) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessFault.ProtoReflect.Descriptor instead.
 func (*ProcessFault) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{8}
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ProcessFault) GetProcess() string {
@@ -1040,7 +1445,7 @@ type LinkFaults struct {
 
 func (x *LinkFaults) Reset() {
 	*x = LinkFaults{}
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[9]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1457,7 @@ func (x *LinkFaults) String() string {
 func (*LinkFaults) ProtoMessage() {}
 
 func (x *LinkFaults) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[9]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1470,7 @@ func (x *LinkFaults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkFaults.ProtoReflect.Descriptor instead.
 func (*LinkFaults) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{9}
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *LinkFaults) GetLink() string {
@@ -1150,7 +1555,7 @@ type Corruption struct {
 
 func (x *Corruption) Reset() {
 	*x = Corruption{}
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[10]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1162,7 +1567,7 @@ func (x *Corruption) String() string {
 func (*Corruption) ProtoMessage() {}
 
 func (x *Corruption) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[10]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1175,7 +1580,7 @@ func (x *Corruption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Corruption.ProtoReflect.Descriptor instead.
 func (*Corruption) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{10}
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Corruption) GetUp() bool {
@@ -1212,7 +1617,7 @@ type Metric struct {
 
 func (x *Metric) Reset() {
 	*x = Metric{}
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[11]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1224,7 +1629,7 @@ func (x *Metric) String() string {
 func (*Metric) ProtoMessage() {}
 
 func (x *Metric) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[11]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1237,7 +1642,7 @@ func (x *Metric) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Metric.ProtoReflect.Descriptor instead.
 func (*Metric) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{11}
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Metric) GetProxy() string {
@@ -1278,7 +1683,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[12]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1290,7 +1695,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[12]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1303,7 +1708,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{12}
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Progress) GetBatch() string {
@@ -1343,7 +1748,7 @@ type Strangers struct {
 
 func (x *Strangers) Reset() {
 	*x = Strangers{}
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[13]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1355,7 +1760,7 @@ func (x *Strangers) String() string {
 func (*Strangers) ProtoMessage() {}
 
 func (x *Strangers) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[13]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1368,7 +1773,7 @@ func (x *Strangers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Strangers.ProtoReflect.Descriptor instead.
 func (*Strangers) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{13}
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Strangers) GetProxy() string {
@@ -1431,7 +1836,7 @@ type Quiet struct {
 
 func (x *Quiet) Reset() {
 	*x = Quiet{}
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[14]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1443,7 +1848,7 @@ func (x *Quiet) String() string {
 func (*Quiet) ProtoMessage() {}
 
 func (x *Quiet) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[14]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1456,7 +1861,7 @@ func (x *Quiet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Quiet.ProtoReflect.Descriptor instead.
 func (*Quiet) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{14}
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Quiet) GetProxy() string {
@@ -1477,7 +1882,7 @@ var File_octo_conformance_v1_scenario_proto protoreflect.FileDescriptor
 
 const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\n" +
-	"\"octo/conformance/v1/scenario.proto\x12\x13octo.conformance.v1\x1a!octo/conformance/v1/control.proto\x1a!octo/conformance/v1/service.proto\x1a\x19octo/wire/v1/status.proto\"\x8f\x02\n" +
+	"\"octo/conformance/v1/scenario.proto\x12\x13octo.conformance.v1\x1a!octo/conformance/v1/control.proto\x1a!octo/conformance/v1/service.proto\x1a\x19octo/wire/v1/status.proto\"\xcc\x02\n" +
 	"\bScenario\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tsemantics\x18\x02 \x03(\rR\tsemantics\x12,\n" +
@@ -1485,7 +1890,13 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\x05links\x18\x04 \x03(\v2\x19.octo.conformance.v1.LinkR\x05links\x12\x1c\n" +
 	"\tresources\x18\x05 \x01(\tR\tresources\x127\n" +
 	"\x05steps\x18\x06 \x03(\v2!.octo.conformance.v1.ScenarioStepR\x05steps\x12\x1b\n" +
-	"\tin_flight\x18\a \x03(\rR\binFlight\"\xdc\x01\n" +
+	"\tin_flight\x18\a \x03(\rR\binFlight\x12;\n" +
+	"\acontrol\x18\b \x01(\v2!.octo.conformance.v1.ControlPlaneR\acontrol\"y\n" +
+	"\fControlPlane\x12\x14\n" +
+	"\x05apart\x18\x01 \x01(\bR\x05apart\x12\x1a\n" +
+	"\bregister\x18\x02 \x01(\bR\bregister\x12\x1b\n" +
+	"\ton_demand\x18\x03 \x01(\bR\bonDemand\x12\x1a\n" +
+	"\bprevious\x18\x04 \x03(\tR\bprevious\"\xac\x02\n" +
 	"\x03End\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12\x14\n" +
@@ -1494,11 +1905,14 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\x04zone\x18\x05 \x01(\tR\x04zone\x12\x12\n" +
 	"\x04link\x18\x06 \x01(\tR\x04link\x12+\n" +
 	"\x11proxy_descriptors\x18\a \x01(\rR\x10proxyDescriptors\x12\x1c\n" +
-	"\tbootstrap\x18\b \x01(\tR\tbootstrap\"B\n" +
+	"\tbootstrap\x18\b \x01(\tR\tbootstrap\x12'\n" +
+	"\x0fprevious_testee\x18\t \x01(\bR\x0epreviousTestee\x12%\n" +
+	"\x0eprevious_proxy\x18\n" +
+	" \x01(\bR\rpreviousProxy\"B\n" +
 	"\x04Link\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\x12\x16\n" +
-	"\x06socket\x18\x03 \x01(\bR\x06socket\"\xad\x04\n" +
+	"\x06socket\x18\x03 \x01(\bR\x06socket\"\xe5\x05\n" +
 	"\fScenarioStep\x122\n" +
 	"\x05batch\x18\x01 \x01(\v2\x1a.octo.conformance.v1.BatchH\x00R\x05batch\x122\n" +
 	"\x05begin\x18\x02 \x01(\v2\x1a.octo.conformance.v1.BatchH\x00R\x05begin\x12\x12\n" +
@@ -1511,8 +1925,29 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\tstrangers\x18\t \x01(\v2\x1e.octo.conformance.v1.StrangersH\x00R\tstrangers\x122\n" +
 	"\x05quiet\x18\n" +
 	" \x01(\v2\x1a.octo.conformance.v1.QuietH\x00R\x05quiet\x12\x1b\n" +
-	"\bpause_ms\x18\v \x01(\rH\x00R\apauseMsB\x06\n" +
-	"\x04step\"\xa1\x05\n" +
+	"\bpause_ms\x18\v \x01(\rH\x00R\apauseMs\x12/\n" +
+	"\x04octo\x18\f \x01(\v2\x19.octo.conformance.v1.OctoH\x00R\x04octo\x125\n" +
+	"\x06synced\x18\r \x01(\v2\x1b.octo.conformance.v1.SyncedH\x00R\x06synced\x122\n" +
+	"\x05churn\x18\x0e \x01(\v2\x1a.octo.conformance.v1.ChurnH\x00R\x05churn\x12\x1a\n" +
+	"\aunheard\x18\x0f \x01(\tH\x00R\aunheardB\x06\n" +
+	"\x04step\"v\n" +
+	"\x04Octo\x12\x1c\n" +
+	"\targuments\x18\x01 \x03(\tR\targuments\x12\x12\n" +
+	"\x04file\x18\x02 \x01(\tR\x04file\x12\x12\n" +
+	"\x04code\x18\x03 \x01(\rR\x04code\x12\x12\n" +
+	"\x04says\x18\x04 \x03(\tR\x04says\x12\x14\n" +
+	"\x05until\x18\x05 \x01(\bR\x05until\"I\n" +
+	"\x06Synced\x12?\n" +
+	"\n" +
+	"registered\x18\x01 \x03(\v2\x1f.octo.conformance.v1.RegisteredR\n" +
+	"registered\"B\n" +
+	"\n" +
+	"Registered\x12\x16\n" +
+	"\x06target\x18\x01 \x01(\tR\x06target\x12\x1c\n" +
+	"\tinstances\x18\x02 \x03(\tR\tinstances\"5\n" +
+	"\x05Churn\x12\x18\n" +
+	"\achanges\x18\x01 \x01(\rR\achanges\x12\x12\n" +
+	"\x04seed\x18\x02 \x01(\x04R\x04seed\"\xa1\x05\n" +
 	"\x05Batch\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06client\x18\x02 \x01(\tR\x06client\x12\x16\n" +
@@ -1616,66 +2051,76 @@ func file_octo_conformance_v1_scenario_proto_rawDescGZIP() []byte {
 }
 
 var file_octo_conformance_v1_scenario_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_octo_conformance_v1_scenario_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_octo_conformance_v1_scenario_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_octo_conformance_v1_scenario_proto_goTypes = []any{
 	(ProcessFault_Kind)(0),     // 0: octo.conformance.v1.ProcessFault.Kind
 	(*Scenario)(nil),           // 1: octo.conformance.v1.Scenario
-	(*End)(nil),                // 2: octo.conformance.v1.End
-	(*Link)(nil),               // 3: octo.conformance.v1.Link
-	(*ScenarioStep)(nil),       // 4: octo.conformance.v1.ScenarioStep
-	(*Batch)(nil),              // 5: octo.conformance.v1.Batch
-	(*Range)(nil),              // 6: octo.conformance.v1.Range
-	(*OutcomeCount)(nil),       // 7: octo.conformance.v1.OutcomeCount
-	(*HandlerCount)(nil),       // 8: octo.conformance.v1.HandlerCount
-	(*ProcessFault)(nil),       // 9: octo.conformance.v1.ProcessFault
-	(*LinkFaults)(nil),         // 10: octo.conformance.v1.LinkFaults
-	(*Corruption)(nil),         // 11: octo.conformance.v1.Corruption
-	(*Metric)(nil),             // 12: octo.conformance.v1.Metric
-	(*Progress)(nil),           // 13: octo.conformance.v1.Progress
-	(*Strangers)(nil),          // 14: octo.conformance.v1.Strangers
-	(*Quiet)(nil),              // 15: octo.conformance.v1.Quiet
-	nil,                        // 16: octo.conformance.v1.Metric.LabelsEntry
-	(*Payload)(nil),            // 17: octo.conformance.v1.Payload
-	(*CallOptions)(nil),        // 18: octo.conformance.v1.CallOptions
-	(*ResponseDefinition)(nil), // 19: octo.conformance.v1.ResponseDefinition
-	(*Vary)(nil),               // 20: octo.conformance.v1.Vary
-	(v1.Code)(0),               // 21: octo.wire.v1.Code
-	(v1.Reason)(0),             // 22: octo.wire.v1.Reason
-	(v1.Origin)(0),             // 23: octo.wire.v1.Origin
+	(*ControlPlane)(nil),       // 2: octo.conformance.v1.ControlPlane
+	(*End)(nil),                // 3: octo.conformance.v1.End
+	(*Link)(nil),               // 4: octo.conformance.v1.Link
+	(*ScenarioStep)(nil),       // 5: octo.conformance.v1.ScenarioStep
+	(*Octo)(nil),               // 6: octo.conformance.v1.Octo
+	(*Synced)(nil),             // 7: octo.conformance.v1.Synced
+	(*Registered)(nil),         // 8: octo.conformance.v1.Registered
+	(*Churn)(nil),              // 9: octo.conformance.v1.Churn
+	(*Batch)(nil),              // 10: octo.conformance.v1.Batch
+	(*Range)(nil),              // 11: octo.conformance.v1.Range
+	(*OutcomeCount)(nil),       // 12: octo.conformance.v1.OutcomeCount
+	(*HandlerCount)(nil),       // 13: octo.conformance.v1.HandlerCount
+	(*ProcessFault)(nil),       // 14: octo.conformance.v1.ProcessFault
+	(*LinkFaults)(nil),         // 15: octo.conformance.v1.LinkFaults
+	(*Corruption)(nil),         // 16: octo.conformance.v1.Corruption
+	(*Metric)(nil),             // 17: octo.conformance.v1.Metric
+	(*Progress)(nil),           // 18: octo.conformance.v1.Progress
+	(*Strangers)(nil),          // 19: octo.conformance.v1.Strangers
+	(*Quiet)(nil),              // 20: octo.conformance.v1.Quiet
+	nil,                        // 21: octo.conformance.v1.Metric.LabelsEntry
+	(*Payload)(nil),            // 22: octo.conformance.v1.Payload
+	(*CallOptions)(nil),        // 23: octo.conformance.v1.CallOptions
+	(*ResponseDefinition)(nil), // 24: octo.conformance.v1.ResponseDefinition
+	(*Vary)(nil),               // 25: octo.conformance.v1.Vary
+	(v1.Code)(0),               // 26: octo.wire.v1.Code
+	(v1.Reason)(0),             // 27: octo.wire.v1.Reason
+	(v1.Origin)(0),             // 28: octo.wire.v1.Origin
 }
 var file_octo_conformance_v1_scenario_proto_depIdxs = []int32{
-	2,  // 0: octo.conformance.v1.Scenario.ends:type_name -> octo.conformance.v1.End
-	3,  // 1: octo.conformance.v1.Scenario.links:type_name -> octo.conformance.v1.Link
-	4,  // 2: octo.conformance.v1.Scenario.steps:type_name -> octo.conformance.v1.ScenarioStep
-	5,  // 3: octo.conformance.v1.ScenarioStep.batch:type_name -> octo.conformance.v1.Batch
-	5,  // 4: octo.conformance.v1.ScenarioStep.begin:type_name -> octo.conformance.v1.Batch
-	9,  // 5: octo.conformance.v1.ScenarioStep.process:type_name -> octo.conformance.v1.ProcessFault
-	10, // 6: octo.conformance.v1.ScenarioStep.link:type_name -> octo.conformance.v1.LinkFaults
-	12, // 7: octo.conformance.v1.ScenarioStep.metric:type_name -> octo.conformance.v1.Metric
-	13, // 8: octo.conformance.v1.ScenarioStep.progress:type_name -> octo.conformance.v1.Progress
-	14, // 9: octo.conformance.v1.ScenarioStep.strangers:type_name -> octo.conformance.v1.Strangers
-	15, // 10: octo.conformance.v1.ScenarioStep.quiet:type_name -> octo.conformance.v1.Quiet
-	17, // 11: octo.conformance.v1.Batch.requests:type_name -> octo.conformance.v1.Payload
-	18, // 12: octo.conformance.v1.Batch.options:type_name -> octo.conformance.v1.CallOptions
-	19, // 13: octo.conformance.v1.Batch.response:type_name -> octo.conformance.v1.ResponseDefinition
-	20, // 14: octo.conformance.v1.Batch.vary:type_name -> octo.conformance.v1.Vary
-	7,  // 15: octo.conformance.v1.Batch.outcomes:type_name -> octo.conformance.v1.OutcomeCount
-	8,  // 16: octo.conformance.v1.Batch.handlers:type_name -> octo.conformance.v1.HandlerCount
-	6,  // 17: octo.conformance.v1.Batch.executions_permille:type_name -> octo.conformance.v1.Range
-	21, // 18: octo.conformance.v1.OutcomeCount.code:type_name -> octo.wire.v1.Code
-	22, // 19: octo.conformance.v1.OutcomeCount.reason:type_name -> octo.wire.v1.Reason
-	23, // 20: octo.conformance.v1.OutcomeCount.origins:type_name -> octo.wire.v1.Origin
-	6,  // 21: octo.conformance.v1.OutcomeCount.calls:type_name -> octo.conformance.v1.Range
-	6,  // 22: octo.conformance.v1.HandlerCount.calls:type_name -> octo.conformance.v1.Range
-	0,  // 23: octo.conformance.v1.ProcessFault.kind:type_name -> octo.conformance.v1.ProcessFault.Kind
-	11, // 24: octo.conformance.v1.LinkFaults.corrupt:type_name -> octo.conformance.v1.Corruption
-	16, // 25: octo.conformance.v1.Metric.labels:type_name -> octo.conformance.v1.Metric.LabelsEntry
-	6,  // 26: octo.conformance.v1.Metric.value:type_name -> octo.conformance.v1.Range
-	27, // [27:27] is the sub-list for method output_type
-	27, // [27:27] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	3,  // 0: octo.conformance.v1.Scenario.ends:type_name -> octo.conformance.v1.End
+	4,  // 1: octo.conformance.v1.Scenario.links:type_name -> octo.conformance.v1.Link
+	5,  // 2: octo.conformance.v1.Scenario.steps:type_name -> octo.conformance.v1.ScenarioStep
+	2,  // 3: octo.conformance.v1.Scenario.control:type_name -> octo.conformance.v1.ControlPlane
+	10, // 4: octo.conformance.v1.ScenarioStep.batch:type_name -> octo.conformance.v1.Batch
+	10, // 5: octo.conformance.v1.ScenarioStep.begin:type_name -> octo.conformance.v1.Batch
+	14, // 6: octo.conformance.v1.ScenarioStep.process:type_name -> octo.conformance.v1.ProcessFault
+	15, // 7: octo.conformance.v1.ScenarioStep.link:type_name -> octo.conformance.v1.LinkFaults
+	17, // 8: octo.conformance.v1.ScenarioStep.metric:type_name -> octo.conformance.v1.Metric
+	18, // 9: octo.conformance.v1.ScenarioStep.progress:type_name -> octo.conformance.v1.Progress
+	19, // 10: octo.conformance.v1.ScenarioStep.strangers:type_name -> octo.conformance.v1.Strangers
+	20, // 11: octo.conformance.v1.ScenarioStep.quiet:type_name -> octo.conformance.v1.Quiet
+	6,  // 12: octo.conformance.v1.ScenarioStep.octo:type_name -> octo.conformance.v1.Octo
+	7,  // 13: octo.conformance.v1.ScenarioStep.synced:type_name -> octo.conformance.v1.Synced
+	9,  // 14: octo.conformance.v1.ScenarioStep.churn:type_name -> octo.conformance.v1.Churn
+	8,  // 15: octo.conformance.v1.Synced.registered:type_name -> octo.conformance.v1.Registered
+	22, // 16: octo.conformance.v1.Batch.requests:type_name -> octo.conformance.v1.Payload
+	23, // 17: octo.conformance.v1.Batch.options:type_name -> octo.conformance.v1.CallOptions
+	24, // 18: octo.conformance.v1.Batch.response:type_name -> octo.conformance.v1.ResponseDefinition
+	25, // 19: octo.conformance.v1.Batch.vary:type_name -> octo.conformance.v1.Vary
+	12, // 20: octo.conformance.v1.Batch.outcomes:type_name -> octo.conformance.v1.OutcomeCount
+	13, // 21: octo.conformance.v1.Batch.handlers:type_name -> octo.conformance.v1.HandlerCount
+	11, // 22: octo.conformance.v1.Batch.executions_permille:type_name -> octo.conformance.v1.Range
+	26, // 23: octo.conformance.v1.OutcomeCount.code:type_name -> octo.wire.v1.Code
+	27, // 24: octo.conformance.v1.OutcomeCount.reason:type_name -> octo.wire.v1.Reason
+	28, // 25: octo.conformance.v1.OutcomeCount.origins:type_name -> octo.wire.v1.Origin
+	11, // 26: octo.conformance.v1.OutcomeCount.calls:type_name -> octo.conformance.v1.Range
+	11, // 27: octo.conformance.v1.HandlerCount.calls:type_name -> octo.conformance.v1.Range
+	0,  // 28: octo.conformance.v1.ProcessFault.kind:type_name -> octo.conformance.v1.ProcessFault.Kind
+	16, // 29: octo.conformance.v1.LinkFaults.corrupt:type_name -> octo.conformance.v1.Corruption
+	21, // 30: octo.conformance.v1.Metric.labels:type_name -> octo.conformance.v1.Metric.LabelsEntry
+	11, // 31: octo.conformance.v1.Metric.value:type_name -> octo.conformance.v1.Range
+	32, // [32:32] is the sub-list for method output_type
+	32, // [32:32] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_octo_conformance_v1_scenario_proto_init() }
@@ -1685,7 +2130,7 @@ func file_octo_conformance_v1_scenario_proto_init() {
 	}
 	file_octo_conformance_v1_control_proto_init()
 	file_octo_conformance_v1_service_proto_init()
-	file_octo_conformance_v1_scenario_proto_msgTypes[3].OneofWrappers = []any{
+	file_octo_conformance_v1_scenario_proto_msgTypes[4].OneofWrappers = []any{
 		(*ScenarioStep_Batch)(nil),
 		(*ScenarioStep_Begin)(nil),
 		(*ScenarioStep_End)(nil),
@@ -1697,15 +2142,19 @@ func file_octo_conformance_v1_scenario_proto_init() {
 		(*ScenarioStep_Strangers)(nil),
 		(*ScenarioStep_Quiet)(nil),
 		(*ScenarioStep_PauseMs)(nil),
+		(*ScenarioStep_Octo)(nil),
+		(*ScenarioStep_Synced)(nil),
+		(*ScenarioStep_Churn)(nil),
+		(*ScenarioStep_Unheard)(nil),
 	}
-	file_octo_conformance_v1_scenario_proto_msgTypes[5].OneofWrappers = []any{}
+	file_octo_conformance_v1_scenario_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_conformance_v1_scenario_proto_rawDesc), len(file_octo_conformance_v1_scenario_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   16,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -277,9 +277,11 @@ type TestSuite struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Suite string                 `protobuf:"bytes,1,opt,name=suite,proto3" json:"suite,omitempty"`
 	// Where its cases run, unless they say otherwise; none: everywhere.
-	Topologies    []Topology  `protobuf:"varint,2,rep,packed,name=topologies,proto3,enum=octo.conformance.v1.Topology" json:"topologies,omitempty"`
-	Cases         []*Case     `protobuf:"bytes,3,rep,name=cases,proto3" json:"cases,omitempty"`
-	Scenarios     []*Scenario `protobuf:"bytes,4,rep,name=scenarios,proto3" json:"scenarios,omitempty"`
+	Topologies []Topology  `protobuf:"varint,2,rep,packed,name=topologies,proto3,enum=octo.conformance.v1.Topology" json:"topologies,omitempty"`
+	Cases      []*Case     `protobuf:"bytes,3,rep,name=cases,proto3" json:"cases,omitempty"`
+	Scenarios  []*Scenario `protobuf:"bytes,4,rep,name=scenarios,proto3" json:"scenarios,omitempty"`
+	// Each scenario without a control plane is run with one, too: as "<suite>/pushed/<name>".
+	AlsoPushed    bool `protobuf:"varint,5,opt,name=also_pushed,json=alsoPushed,proto3" json:"also_pushed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -340,6 +342,13 @@ func (x *TestSuite) GetScenarios() []*Scenario {
 		return x.Scenarios
 	}
 	return nil
+}
+
+func (x *TestSuite) GetAlsoPushed() bool {
+	if x != nil {
+		return x.AlsoPushed
+	}
+	return false
 }
 
 // Case is one call with what is expected of it, or several equal ones. What is not said in expect follows
@@ -1038,14 +1047,16 @@ const file_octo_conformance_v1_suite_proto_rawDesc = "" +
 	"\x1focto/conformance/v1/suite.proto\x12\x13octo.conformance.v1\x1a!octo/conformance/v1/control.proto\x1a\x1docto/conformance/v1/raw.proto\x1a\"octo/conformance/v1/scenario.proto\x1a!octo/conformance/v1/service.proto\x1a\x17octo/wire/v1/head.proto\x1a\x19octo/wire/v1/status.proto\"Y\n" +
 	"\aProfile\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x128\n" +
-	"\bfeatures\x18\x02 \x03(\x0e2\x1c.octo.conformance.v1.FeatureR\bfeatures\"\xce\x01\n" +
+	"\bfeatures\x18\x02 \x03(\x0e2\x1c.octo.conformance.v1.FeatureR\bfeatures\"\xef\x01\n" +
 	"\tTestSuite\x12\x14\n" +
 	"\x05suite\x18\x01 \x01(\tR\x05suite\x12=\n" +
 	"\n" +
 	"topologies\x18\x02 \x03(\x0e2\x1d.octo.conformance.v1.TopologyR\n" +
 	"topologies\x12/\n" +
 	"\x05cases\x18\x03 \x03(\v2\x19.octo.conformance.v1.CaseR\x05cases\x12;\n" +
-	"\tscenarios\x18\x04 \x03(\v2\x1d.octo.conformance.v1.ScenarioR\tscenarios\"\x94\a\n" +
+	"\tscenarios\x18\x04 \x03(\v2\x1d.octo.conformance.v1.ScenarioR\tscenarios\x12\x1f\n" +
+	"\valso_pushed\x18\x05 \x01(\bR\n" +
+	"alsoPushed\"\x94\a\n" +
 	"\x04Case\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tsemantics\x18\x02 \x03(\rR\tsemantics\x12=\n" +
