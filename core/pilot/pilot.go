@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/octomesh/octomesh/core/pilot/callers"
 	"github.com/octomesh/octomesh/core/pilot/ingest"
 	"github.com/octomesh/octomesh/core/pilot/node"
 	"github.com/octomesh/octomesh/core/pilot/push"
@@ -32,6 +33,8 @@ type Config struct {
 	Linger time.Duration
 	// Push has the limits of the discovery streams. Its Cache, Observer and Log are the Pilot's affair.
 	Push push.Config
+	// Callers are who may have streams here, and how many.
+	Callers callers.Config
 	// Observers learn what proxies apply and refuse.
 	Observers []push.Observer
 	// Node has the limits of what proxies say of themselves, and who is told of it. Its Dispatchers and Log are the Pilot's
@@ -50,9 +53,10 @@ type Part interface {
 
 // Pilot is one Pilot. Its methods are safe for concurrent use, but for Add.
 type Pilot struct {
-	cache  *snapshot.Cache
-	ingest *ingest.Ingest
-	push   *push.Server
+	cache   *snapshot.Cache
+	ingest  *ingest.Ingest
+	push    *push.Server
+	callers *callers.Callers
 	// rollouts tells the Config Server what becomes of changes that go in waves.
 	rollouts *rollout.Observer
 	node     *node.Service
@@ -61,8 +65,9 @@ type Pilot struct {
 
 // Stats are a Pilot's counts.
 type Stats struct {
-	Push push.Stats
-	Node node.Stats
+	Push    push.Stats
+	Callers callers.Stats
+	Node    node.Stats
 	// Topics that are kept, and how many followings of them there are.
 	Topics, Followings int
 	// Targets that are followed at the Dispatcher.
@@ -80,16 +85,20 @@ func New(cfg Config) (*Pilot, error) {
 	if cfg.Name == "" {
 		cfg.Name = rand.Text()
 	}
-	p := &Pilot{cache: snapshot.NewCache()}
+	p := &Pilot{cache: snapshot.NewCache(), callers: callers.New(cfg.Callers)}
 	p.rollouts = rollout.New(rollout.Config{Pilot: cfg.Name, Cache: p.cache, ConfigServers: cfg.ConfigServers, Log: cfg.Log})
 	p.ingest = ingest.New(ingest.Config{
 		Cache: p.cache, Dispatchers: cfg.Dispatchers, ConfigServers: cfg.ConfigServers, Candidates: p.rollouts, Linger: cfg.Linger, Log: cfg.Log,
 	})
 	c := cfg.Push
 	c.Cache, c.Log, c.Observer = p.cache, cfg.Log, append(observers{p.rollouts}, cfg.Observers...)
+	c.Admit = func(ctx context.Context, n push.Node) (func(), error) { return p.Enter(ctx, n.Environment, n.ID) }
 	p.push = push.New(c)
 	n := cfg.Node
 	n.Dispatchers, n.Log = cfg.Dispatchers, cfg.Log
+	n.Admit = func(ctx context.Context, in *controlv1.Introduction) (func(), error) {
+		return p.Enter(ctx, in.GetEnvironment(), in.GetInstance())
+	}
 	n.Introduced = func(who node.Info, in *controlv1.Introduction) {
 		p.Suspects(push.Node{ID: who.Instance, Environment: who.Environment}, in.GetSuspects())
 		if cfg.Node.Introduced != nil {
@@ -116,6 +125,12 @@ func (p *Pilot) Suspects(n push.Node, all []*controlv1.Suspect) { p.rollouts.Sus
 // Nodes are the proxies that are connected.
 func (p *Pilot) Nodes() []node.Info { return p.node.Nodes() }
 
+// Enter lets a stream in that says to be of a proxy's instance, for services of the parts; leave must be called at its end.
+// The error is what to end the stream with.
+func (p *Pilot) Enter(ctx context.Context, environment, instance string) (leave func(), err error) {
+	return p.callers.Enter(ctx, environment, instance)
+}
+
 // Codec is what a gRPC server needs on which a Pilot is registered. It does for other services, too.
 func Codec() grpc.ServerOption { return push.Codec() }
 
@@ -141,7 +156,7 @@ func (p *Pilot) Run(ctx context.Context) {
 
 // Stats returns the counts.
 func (p *Pilot) Stats() Stats {
-	s := Stats{Push: p.push.Stats(), Node: p.node.Stats(), Targets: p.ingest.Followed()}
+	s := Stats{Push: p.push.Stats(), Callers: p.callers.Stats(), Node: p.node.Stats(), Targets: p.ingest.Followed()}
 	s.Topics, s.Followings = p.cache.Topics()
 	return s
 }

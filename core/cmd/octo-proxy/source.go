@@ -34,7 +34,7 @@ func sourceOf(b *resourcev1.Bootstrap, id *identity.Source, reload <-chan os.Sig
 	}
 	secrets := insecure.NewCredentials()
 	if id != nil {
-		secrets = credentials.NewTLS(id.Client(id.SameEnvironment))
+		secrets = credentials.NewTLS(id.Client(id.HasRole("pilot")))
 	}
 	var pilots []grpc.ClientConnInterface
 	for _, address := range c.GetPilots() {

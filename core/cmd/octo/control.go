@@ -42,6 +42,11 @@ func newControl(t *terminal, name, text string) *control {
 	f.StringVar(&c.config.TLS.Key, "key", "", "its key (PEM file)")
 	f.StringVar(&c.config.TLS.Authorities, "authorities", "", "authorities that callers' certificates must be of (PEM file)")
 	f.StringVar(&c.writers, "writers", "", "with TLS: SPIFFE ids that may change configurations, by commas; each may end in *")
+	l := &c.config.Limits
+	f.IntVar(&l.StreamsPerSecond, "streams-per-second", 0, "how many streams of proxies may begin in a second; others are told when to come again (default 2000)")
+	f.IntVar(&l.Streams, "streams-per-identity", 0, "how many streams one proxy may have open (default 8)")
+	f.IntVar(&l.OpensPerMinute, "opens-per-identity", 0, "how many streams one proxy may begin in a minute (default 120)")
+	f.IntVar(&l.Topics, "topics-per-stream", 0, "how many topics one proxy may follow, of which a target has four (default 65536)")
 	f.StringVar(&c.readyFile, "ready-file", "", "a file to write the address into once all roles are ready; it is removed at the end")
 	return c
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/octomesh/octomesh/core/meshtest"
 	"github.com/octomesh/octomesh/core/meshtest/planetest"
+	"github.com/octomesh/octomesh/core/transport/identity"
+	"github.com/octomesh/octomesh/core/transport/identity/identitytest"
 )
 
 var programs planetest.Programs
@@ -180,4 +182,33 @@ func TestCallsGoOnWithoutAnythingCentral(t *testing.T) {
 	s.caller.Restart()
 	s.conn = s.caller.Caller("web")
 	s.works("cart")
+}
+
+// TestUpWithTLS: proxies and operators prove who they are, and one that is not whom it says to be learns nothing.
+func TestUpWithTLS(t *testing.T) {
+	t.Parallel()
+	ca := identitytest.New(t)
+	id := func(name string) identity.Files { return ca.Files(planetest.Dir(t), "spiffe://example.org/test/"+name) }
+	flags := func(f identity.Files) []string {
+		return []string{"--certificate", f.Certificate, "--key", f.Key, "--authorities", f.Authorities}
+	}
+	p := programs.Up(t, append(flags(id("control/all-1")), "--writers", "spiffe://example.org/test/operator/*")...)
+	proxy := func(instance, name string) *planetest.Proxy {
+		f := id(name)
+		return programs.Proxy(t, instance, p.PilotAddresses(), fmt.Sprintf("tls: {certificate_file: %s, key_file: %s, authorities_file: %s}\n", f.Certificate, f.Key, f.Authorities))
+	}
+	s := &shop{Plane: p, t: t, server: proxy("server-1", "proxy/server-1"), caller: proxy("caller-1", "proxy/caller-1")}
+	s.conn = s.caller.Caller("web")
+	s.add("cart")
+	s.works("cart")
+	forger := proxy("caller-2", "proxy/caller-3")
+	forger.AwaitLog(`is not the proxy \"caller-2\"`)
+	faults := "policies:\n- {target: cart, faults: [{name: outage, abort_permille: 1000}]}\n"
+	if out, err := s.Octo(s.Configs[0], faults, append(strings.Fields("apply -f - -m x"), flags(id("proxy/caller-1"))...)...); err == nil || !strings.Contains(out, "may not change configurations") {
+		t.Fatal(out, err)
+	}
+	if out, err := s.Octo(s.Configs[0], faults, append(strings.Fields("apply -f - -m x"), flags(id("operator/alice"))...)...); err != nil {
+		t.Fatal(out, err)
+	}
+	s.fails("cart")
 }

@@ -17,7 +17,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/octomesh/octomesh/core/transport/identity"
 	controlv1 "github.com/octomesh/octomesh/gen/control/octo/control/v1"
 	directoryv1 "github.com/octomesh/octomesh/gen/go/octo/directory/v1"
 )
@@ -26,9 +25,9 @@ import (
 type Config struct {
 	// Dispatchers are connections to Dispatchers, tried in turn. At least one.
 	Dispatchers []grpc.ClientConnInterface
-	// Admit decides about an introduction; id is whom TLS has proved, and proved is false without TLS. The environment of
-	// the one is that of the other already. Nil: all are admitted.
-	Admit func(id identity.ID, proved bool, in *controlv1.Introduction) error
+	// Admit decides about an introduction; leave is called at the stream's end. The error is a status. Nil: all are
+	// admitted.
+	Admit func(ctx context.Context, in *controlv1.Introduction) (leave func(), err error)
 	// Keep is how long instances of a proxy that is not heard of any more stay registered, KeepMany how long if more
 	// proxies are lost than there are left: then it is not them, maybe. 0: 10 s and 60 s.
 	Keep, KeepMany time.Duration

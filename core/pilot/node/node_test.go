@@ -2,7 +2,6 @@ package node_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -23,7 +22,6 @@ import (
 	"github.com/octomesh/octomesh/core/dispatcher/source"
 	"github.com/octomesh/octomesh/core/dispatcher/source/sourcetest"
 	"github.com/octomesh/octomesh/core/pilot/node"
-	"github.com/octomesh/octomesh/core/transport/identity"
 	controlv1 "github.com/octomesh/octomesh/gen/control/octo/control/v1"
 	directoryv1 "github.com/octomesh/octomesh/gen/go/octo/directory/v1"
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
@@ -368,11 +366,11 @@ func TestDispatchersAreTriedInTurnWithoutAGap(t *testing.T) {
 
 func TestIntroductionsAreChecked(t *testing.T) {
 	t.Parallel()
-	w := start(t, node.Config{Admit: func(_ identity.ID, proved bool, in *controlv1.Introduction) error {
-		if proved || in.Instance == "stranger" {
-			return errors.New("unknown")
+	w := start(t, node.Config{Admit: func(_ context.Context, in *controlv1.Introduction) (func(), error) {
+		if in.Instance == "stranger" {
+			return nil, status.Error(codes.PermissionDenied, "unknown")
 		}
-		return nil
+		return func() {}, nil
 	}})
 	for what, c := range map[string]struct {
 		in   *controlv1.Introduction

@@ -10,12 +10,9 @@ import (
 	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"github.com/octomesh/octomesh/core/resource"
-	"github.com/octomesh/octomesh/core/transport/identity"
 	controlv1 "github.com/octomesh/octomesh/gen/control/octo/control/v1"
 	directoryv1 "github.com/octomesh/octomesh/gen/go/octo/directory/v1"
 )
@@ -60,9 +57,11 @@ func (s *Service) Connect(g grpc.BidiStreamingServer[controlv1.ConnectRequest, c
 	case <-late.C:
 		return status.Errorf(codes.DeadlineExceeded, "no introduction within %v", introduceWithin)
 	}
-	if err := s.admit(g.Context(), in); err != nil {
+	leave, err := s.admit(g.Context(), in)
+	if err != nil {
 		return err
 	}
+	defer leave()
 	n := &node{
 		service: s, grpc: g, entries: make(map[*entry]struct{}), states: make(map[entryID]*controlv1.RegistrationState),
 		info: Info{
@@ -90,35 +89,19 @@ func over(err error) error {
 }
 
 // admit refuses who says nothing of himself, or something that is not so.
-func (s *Service) admit(ctx context.Context, in *controlv1.Introduction) error {
+func (s *Service) admit(ctx context.Context, in *controlv1.Introduction) (leave func(), err error) {
 	switch {
 	case in == nil:
-		return status.Error(codes.InvalidArgument, "the first word is no introduction")
+		return nil, status.Error(codes.InvalidArgument, "the first word is no introduction")
 	case !resource.IsName(in.GetEnvironment()) || !resource.IsName(in.GetInstance()):
-		return status.Errorf(codes.InvalidArgument, "the introduction needs an environment and an instance, not %q and %q", in.GetEnvironment(), in.GetInstance())
+		return nil, status.Errorf(codes.InvalidArgument, "the introduction needs an environment and an instance, not %q and %q", in.GetEnvironment(), in.GetInstance())
 	case in.GetZone() != "" && !resource.IsName(in.GetZone()) || len(in.GetSoftwareVersion()) > 255:
-		return status.Error(codes.InvalidArgument, "the introduction's zone or software version cannot be")
+		return nil, status.Error(codes.InvalidArgument, "the introduction's zone or software version cannot be")
 	}
-	var id identity.ID
-	proved := false
-	if p, ok := peer.FromContext(ctx); ok {
-		if info, ok := p.AuthInfo.(credentials.TLSInfo); ok {
-			var err error
-			if id, err = identity.PeerOf(info.State); err != nil {
-				return status.Errorf(codes.Unauthenticated, "the certificate names nobody: %v", err)
-			}
-			proved = true
-			if id.Environment != in.GetEnvironment() {
-				return status.Errorf(codes.PermissionDenied, "%s is not of environment %q", id, in.GetEnvironment())
-			}
-		}
+	if s.cfg.Admit == nil {
+		return func() {}, nil
 	}
-	if s.cfg.Admit != nil {
-		if err := s.cfg.Admit(id, proved, in); err != nil {
-			return status.Errorf(codes.PermissionDenied, "proxy %q is not admitted: %v", in.GetInstance(), err)
-		}
-	}
-	return nil
+	return s.cfg.Admit(ctx, in)
 }
 
 func (n *node) id() nodeID {

@@ -424,3 +424,50 @@ func TestWhoHasTheCandidateAlreadyIsSaid(t *testing.T) {
 	c.send(r)
 	p.seen.await(t, fmt.Sprintf("n1 keeps %v", []snapshot.Kept{{Topic: stock, Name: "s1", Version: candidate.Version}}))
 }
+
+func TestAStreamMayFollowSoManyTopics(t *testing.T) {
+	p := start(t, push.Config{Topics: 2})
+	c := p.client("a")
+	c.send(subscribe("prod/stock/*", "prod/cart/*", "prod/mail/*"))
+	err := c.fails()
+	reason := ""
+	for _, d := range status.Convert(err).Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok {
+			reason = info.Reason + " " + info.Metadata["limit"]
+		}
+	}
+	if status.Code(err) != codes.ResourceExhausted || reason != push.ReasonTopics+" 2" || !strings.Contains(err.Error(), "2 topics") {
+		t.Fatal(err, reason)
+	}
+}
+
+func TestWhoIsNotAdmittedLearnsWhyAndWhoIsLeaves(t *testing.T) {
+	left := make(chan push.Node, 1)
+	p := start(t, push.Config{Admit: func(_ context.Context, n push.Node) (func(), error) {
+		if n.ID == "stranger" {
+			return nil, status.Error(codes.PermissionDenied, "who are you?")
+		}
+		return func() { left <- n }, nil
+	}})
+	stranger := p.client("stranger")
+	stranger.send(subscribe("prod/stock/*"))
+	if err := stranger.fails(); status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "who are you?") {
+		t.Fatal(err)
+	}
+	p.Cache.Load(stock, nil)
+	a := p.client("a")
+	a.send(subscribe("prod/stock/*"))
+	a.receive()
+	a.stop()
+	select {
+	case n := <-left:
+		if n != (push.Node{ID: "a", Environment: "prod"}) {
+			t.Fatal(n)
+		}
+	case <-time.After(long):
+		t.Fatal("it never left")
+	}
+	if s := p.Server.Stats(); s.TurnedAway != 1 {
+		t.Fatalf("%+v", s)
+	}
+}

@@ -31,6 +31,10 @@ type Config struct {
 	// StreamsPerSecond bounds how many streams may begin, StreamsAtOnce how many after a pause; others are refused with
 	// a time after which to come again. 0: 2000 and 4000.
 	StreamsPerSecond, StreamsAtOnce int
+	// Admit tells whether a stream may be the node's, and one more of it; leave is called at the stream's end. nil: all may.
+	Admit func(ctx context.Context, n Node) (leave func(), err error)
+	// Topics is how many one stream may follow. 0: [MaxTopics].
+	Topics int
 	// AckWithin is how long a proxy may take for an answer before its stream is ended. 0: 30 s.
 	AckWithin time.Duration
 	Log       *slog.Logger
@@ -69,6 +73,9 @@ func New(cfg Config) *Server {
 	}
 	if cfg.StreamsAtOnce == 0 {
 		cfg.StreamsAtOnce = 2 * cfg.StreamsPerSecond
+	}
+	if cfg.Topics == 0 {
+		cfg.Topics = MaxTopics
 	}
 	if cfg.AckWithin == 0 {
 		cfg.AckWithin = 30 * time.Second
@@ -147,10 +154,18 @@ func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryServi
 		return over(err)
 	}
 	st := &stream{server: s, grpc: g, session: session{
-		observer: s.cfg.Observer, node: Node{first.GetNode().GetId(), first.GetNode().GetCluster()},
+		observer: s.cfg.Observer, node: Node{first.GetNode().GetId(), first.GetNode().GetCluster()}, topics: s.cfg.Topics,
 	}}
 	if st.node.ID == "" || st.node.Environment == "" {
 		return status.Error(codes.InvalidArgument, "the first request names no node: its id is the proxy's instance, its cluster the environment")
+	}
+	if s.cfg.Admit != nil {
+		leave, err := s.cfg.Admit(g.Context(), st.node)
+		if err != nil {
+			s.stats.turnedAway.Add(1)
+			return err
+		}
+		defer leave()
 	}
 	var ctx context.Context
 	ctx, st.cancel = context.WithCancelCause(g.Context())

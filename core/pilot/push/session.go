@@ -10,6 +10,7 @@ import (
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
@@ -22,8 +23,10 @@ import (
 const (
 	// MaxResponse is about how large a response gets, in bytes: what is more comes with the next one.
 	MaxResponse = 1 << 20
-	// MaxTopics is how many topics one stream may follow.
+	// MaxTopics is how many topics one stream may follow, unless told otherwise.
 	MaxTopics = 65536
+	// ReasonTopics is in the google.rpc.ErrorInfo of a stream that ended because it followed more than it may.
+	ReasonTopics = "TOPICS_PER_STREAM"
 )
 
 // Node is whose stream it is, as it says itself in its first request.
@@ -47,6 +50,7 @@ type session struct {
 	follower *snapshot.Follower
 	node     Node
 	observer Observer
+	topics   int // that it may follow
 
 	mu     sync.Mutex
 	nonce  uint64
@@ -96,10 +100,23 @@ func (s *session) topic(kind resource.Kind, name string) (resource.Topic, error)
 		return t, status.Error(codes.InvalidArgument, err.Error())
 	case t.Environment != s.node.Environment:
 		return t, status.Errorf(codes.PermissionDenied, "%q is of another environment than the proxy's, %q", name, s.node.Environment)
-	case s.follower.Follows() >= MaxTopics:
-		return t, status.Errorf(codes.ResourceExhausted, "a proxy may follow %d topics", MaxTopics)
+	case s.follower.Follows() >= s.topics:
+		return t, tooMany(s.topics)
 	}
 	return t, nil
+}
+
+// tooMany says that a stream follows as many topics as it may.
+func tooMany(limit int) error {
+	st := status.Newf(codes.ResourceExhausted, "a proxy may follow %d topics, which is some %d targets: unfollow others first, or spread the applications over more proxies",
+		limit, limit/int(resource.Kinds))
+	with, err := st.WithDetails(&errdetails.ErrorInfo{
+		Reason: ReasonTopics, Domain: "octomesh", Metadata: map[string]string{"limit": strconv.Itoa(limit)},
+	})
+	if err != nil {
+		return st.Err()
+	}
+	return with.Err()
 }
 
 // initial sorts by topic the versions that a node says to have. They count in the first request of a kind.

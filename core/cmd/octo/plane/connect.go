@@ -15,6 +15,7 @@ import (
 
 	"github.com/octomesh/octomesh/core/cmd/octo/plane/rendezvous"
 	"github.com/octomesh/octomesh/core/pilot"
+	"github.com/octomesh/octomesh/core/pilot/callers"
 )
 
 const (
@@ -44,8 +45,17 @@ type memory struct {
 }
 
 func newMemory() *memory {
-	return &memory{grpc.NewServer(pilot.Codec()), bufconn.Listen(memoryBuffer)}
+	own := func(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+		return handle(srv, &ownStream{s})
+	}
+	return &memory{grpc.NewServer(pilot.Codec(), grpc.ChainStreamInterceptor(own)), bufconn.Listen(memoryBuffer)}
 }
+
+// ownStream is one of this process.
+type ownStream struct{ grpc.ServerStream }
+
+// Context implements grpc.ServerStream.
+func (s *ownStream) Context() context.Context { return callers.Own(s.ServerStream.Context()) }
 
 func (m *memory) serve() { _ = m.server.Serve(m.listener) }
 
@@ -62,7 +72,7 @@ func (p *Plane) conn(role string) (*grpc.ClientConn, error) {
 	} else {
 		secrets := insecure.NewCredentials()
 		if p.id != nil {
-			secrets = credentials.NewTLS(p.id.Client(p.hasRole(role)))
+			secrets = credentials.NewTLS(p.id.Client(p.id.HasRole(role)))
 		}
 		slow := backoff.DefaultConfig
 		slow.BaseDelay, slow.MaxDelay = 200*time.Millisecond, 3*time.Second

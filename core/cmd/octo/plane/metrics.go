@@ -107,6 +107,9 @@ func pilotMetrics(p *pilot.Pilot) []metric {
 		counter("bytes", "Bytes of them.", func(s pilot.Stats) uint64 { return s.Push.Bytes }),
 		counter("refusals", "Responses that a proxy did not take.", func(s pilot.Stats) uint64 { return s.Push.Refusals }),
 		counter("turned_away", "Streams that were not admitted.", func(s pilot.Stats) uint64 { return s.Push.TurnedAway }),
+		gauge("callers", "Proxies that have streams, or had some a moment ago.", func(s pilot.Stats) uint64 { return uint64(s.Callers.Known) }),
+		counter("strangers", "Streams whose caller was not whom it said to be.", func(s pilot.Stats) uint64 { return s.Callers.Strangers }),
+		counter("callers_limited", "Streams that were refused for a limit of their caller's.", func(s pilot.Stats) uint64 { return s.Callers.Turned }),
 		counter("overdue", "Streams that were ended for their silence.", func(s pilot.Stats) uint64 { return s.Push.Overdue }),
 	}
 }

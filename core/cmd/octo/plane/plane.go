@@ -54,9 +54,23 @@ type Config struct {
 	Writers []string
 	// Registries beside the control plane's own.
 	Registries []registries.Spec
-	Log        *slog.Logger
+	// Limits of proxies at the Pilot.
+	Limits Limits
+	Log    *slog.Logger
 	// Unsafe has the embedded etcd not wait for the disk, for tests.
 	Unsafe bool
+}
+
+// Limits are what proxies may have of a Pilot. What is 0 takes its default.
+type Limits struct {
+	// StreamsPerSecond is how many streams may begin in all; twice as many at once after a pause. 0: 2000.
+	StreamsPerSecond int
+	// Streams that one identity may have open. 0: 8.
+	Streams int
+	// OpensPerMinute is how many streams one identity may begin in a minute. 0: 120.
+	OpensPerMinute int
+	// Topics that one stream may follow. 0: 65536.
+	Topics int
 }
 
 // UsageError is a mistake in a Config.
@@ -208,6 +222,9 @@ func (p *Plane) stopServers() {
 func check(c *Config) error {
 	if len(c.Roles) == 0 {
 		return usage("--roles is empty: %s are there", strings.Join(Roles(), ", "))
+	}
+	if l := c.Limits; min(l.StreamsPerSecond, l.Streams, l.OpensPerMinute, l.Topics) < 0 {
+		return usage("a limit of streams or topics is negative: 0 takes its default")
 	}
 	if (len(c.Store.Endpoints) == 0) == (c.Store.Data == "") {
 		return usage("give --data, a directory for an embedded etcd, or --etcd, the endpoints of another one")

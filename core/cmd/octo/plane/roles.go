@@ -17,6 +17,8 @@ import (
 	"github.com/octomesh/octomesh/core/dispatcher"
 	"github.com/octomesh/octomesh/core/dispatcher/hub"
 	"github.com/octomesh/octomesh/core/pilot"
+	"github.com/octomesh/octomesh/core/pilot/callers"
+	"github.com/octomesh/octomesh/core/pilot/push"
 	"github.com/octomesh/octomesh/core/transport/identity"
 	dispatchv1 "github.com/octomesh/octomesh/gen/control/octo/dispatch/v1"
 )
@@ -26,6 +28,8 @@ const (
 	RoleConfig     = "config"
 	RoleDispatcher = "dispatcher"
 	RolePilot      = "pilot"
+
+	roleDirectory = "directory"
 )
 
 // Roles are all that there are, in the order in which they start.
@@ -95,6 +99,7 @@ func (p *Plane) startConfig() (*role, error) {
 	}
 	if p.id != nil {
 		c.MayWrite = p.mayWrite
+		c.MayObserve = func(peer identity.ID) error { return identity.MayBe(peer, RolePilot) }
 	}
 	if p.cfg.Store.Data == "" || slices.Contains(p.cfg.Roles, RoleDispatcher) { // else there is none
 		d, err := p.conn(RoleDispatcher)
@@ -158,7 +163,7 @@ func (p *Plane) startDispatcher() (*role, error) {
 	c := dispatcher.Config{Hub: h, Log: p.cfg.Log}
 	if p.id != nil {
 		c.MayConfirm = p.mayWrite
-		c.MayPublish = func(peer identity.ID) error { return mayBe(peer, RolePilot) }
+		c.MayPublish = func(peer identity.ID) error { return identity.MayBe(peer, RolePilot) }
 	}
 	d := dispatcher.New(c)
 	return &role{
@@ -184,6 +189,11 @@ func (p *Plane) startPilot() (*role, error) {
 	}
 	running, err := pilot.New(pilot.Config{
 		Name: p.cfg.Name, Dispatchers: []grpc.ClientConnInterface{d}, ConfigServers: []grpc.ClientConnInterface{c}, Log: p.cfg.Log,
+		Push: push.Config{Topics: p.cfg.Limits.Topics, StreamsPerSecond: p.cfg.Limits.StreamsPerSecond},
+		Callers: callers.Config{
+			Prove: p.id != nil, Streams: p.cfg.Limits.Streams, OpensPerMinute: p.cfg.Limits.OpensPerMinute,
+			MaySpeakForAll: func(id identity.ID) error { return identity.MayBe(id, roleDirectory) },
+		},
 	})
 	if err != nil {
 		return nil, err

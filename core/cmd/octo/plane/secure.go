@@ -2,7 +2,6 @@ package plane
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -33,33 +32,13 @@ func (p *Plane) secure() ([]grpc.ServerOption, error) {
 	}
 	p.id = id
 	for _, role := range c.Roles {
-		if err := mayBe(id.ID(), role); err != nil {
+		if err := identity.MayBe(id.ID(), role); err != nil {
 			return nil, usage("%v", err)
 		}
 	}
-	return []grpc.ServerOption{grpc.Creds(credentials.NewTLS(id.Server(id.SameEnvironment)))}, nil
-}
-
-// mayBe tells whether an id may have a role. Its name is "control/<roles>-<anything>", with roles parted by dots, or
-// "all" for every role: "control/pilot-1", "control/config.dispatcher-a", "control/all-1".
-func mayBe(id identity.ID, role string) error {
-	name, ok := strings.CutPrefix(id.Name, "control/")
-	roles, rest, dashed := strings.Cut(name, "-")
-	if ok && dashed && rest != "" && (roles == "all" || slices.Contains(strings.Split(roles, "."), role)) {
-		return nil
-	}
-	return fmt.Errorf("%s may not have the role %s: its id would be spiffe://%s/%s/control/%s-NAME, or control/all-NAME",
-		id, role, id.TrustDomain, id.Environment, role)
-}
-
-// hasRole lets in peers of our environment that may have a role.
-func (p *Plane) hasRole(role string) identity.Expect {
-	return func(peer identity.ID) error {
-		if err := p.id.SameEnvironment(peer); err != nil {
-			return err
-		}
-		return mayBe(peer, role)
-	}
+	return []grpc.ServerOption{
+		grpc.Creds(credentials.NewTLS(id.Server(id.SameEnvironment))), grpc.ChainUnaryInterceptor(p.guardUnary), grpc.ChainStreamInterceptor(p.guardStream),
+	}, nil
 }
 
 // mayWrite tells whether somebody may change configurations.
