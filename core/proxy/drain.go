@@ -86,15 +86,11 @@ func (p *Proxy) Drain(ctx context.Context) (cut int) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.DrainDeadline)
 	defer cancel()
-	for _, l := range p.listeners {
+	for _, l := range p.listening() {
 		_ = l.Close()
 	}
 	p.log.Info("draining", "deadline", p.cfg.DrainDeadline.String())
-	for _, k := range []kind{instanceKind, callerKind, remoteKind} { // those that serve first
-		for _, s := range p.list(k) {
-			s.Leave("the proxy leaves")
-		}
-	}
+	p.farewell(ctx)
 	p.until(ctx, func() bool { return p.finished(callerKind, remoteKind) })
 	cut = p.cutOff()
 	p.endCopies()
@@ -105,9 +101,21 @@ func (p *Proxy) Drain(ctx context.Context) (cut int) {
 		p.closeFinished()
 		return p.finished(instanceKind, upstreamKind)
 	})
-	p.until(ctx, func() bool { return len(p.list(callerKind, remoteKind, instanceKind, upstreamKind)) == 0 })
+	p.until(ctx, func() bool {
+		return len(p.list(callerKind, remoteKind, instanceKind, upstreamKind)) == 0 && p.open() == 0
+	})
+	p.awaited.stop()
 	p.group.Stop()
 	return cut
+}
+
+// open is how many connections stand that were accepted. Some may not have said HELLO: they are still to be told that the
+// proxy leaves, so that they dial again, and do not count a lost connection as a failure.
+func (p *Proxy) open() (n int) {
+	for _, l := range p.listening() {
+		n += l.Open()
+	}
+	return n
 }
 
 // endCopies cancels the copies of calls that are under way: nobody waits for them.

@@ -53,6 +53,7 @@ func (h *localHandler) connections(hello *wire.Hello) int {
 func (h *localHandler) Open(s *session.Session) {
 	if p := s.Peer(); p.Role == wire.RoleServe {
 		h.attached.add(s)
+		h.came(p, false)
 		h.log.Info("instance attached", "application", p.Application, "instance", p.Instance, "targets", p.Targets)
 	}
 	h.opened(s)
@@ -66,6 +67,7 @@ func (h *localHandler) Serve(c *session.Call, head *wire.RequestHead) {
 func (h *localHandler) GoAway(s *session.Session, g *wire.GoAway) {
 	if s.Peer().Role == wire.RoleServe && g.Code.Graceful() {
 		h.attached.remove(s)
+		h.tellGone(s)
 		s.SendDrained()
 	}
 }
@@ -107,13 +109,16 @@ func (h *remoteHandler) Closed(s *session.Session, err error) { h.closed(s, err)
 // greet refuses what neither side of the proxy lets in.
 func (p *Proxy) greet(hello *wire.Hello) *wire.GoAway {
 	switch {
-	case p.draining.Load():
+	case p.leaving():
 		return leaves()
 	case hello.Environment != p.cfg.Environment:
 		return refused(fmt.Sprintf("environment is %q here, not %q", p.cfg.Environment, hello.Environment))
 	}
 	return nil
 }
+
+// leaving tells whether the proxy welcomes nobody.
+func (p *Proxy) leaving() bool { return p.draining.Load() || p.holding.Load() }
 
 func leaves() *wire.GoAway {
 	return &wire.GoAway{Code: wire.GoAwayDraining, Last: wire.LastGraceful, Message: "the proxy leaves"}
@@ -123,7 +128,7 @@ func leaves() *wire.GoAway {
 // is seen by Drain, which waits for him.
 func (p *Proxy) admit(s *session.Session, k kind) *wire.GoAway {
 	p.register(s, k)
-	if p.draining.Load() {
+	if p.leaving() {
 		p.unregister(s)
 		return leaves()
 	}

@@ -37,7 +37,7 @@ type Config struct {
 	Instance    string
 	// Zone is where the proxy stands, for targets whose calls go to the nearest endpoints. Empty: nowhere.
 	Zone string
-	// Outbound is where the local applications come in: a Unix socket.
+	// Outbound is where the local applications come in: a Unix socket. nil: nobody comes in before [Proxy.Listen].
 	Outbound net.Listener
 	// Inbound is where other proxies come in: TCP. nil: no calls from other proxies.
 	Inbound net.Listener
@@ -80,6 +80,7 @@ type Proxy struct {
 	kept     *session.Memory
 	demand   demand
 	attached attached
+	awaited  awaited
 	inbound  sync.Map // target name -> *route.Target, for attached targets that no resource names
 
 	peersMu sync.Mutex
@@ -88,8 +89,11 @@ type Proxy struct {
 	mu       sync.Mutex
 	sessions map[*session.Session]kind
 
-	listeners []*listener.Listener
+	listeners []*listener.Listener // guarded by mu
 	draining  atomic.Bool
+	holding   atomic.Bool                         // nobody is welcomed, until it is known who is the proxy
+	yielded   atomic.Bool                         // a successor is
+	gone      atomic.Pointer[func(*session.Peer)] // tells the successor of instances that leave; nil: there is none
 	started   time.Time
 }
 
@@ -105,8 +109,8 @@ const (
 
 // Start runs a proxy until ctx ends or Drain or Close is called.
 func Start(ctx context.Context, cfg Config) (*Proxy, error) {
-	if cfg.Outbound == nil || cfg.Source == nil {
-		return nil, errors.New("octo: a proxy needs an outbound listener and a source")
+	if cfg.Source == nil || cfg.Outbound == nil && cfg.Inbound != nil {
+		return nil, errors.New("octo: a proxy needs a source, and an outbound listener beside an inbound one")
 	}
 	if cfg.DrainDeadline == 0 {
 		cfg.DrainDeadline = 30 * time.Second
@@ -146,7 +150,9 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 	}
 	p.group.Go(p.runSource)
 	p.group.Go(p.sweep)
-	p.listen()
+	if cfg.Outbound != nil {
+		p.listen()
+	}
 	return p, nil
 }
 
@@ -161,10 +167,19 @@ func (p *Proxy) listen() {
 	local.Handler, local.FromSDK = &localHandler{p}, true
 	remote := p.options(route.Inbound, wire.OriginServerProxy)
 	remote.Handler = &remoteHandler{p}
-	p.listeners = append(p.listeners, listener.New(p.cfg.Outbound, listener.Config{Group: p.group, Session: local, Admit: p.cfg.Admit, Log: p.log}))
+	all := []*listener.Listener{listener.New(p.cfg.Outbound, listener.Config{Group: p.group, Session: local, Admit: p.cfg.Admit, Log: p.log})}
 	if p.cfg.Inbound != nil {
-		p.listeners = append(p.listeners, listener.New(p.cfg.Inbound, listener.Config{Group: p.group, Session: remote, TLS: p.serverTLS(), Log: p.log}))
+		all = append(all, listener.New(p.cfg.Inbound, listener.Config{Group: p.group, Session: remote, TLS: p.serverTLS(), Log: p.log}))
 	}
+	p.mu.Lock()
+	p.listeners = all
+	p.mu.Unlock()
+}
+
+func (p *Proxy) listening() []*listener.Listener {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.listeners
 }
 
 // clientTLS and serverTLS let in peers of the proxy's own trust domain and environment.

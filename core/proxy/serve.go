@@ -49,7 +49,7 @@ func (p *Proxy) match(c *session.Call, head *wire.RequestHead, d route.Direction
 	} else if c.Decision, known = g.Table.Inbound(head, by); !known && p.attached.has(head.Target) {
 		c.Decision, known = p.inboundTarget(head.Target).Match(head, by), true
 	}
-	if !known && p.demands(c, string(head.Target), d) {
+	if !known && (p.demands(c, string(head.Target), d) || d == route.Inbound && p.awaits(c, head.Target)) {
 		return false
 	}
 	if to := c.Decision.Cluster; known && to != nil && len(to.Endpoints) == 0 && p.demands(c, to.Target, d) {
@@ -84,7 +84,7 @@ func (p *Proxy) refuseUnmatched(c *session.Call, head *wire.RequestHead, d route
 	reason, why := wire.ReasonUnknownTarget, "no such target: "+string(head.Target)
 	switch {
 	case d == route.Inbound:
-		reason, why = wire.ReasonProxyUnready, "no instance of the target is attached here"
+		reason, why = p.absent()
 	case !complete:
 		reason, why = wire.ReasonProxyUnready, "the proxy has no configuration yet"
 	}
@@ -166,7 +166,19 @@ func (p *Proxy) forwardInbound(c *session.Call, head *wire.RequestHead) {
 		c.Refuse(wire.Refuse(wire.ReasonQueueFull, wire.OriginServerProxy, "too much waits for the target's instances"))
 		return
 	}
-	c.Refuse(wire.Refuse(wire.ReasonProxyUnready, wire.OriginServerProxy, "no attached instance of the target takes calls"))
+	if p.awaits(c, head.Target) {
+		return
+	}
+	reason, why := p.absent()
+	c.Refuse(wire.Refuse(reason, wire.OriginServerProxy, why))
+}
+
+// absent says why no instance of a target takes calls here. At the successor there may be one (L-FINE-12).
+func (p *Proxy) absent() (wire.Reason, string) {
+	if p.yielded.Load() {
+		return wire.ReasonProxyDraining, "no instance of the target is attached here any more: this proxy has a successor"
+	}
+	return wire.ReasonProxyUnready, "no instance of the target is attached here"
 }
 
 // CallEnded implements session.Observer.

@@ -41,8 +41,11 @@ func PeerCredentials(nc net.Conn) (*syscall.Ucred, error) {
 	return cred, credErr
 }
 
+// ErrInUse is an error of ListenUnix: somebody listens there.
+var ErrInUse = errors.New("a living process listens")
+
 // ListenUnix makes a Unix socket with the given permissions. The socket of a dead process is replaced; one
-// that a living process answers on is an error. It is made beside its place, restricted and then moved, so
+// that a living process answers on is [ErrInUse]. It is made beside its place, restricted and then moved, so
 // that nobody connects in between; its file stays when the listener is closed, since a successor may have
 // put its own there.
 func ListenUnix(path string, mode os.FileMode) (*net.UnixListener, error) {
@@ -52,9 +55,9 @@ func ListenUnix(path string, mode os.FileMode) (*net.UnixListener, error) {
 	}
 	if c, err := net.Dial("unix", path); err == nil {
 		_ = c.Close()
-		return nil, fmt.Errorf("octo: a living process listens on %s", path)
+		return nil, fmt.Errorf("octo: %w on %s", ErrInUse, path)
 	} else if errors.Is(err, syscall.EAGAIN) { // its backlog is full: it lives
-		return nil, fmt.Errorf("octo: a busy process listens on %s", path)
+		return nil, fmt.Errorf("octo: %w on %s, and is busy", ErrInUse, path)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -41,6 +42,16 @@ type Listener struct {
 	mu    sync.Mutex
 	open  int
 	peers map[string]int // connections by peer, at least 1
+	pause *pause         // nil: it accepts
+
+	once   sync.Once
+	closed chan struct{}
+}
+
+// pause is a time in which nothing is accepted.
+type pause struct {
+	rests chan struct{} // closed when the acceptor rests
+	ends  chan struct{}
 }
 
 // New accepts on l in the group's goroutines.
@@ -51,9 +62,72 @@ func New(l net.Listener, cfg Config) *Listener {
 	if cfg.MaxPerPeer == 0 {
 		cfg.MaxPerPeer = max(1, cfg.MaxConnections/4)
 	}
-	out := &Listener{Listener: l, cfg: cfg, peers: make(map[string]int)}
+	out := &Listener{Listener: l, cfg: cfg, peers: make(map[string]int), closed: make(chan struct{})}
 	cfg.Group.Go(out.accept)
 	return out
+}
+
+// Close accepts nothing any more. What was accepted goes on, and the socket's file stays.
+func (l *Listener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+// Pause accepts nothing until Resume, and returns when nobody is being accepted. Who connects waits in the socket's queue,
+// which other processes may share.
+func (l *Listener) Pause() {
+	l.mu.Lock()
+	p := l.pause
+	if p == nil {
+		p = &pause{make(chan struct{}), make(chan struct{})}
+		l.pause = p
+		l.wait(time.Unix(1, 0)) // a time that has passed ends the accept that waits
+	}
+	l.mu.Unlock()
+	select {
+	case <-p.rests:
+	case <-l.closed:
+	}
+}
+
+// Resume ends a Pause.
+func (l *Listener) Resume() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p := l.pause; p != nil {
+		l.pause = nil
+		l.wait(time.Time{})
+		close(p.ends)
+	}
+}
+
+// wait sets until when Accept waits.
+func (l *Listener) wait(until time.Time) {
+	if d, ok := l.Listener.(interface{ SetDeadline(time.Time) error }); ok {
+		_ = d.SetDeadline(until)
+	}
+}
+
+// rest waits for the end of a pause.
+func (l *Listener) rest() {
+	l.mu.Lock()
+	p := l.pause
+	l.mu.Unlock()
+	if p == nil {
+		return // it has just ended
+	}
+	close(p.rests)
+	select {
+	case <-p.ends:
+	case <-l.closed:
+	}
+}
+
+// Open is how many connections stand, those that nobody has welcomed yet, too.
+func (l *Listener) Open() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.open
 }
 
 // accept runs until the listener is closed. A lack of descriptors passes: it waits instead of spinning.
@@ -66,6 +140,9 @@ func (l *Listener) accept(ctx context.Context) {
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			l.rest()
+			continue
 		case err != nil:
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 			l.cfg.Log.Error("accept failed", "address", l.Addr().String(), "error", err, "pause", pause)

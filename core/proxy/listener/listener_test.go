@@ -37,6 +37,12 @@ func (h *host) Closed(*session.Session, error)         { h.closed <- struct{}{} 
 
 func listen(t *testing.T, cfg listener.Config) (at string, h *host) {
 	t.Helper()
+	l, h := accepting(t, cfg)
+	return l.Addr().String(), h
+}
+
+func accepting(t *testing.T, cfg listener.Config) (_ *listener.Listener, h *host) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -45,9 +51,8 @@ func listen(t *testing.T, cfg listener.Config) (at string, h *host) {
 	cfg.Group = lifecycle.New(context.Background())
 	cfg.Session = session.Options{Handler: h, Clock: session.NewClock()}
 	cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
-	listener.New(l, cfg)
 	t.Cleanup(cfg.Group.Stop)
-	return l.Addr().String(), h
+	return listener.New(l, cfg), h
 }
 
 func dial(at string) (*meshtest.Raw, error) {

@@ -303,6 +303,13 @@ func (s *Session) Leave(message string) {
 	s.tc.FlushUnlock()
 }
 
+// PeerLeaves tells whether the peer has asked this side to move.
+func (s *Session) PeerLeaves() bool {
+	s.tc.Lock()
+	defer s.tc.Unlock()
+	return s.wc.PeerLeaves()
+}
+
 // SendDrained tells the peer that this side opens no more calls here. Calls that wait for a stream here
 // are decided anew.
 func (s *Session) SendDrained() {
