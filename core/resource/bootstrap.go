@@ -44,7 +44,7 @@ func ReadBootstrap(path string, getenv func(string) string) (*resourcev1.Bootstr
 		return nil, err
 	}
 	dir := filepath.Dir(path)
-	paths := []*string{&b.OutboundSocket, &b.AdminSocket, &b.ResourcesFile}
+	paths := []*string{&b.OutboundSocket, &b.AdminSocket, &b.ResourcesFile, &b.TakeoverSocket}
 	if t := b.Tls; t != nil {
 		paths = append(paths, &t.CertificateFile, &t.KeyFile, &t.AuthoritiesFile)
 	}
@@ -69,9 +69,8 @@ func ReadBootstrap(path string, getenv func(string) string) (*resourcev1.Bootstr
 func CompleteBootstrap(b *resourcev1.Bootstrap, getenv func(string) string) error {
 	fill(&b.Environment, getenv("OCTO_ENVIRONMENT"), DefaultEnvironment)
 	fill(&b.OutboundSocket, getenv("OCTO_SOCKET"))
-	if b.Instance == "" {
-		b.Instance = processName()
-	}
+	fill(&b.Instance, ProcessName())
+	fill(&b.TakeoverSocket, beside(b.AdminSocket), beside(b.OutboundSocket))
 	if b.DrainDeadline == nil {
 		b.DrainDeadline = durationpb.New(DefaultDrainDeadline)
 	}
@@ -99,7 +98,20 @@ func fill[T comparable](v *T, values ...T) {
 	}
 }
 
-func processName() string {
+// takeoverEnding is that of a takeover socket nobody has named.
+const takeoverEnding = ".takeover"
+
+// beside is where the takeover socket of another socket's proxy stands; "" if there is no other one, or no room.
+func beside(socket string) string {
+	path := strings.TrimSuffix(socket, filepath.Ext(socket)) + takeoverEnding
+	if socket == "" || len(path) > maxSocketPath {
+		return ""
+	}
+	return path
+}
+
+// ProcessName is what a proxy is called whose bootstrap does not say it: the host and the process id.
+func ProcessName() string {
 	host, err := os.Hostname()
 	if err != nil || !nameForm.pattern.MatchString(host) {
 		host = "proxy"
@@ -116,8 +128,12 @@ func (v *validator) bootstrap(b *resourcev1.Bootstrap) {
 	}
 	v.socket("outbound_socket", b.GetOutboundSocket())
 	v.socket("admin_socket", b.GetAdminSocket())
+	v.socket("takeover_socket", b.GetTakeoverSocket())
 	if b.GetAdminSocket() != "" && b.GetAdminSocket() == b.GetOutboundSocket() {
 		v.bad("admin_socket", "is the outbound socket too")
+	}
+	if t := b.GetTakeoverSocket(); t != "" && (t == b.GetOutboundSocket() || t == b.GetAdminSocket()) {
+		v.bad("takeover_socket", "is the outbound or the admin socket too")
 	}
 	v.origin(b)
 	v.address("inbound_address", b.GetInboundAddress(), true)

@@ -1,9 +1,10 @@
 // Command octo-proxy is the sidecar: it carries the calls of the applications beside it.
 //
-//	octo-proxy --config proxy.yaml
+//	octo-proxy --config proxy.yaml [--takeover]
 //
 // The file is an octo.resource.v1.Bootstrap in YAML. SIGHUP reads the resources and the telemetry section again, SIGTERM and SIGINT
-// drain, a second one ends at once.
+// drain, a second one ends at once. With --takeover it takes the sockets of the proxy that runs there, which then leaves, without a
+// call that notices (docs/guides/hot-restart.md); where none runs it starts as always.
 package main
 
 import (
@@ -23,12 +24,12 @@ import (
 	"github.com/octomesh/octomesh/core/lifecycle"
 	"github.com/octomesh/octomesh/core/proxy"
 	"github.com/octomesh/octomesh/core/proxy/admin"
+	"github.com/octomesh/octomesh/core/proxy/handover"
 	"github.com/octomesh/octomesh/core/proxy/ratelimit"
 	"github.com/octomesh/octomesh/core/proxy/session"
 	"github.com/octomesh/octomesh/core/proxy/tap"
 	"github.com/octomesh/octomesh/core/resource"
 	"github.com/octomesh/octomesh/core/telemetry"
-	"github.com/octomesh/octomesh/core/transport"
 	"github.com/octomesh/octomesh/core/transport/identity"
 	"github.com/octomesh/octomesh/core/wire"
 )
@@ -36,6 +37,7 @@ import (
 func main() {
 	config := flag.String("config", "", "the proxy's bootstrap file (YAML, octo.resource.v1.Bootstrap)")
 	level := flag.String("log", "info", "log level: debug, info, warn, error")
+	takeover := flag.Bool("takeover", false, "take over from the proxy that runs with this bootstrap file's takeover_socket, if one does")
 	version := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
 	if *version {
@@ -44,7 +46,7 @@ func main() {
 	}
 	log, err := telemetry.NewLogger(os.Stderr, *level)
 	if err == nil {
-		err = run(*config, log)
+		err = run(*config, *takeover, log)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "octo-proxy:", err)
@@ -52,7 +54,7 @@ func main() {
 	}
 }
 
-func run(path string, log *slog.Logger) error {
+func run(path string, takeover bool, log *slog.Logger) error {
 	if path == "" {
 		return errors.New("--config is missing: give the proxy's bootstrap file")
 	}
@@ -67,43 +69,139 @@ func run(path string, log *slog.Logger) error {
 
 	ops := lifecycle.New(context.Background())
 	defer ops.Stop()
-	id, err := loadIdentity(ops, b, log)
+	starting, begun := untilStopped(ops, stop)
+	next, err := predecessor(starting, b, takeover, log)
 	if err != nil {
 		return err
 	}
-	told, err := loadTelemetry(ops, path, b, log)
+	r := &running{b: b, ops: ops, log: log}
+	if err := r.start(starting, path, next, reload); err != nil {
+		if next != nil {
+			next.Refuse(err)
+			next.Close()
+		}
+		return err
+	}
+	begun()
+	r.serve(stop)
+	return nil
+}
+
+// untilStopped returns a context for the start: it ends with the first signal. What has begun is ended by a signal in another way.
+func untilStopped(ops *lifecycle.Group, stop chan os.Signal) (ctx context.Context, begun func()) {
+	ctx, cancel := context.WithCancelCause(ops.Context())
+	done := make(chan struct{})
+	ops.Go(func(ctx context.Context) {
+		select {
+		case s := <-stop:
+			cancel(fmt.Errorf("it is stopped while it starts: %v", s))
+			stop <- s // it may have begun
+		case <-done:
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() { close(done) }
+}
+
+// running is a proxy that runs, and what is around it.
+type running struct {
+	b    *resourcev1.Bootstrap
+	p    *proxy.Proxy
+	told *tap.Tap
+	ops  *lifecycle.Group
+	log  *slog.Logger
+
+	limiter *ratelimit.Client // nil: nobody counts global rate limits
+
+	admin  *lifecycle.Group // of the operator's socket
+	heirs  *lifecycle.Group // of those who want to take over
+	heir   *handover.Server // nil: nobody can
+	leave  chan struct{}    // an operator wants it to
+	handed chan struct{}    // a successor serves
+}
+
+// start runs the proxy, in the place of its predecessor if there is one.
+func (r *running) start(ctx context.Context, path string, next *handover.Successor, reload <-chan os.Signal) error {
+	id, err := loadIdentity(r.ops, r.b, r.log)
 	if err != nil {
 		return err
 	}
-	defer told.Close(ended) // it has told all, unless something failed before
-	limiter, err := limiterOf(b, id, log)
+	if r.told, err = loadTelemetry(r.ops, path, r.b, r.log); err != nil {
+		return err
+	}
+	if err = r.prepare(id, reload); err == nil {
+		if err = r.listen(ctx, next); err != nil {
+			r.p.Close()
+		}
+	}
+	if err != nil {
+		r.told.Close(ended)
+	}
+	return err
+}
+
+// listen opens the proxy to everybody, where its predecessor was if there is one.
+func (r *running) listen(ctx context.Context, next *handover.Successor) error {
+	s, err := openSockets(ctx, r.b, r.p, next)
 	if err != nil {
 		return err
 	}
-	p, err := start(b, id, told, limiter, reload, log)
-	if err != nil {
-		return err
+	if s.taken {
+		r.p.Inherit(s.attached, s.complete)
 	}
-	leave := make(chan struct{}, 1)
-	if err := serveAdmin(ops, b, p, told, limiter, leave); err != nil {
-		p.Close()
-		return err
+	r.p.Listen(s.outbound, s.inbound)
+	if s.taken {
+		next.Serving()
+		r.ops.Go(func(ctx context.Context) { follow(ctx, r.p, next, r.log) })
 	}
+	r.leave, r.handed = make(chan struct{}, 1), make(chan struct{}, 1)
+	r.admin, r.heirs = lifecycle.New(r.ops.Context()), lifecycle.New(r.ops.Context())
+	r.serveAdmin(s.admin)
+	r.heir = s.offer(r.heirs, r.b, r.p, r.handed, r.log)
+	reached := ""
+	if s.inbound != nil {
+		reached = s.inbound.Addr().String()
+	}
+	r.log.Info("octo-proxy runs", "version", proxy.Version, "environment", r.b.GetEnvironment(), "instance", r.b.GetInstance(),
+		"outbound", r.b.GetOutboundSocket(), "inbound", reached, "taken_over", s.taken)
+	return nil
+}
+
+// serve runs the proxy until it is asked to leave, or has been taken over, and has left.
+func (r *running) serve(stop <-chan os.Signal) {
+	drain := r.p.Drain
+	enough := 1 // signals that cut a drain short
+	defer r.admin.Stop()
+	defer r.heirs.Stop()
 	select {
 	case <-stop:
-	case <-leave:
+		r.heirs.Stop()
+	case <-r.leave:
+		r.heirs.Stop()
+	case <-r.handed:
+		drain = r.p.Yield
+		enough = 2 // the first asks for what it does already
+		r.admin.Stop()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	go func() { // a second signal cuts the drain short
-		<-stop
+	r.ops.Go(func(ops context.Context) {
+		for ; enough > 0; enough-- {
+			select {
+			case <-stop:
+			case <-ops.Done():
+				return
+			}
+		}
 		cancel()
-	}()
+	})
 	begun := time.Now()
-	cut := p.Drain(ctx)
-	endTelemetry(ctx, told, b.GetDrainDeadline().AsDuration()-time.Since(begun))
-	log.Info("left", "calls_cut_off", cut)
-	return nil
+	cut := drain(ctx)
+	if r.heir != nil {
+		r.heir.Left(cut)
+	}
+	endTelemetry(ctx, r.told, r.b.GetDrainDeadline().AsDuration()-time.Since(begun))
+	r.log.Info("left", "calls_cut_off", cut)
 }
 
 // loadIdentity reads the proxy's certificate, if it has one, and reads it again on SIGHUP.
@@ -140,42 +238,28 @@ func loadIdentity(ops *lifecycle.Group, b *resourcev1.Bootstrap, log *slog.Logge
 	return id, nil
 }
 
-// start opens the listeners and runs the proxy on them.
-func start(b *resourcev1.Bootstrap, id *identity.Source, told *tap.Tap, limiter *ratelimit.Client, reload <-chan os.Signal, log *slog.Logger) (*proxy.Proxy, error) {
-	outbound, err := transport.ListenUnix(b.GetOutboundSocket(), 0o660)
-	if err != nil {
-		return nil, err
+// prepare runs a proxy that does not listen yet.
+func (r *running) prepare(id *identity.Source, reload <-chan os.Signal) (err error) {
+	b := r.b
+	if r.limiter, err = limiterOf(b, id, r.log); err != nil {
+		return err
 	}
-	var inbound net.Listener // none: no calls from other proxies
-	reached := ""
-	if address := b.GetInboundAddress(); address != "" {
-		if inbound, err = net.Listen("tcp", address); err != nil {
-			_ = outbound.Close()
-			return nil, err
-		}
-		reached = inbound.Addr().String()
-	}
-	source, err := sourceOf(b, id, reload, log)
+	source, err := sourceOf(b, id, reload, r.log)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	l := b.GetLimits()
 	cfg := proxy.Config{
-		TLS: id, Tap: told, Environment: b.GetEnvironment(), Instance: b.GetInstance(), Zone: b.GetZone(), Outbound: outbound, Inbound: inbound, Source: source,
+		TLS: id, Tap: r.told, Environment: b.GetEnvironment(), Instance: b.GetInstance(), Zone: b.GetZone(), Source: source,
 		Limits:        wire.Limits{MaxStreams: l.GetMaxStreams(), StreamWindow: l.GetStreamWindow(), MaxFrameBody: l.GetMaxFrameBody()},
-		DrainDeadline: b.GetDrainDeadline().AsDuration(), MaxQueue: int(l.GetMaxQueuedBytes()), Log: log,
+		DrainDeadline: b.GetDrainDeadline().AsDuration(), MaxQueue: int(l.GetMaxQueuedBytes()), Log: r.log,
 		AdmitHello: func(p *session.Peer) error { return admit(b, p) },
 	}
-	if limiter != nil {
-		cfg.Limiter = limiter
+	if r.limiter != nil {
+		cfg.Limiter = r.limiter
 	}
-	p, err := proxy.Start(context.Background(), cfg)
-	if err != nil {
-		return nil, err
-	}
-	log.Info("octo-proxy runs", "version", proxy.Version, "environment", b.GetEnvironment(), "instance", b.GetInstance(),
-		"outbound", b.GetOutboundSocket(), "inbound", reached)
-	return p, nil
+	r.p, err = proxy.Start(context.Background(), cfg)
+	return err
 }
 
 // admit matches what a local process says it is to the user that the kernel says it runs as.
@@ -186,19 +270,16 @@ func admit(b *resourcev1.Bootstrap, p *session.Peer) error {
 	return nil
 }
 
-// serveAdmin opens the operator's socket, if one is configured.
-func serveAdmin(ops *lifecycle.Group, b *resourcev1.Bootstrap, p *proxy.Proxy, told *tap.Tap, limiter *ratelimit.Client, leave chan<- struct{}) error {
-	if b.GetAdminSocket() == "" {
-		return nil
+// serveAdmin answers the operator, if there is a socket for that.
+func (r *running) serveAdmin(l net.Listener) {
+	if l == nil {
+		return
 	}
-	l, err := transport.ListenUnix(b.GetAdminSocket(), 0o600)
-	if err != nil {
-		return err
-	}
+	p, told := r.p, r.told
 	metrics := telemetry.NewMetrics("octo-proxy", proxy.Version)
 	metrics.Add(admin.NewCollector(p.Store(), p.InboundTargets).Clock(p.Now), admin.NewTelemetryCollector(told.Status))
-	if limiter != nil {
-		metrics.Add(admin.NewLimiterCollector(limiter.Status))
+	if r.limiter != nil {
+		metrics.Add(admin.NewLimiterCollector(r.limiter.Status))
 	}
 	for kind := range p.Sessions() {
 		metrics.Gauge("octo_sessions_"+kind, "Connections of the kind "+kind+".", func() float64 { return float64(p.Sessions()[kind]) })
@@ -208,13 +289,12 @@ func serveAdmin(ops *lifecycle.Group, b *resourcev1.Bootstrap, p *proxy.Proxy, t
 		Calls: func(yield func(admin.Call) bool) { openCalls(p, yield) },
 		Drain: func() {
 			select {
-			case leave <- struct{}{}:
+			case r.leave <- struct{}{}:
 			default: // it leaves already
 			}
 		},
 	})
-	ops.Go(func(ctx context.Context) { _ = admin.Serve(ctx, l, h) })
-	return nil
+	r.admin.Go(func(ctx context.Context) { _ = admin.Serve(ctx, l, h) })
 }
 
 func openCalls(p *proxy.Proxy, yield func(admin.Call) bool) {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -49,7 +50,34 @@ type process struct {
 	resources     string
 	http          *http.Client
 	exited        chan error
+	ran           chan line // that says that it runs
 	stopped       bool
+
+	said *log
+}
+
+// line is what a test wants to know of a line of the log.
+type line struct {
+	Msg, Inbound string
+	TakenOver    bool `json:"taken_over"`
+}
+
+// log is what a process has written.
+type log struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *log) add(text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, text)
+}
+
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(l.lines, "\n")
 }
 
 func write(t *testing.T, path, text string) {
@@ -70,7 +98,7 @@ func launchIn(t *testing.T, dir, resources, more string) *process {
 	t.Helper()
 	p := &process{
 		socket: filepath.Join(dir, "o.sock"), admin: filepath.Join(dir, "a.sock"), resources: filepath.Join(dir, "r.yaml"),
-		exited: make(chan error, 1),
+		exited: make(chan error, 1), ran: make(chan line, 1), said: &log{},
 	}
 	if resources != "" {
 		write(t, p.resources, resources)
@@ -86,11 +114,11 @@ func launchIn(t *testing.T, dir, resources, more string) *process {
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	address := make(chan string, 1)
-	go p.follow(t, log, address)
+	go p.follow(log)
 	t.Cleanup(func() { p.stop(t) })
 	select {
-	case p.inbound = <-address:
+	case got := <-p.ran:
+		p.inbound = got.Inbound
 	case <-time.After(10 * time.Second):
 		t.Fatal("octo-proxy did not say that it runs")
 	}
@@ -103,12 +131,13 @@ func launchIn(t *testing.T, dir, resources, more string) *process {
 }
 
 // follow reads the log until the process ends.
-func (p *process) follow(t *testing.T, log io.Reader, address chan<- string) {
+func (p *process) follow(log io.Reader) {
 	lines := bufio.NewScanner(log)
 	for lines.Scan() {
-		var l struct{ Msg, Inbound string }
-		if json.Unmarshal(lines.Bytes(), &l) == nil && l.Inbound != "" {
-			address <- l.Inbound
+		p.said.add(lines.Text())
+		var l line
+		if json.Unmarshal(lines.Bytes(), &l) == nil && l.Msg == "octo-proxy runs" {
+			p.ran <- l
 		}
 	}
 	p.exited <- p.cmd.Wait()

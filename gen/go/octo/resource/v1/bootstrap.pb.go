@@ -106,8 +106,11 @@ type Bootstrap struct {
 	// Who counts global rate limits. Absent: the Pilots of control, where the control plane has that role; without control
 	// nobody, and global limits do as their failure_mode says.
 	RateLimitServices *RateLimitServices `protobuf:"bytes,15,opt,name=rate_limit_services,json=rateLimitServices,proto3" json:"rate_limit_services,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The Unix socket on which a successor asks for the listeners (octo-proxy --takeover). Absent: the admin socket's path, without one
+	// the outbound socket's, with the ending ".takeover" in place of its own; none if that is too long for a socket.
+	TakeoverSocket string `protobuf:"bytes,16,opt,name=takeover_socket,json=takeoverSocket,proto3" json:"takeover_socket,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Bootstrap) Reset() {
@@ -243,6 +246,13 @@ func (x *Bootstrap) GetRateLimitServices() *RateLimitServices {
 		return x.RateLimitServices
 	}
 	return nil
+}
+
+func (x *Bootstrap) GetTakeoverSocket() string {
+	if x != nil {
+		return x.TakeoverSocket
+	}
+	return ""
 }
 
 // RateLimitServices is who counts global rate limits, in Envoy's protocol (envoy.service.ratelimit.v3). All of them
@@ -861,7 +871,7 @@ var File_octo_resource_v1_bootstrap_proto protoreflect.FileDescriptor
 
 const file_octo_resource_v1_bootstrap_proto_rawDesc = "" +
 	"\n" +
-	" octo/resource/v1/bootstrap.proto\x12\x10octo.resource.v1\x1a\x1egoogle/protobuf/duration.proto\"\xd8\x05\n" +
+	" octo/resource/v1/bootstrap.proto\x12\x10octo.resource.v1\x1a\x1egoogle/protobuf/duration.proto\"\x81\x06\n" +
 	"\tBootstrap\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x12\n" +
@@ -878,7 +888,8 @@ const file_octo_resource_v1_bootstrap_proto_rawDesc = "" +
 	"\x03tls\x18\f \x01(\v2\x1a.octo.resource.v1.ProxyTlsR\x03tls\x129\n" +
 	"\ttelemetry\x18\r \x01(\v2\x1b.octo.resource.v1.TelemetryR\ttelemetry\x128\n" +
 	"\acontrol\x18\x0e \x01(\v2\x1e.octo.resource.v1.ControlPlaneR\acontrol\x12S\n" +
-	"\x13rate_limit_services\x18\x0f \x01(\v2#.octo.resource.v1.RateLimitServicesR\x11rateLimitServices\"O\n" +
+	"\x13rate_limit_services\x18\x0f \x01(\v2#.octo.resource.v1.RateLimitServicesR\x11rateLimitServices\x12'\n" +
+	"\x0ftakeover_socket\x18\x10 \x01(\tR\x0etakeoverSocket\"O\n" +
 	"\x11RateLimitServices\x12\x1c\n" +
 	"\taddresses\x18\x01 \x03(\tR\taddresses\x12\x1c\n" +
 	"\tplaintext\x18\x02 \x01(\bR\tplaintext\"^\n" +
