@@ -3,6 +3,7 @@ package configserver
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -20,7 +21,7 @@ func (s *Service) Explain(ctx context.Context, r *configv1.ExplainRequest) (*con
 	if r.GetTarget() == "" {
 		return nil, invalid("a target is missing")
 	}
-	have, _, err := s.all(ctx, r.GetEnvironment(), "")
+	have, err := s.about(ctx, r.GetEnvironment(), r.GetTarget(), r.GetCaller())
 	if err != nil {
 		return nil, err
 	}
@@ -41,6 +42,34 @@ func (s *Service) Explain(ctx context.Context, r *configv1.ExplainRequest) (*con
 		return nil, e.err
 	}
 	return &configv1.ExplainResponse{Bindings: e.out}, nil
+}
+
+// about reads what may bind calls to a target: all policies and switches, since others may lead to it, and else its own.
+func (s *Service) about(ctx context.Context, environment, target, caller string) (map[string]kept, error) {
+	have, _, err := s.all(ctx, environment, KindPolicy)
+	if err != nil {
+		return nil, err
+	}
+	switches, _, err := s.all(ctx, environment, KindSwitch)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(have, switches)
+	overrides, _, err := s.list(ctx, currentKey(environment, KindInstance+"/"+target+","))
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(have, overrides)
+	for _, name := range []string{KindAuth + "/" + target, KindApplication + "/" + target, KindApplication + "/" + caller, KindSchema + "/" + target} {
+		k, err := s.current(ctx, environment, name)
+		if err != nil {
+			return nil, err
+		}
+		if k.Version != nil {
+			have[name] = k
+		}
+	}
+	return have, nil
 }
 
 type explanation struct {

@@ -22,7 +22,6 @@ import (
 	"github.com/octomesh/octomesh/core/configserver"
 	"github.com/octomesh/octomesh/core/configserver/store"
 	"github.com/octomesh/octomesh/core/pilot"
-	"github.com/octomesh/octomesh/core/pilot/push"
 	"github.com/octomesh/octomesh/core/pilot/snapshot"
 	"github.com/octomesh/octomesh/core/proxy/control"
 	proxystore "github.com/octomesh/octomesh/core/proxy/store"
@@ -82,7 +81,6 @@ func (registry) Watch(s grpc.BidiStreamingServer[dispatchv1.WatchRequest, dispat
 type mesh struct {
 	t     *testing.T
 	store store.Store
-	pilot *pilot.Pilot // the first one
 	conns []grpc.ClientConnInterface
 	stops []func()
 
@@ -115,7 +113,7 @@ func (m *mesh) configServer() (s *configserver.Service, conn grpc.ClientConnInte
 }
 
 // addPilot adds a Pilot that asks these Config Servers.
-func (m *mesh) addPilot(servers ...grpc.ClientConnInterface) *pilot.Pilot {
+func (m *mesh) addPilot(servers ...grpc.ClientConnInterface) {
 	m.t.Helper()
 	d, _ := serve(m.t, func(g grpc.ServiceRegistrar) { dispatchv1.RegisterDispatchServer(g, registry{}) })
 	p, err := pilot.New(pilot.Config{Dispatchers: []grpc.ClientConnInterface{d}, ConfigServers: servers})
@@ -129,7 +127,6 @@ func (m *mesh) addPilot(servers ...grpc.ClientConnInterface) *pilot.Pilot {
 	stop := sync.OnceFunc(func() { cancel(); end(); runs.Wait() })
 	m.t.Cleanup(stop)
 	m.conns, m.stops = append(m.conns, conn), append(m.stops, stop)
-	return p
 }
 
 func newMesh(t *testing.T) *mesh {
@@ -272,7 +269,7 @@ func shop200(t *testing.T, bad func(*proxy, uint32) error) (*mesh, *configserver
 	t.Helper()
 	m := newMesh(t)
 	s, conn, _ := m.configServer()
-	m.pilot = m.addPilot(conn)
+	m.addPilot(conn)
 	m.put(s, limit(100), nil)
 	for i := range 200 {
 		m.start(fmt.Sprintf("p%03d", i), bad)
@@ -424,6 +421,20 @@ func TestARefusalAtTenPercentIsTakenBackFromAll(t *testing.T) {
 	}
 }
 
+// introduce has a proxy introduce itself to the first Pilot.
+func (m *mesh) introduce(name string, suspect *controlv1.Suspect) {
+	m.t.Helper()
+	s, err := controlv1.NewNodeClient(m.conns[0]).Connect(m.t.Context())
+	if err == nil {
+		err = s.Send(&controlv1.ConnectRequest{Word: &controlv1.ConnectRequest_Introduction{Introduction: &controlv1.Introduction{
+			Environment: "prod", Instance: name, Incarnation: uint64(suspect.GetCrashes()), Suspects: []*controlv1.Suspect{suspect},
+		}}})
+	}
+	if err != nil {
+		m.t.Error(err)
+	}
+}
+
 // TestACrashLoopIsTakenBack has proxies that crash with a candidate before they answer. What they suspect they say when
 // they introduce themselves again.
 func TestACrashLoopIsTakenBack(t *testing.T) {
@@ -457,9 +468,9 @@ func TestACrashLoopIsTakenBack(t *testing.T) {
 			p.stop()
 			names[p.name]++
 			p.run()
-			m.pilot.Suspects(push.Node{ID: p.name, Environment: "prod"}, []*controlv1.Suspect{{
+			m.introduce(p.name, &controlv1.Suspect{
 				TypeUrl: topic.Kind.TypeURL(), Name: topic.FullName(""), Version: candidate.Version, Crashes: names[p.name],
-			}})
+			})
 		case <-time.After(long):
 			t.Fatal("nobody crashes")
 		}
@@ -479,7 +490,7 @@ func TestARollOutOutlivesConfigServersAndPilots(t *testing.T) {
 	m := newMesh(t)
 	a, first, stopA := m.configServer()
 	b, second, _ := m.configServer()
-	m.pilot = m.addPilot(first, second)
+	m.addPilot(first, second)
 	m.addPilot(second)
 	m.put(a, limit(100), nil)
 	for i := range 50 {

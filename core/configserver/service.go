@@ -149,7 +149,12 @@ func (s *Service) current(ctx context.Context, environment, name string) (kept, 
 
 // all reads the resources of an environment, deleted ones too, by name.
 func (s *Service) all(ctx context.Context, environment, kind string) (map[string]kept, int64, error) {
-	entries, at, err := s.store.List(ctx, currentPrefix+below(environment, kind))
+	return s.list(ctx, currentPrefix+below(environment, kind))
+}
+
+// list reads the resources whose keys begin with a prefix, by name.
+func (s *Service) list(ctx context.Context, prefix string) (map[string]kept, int64, error) {
+	entries, at, err := s.store.List(ctx, prefix)
 	if err != nil {
 		return nil, 0, storeError(err)
 	}
@@ -246,21 +251,15 @@ func (s *Service) History(ctx context.Context, r *configv1.HistoryRequest) (*con
 	if limit == 0 {
 		limit = DefaultHistory
 	}
-	entries, _, err := s.store.List(ctx, prefix)
+	entries, err := s.store.Newest(ctx, prefix, min(limit, MaxHistory))
 	if err != nil {
 		return nil, storeError(err)
 	}
 	if name != "" && len(entries) == 0 {
 		return nil, status.Errorf(codes.NotFound, "%s never was in environment %s", name, r.GetEnvironment())
 	}
-	slices.SortFunc(entries, func(a, b store.Entry) int { // the newest first; of one commit, by name
-		if a.Revision != b.Revision {
-			return int(b.Revision - a.Revision)
-		}
-		return strings.Compare(a.Key, b.Key)
-	})
 	out := &configv1.HistoryResponse{}
-	for _, e := range entries[:min(len(entries), limit, MaxHistory)] {
+	for _, e := range entries {
 		k, err := decode(e)
 		if err != nil {
 			return nil, err

@@ -54,6 +54,13 @@ func (m *Memory) List(ctx context.Context, prefix string) ([]Entry, int64, error
 	return out, m.revision, ctx.Err()
 }
 
+// Newest implements [Store].
+func (m *Memory) Newest(ctx context.Context, prefix string, limit int) ([]Entry, error) {
+	out, _, err := m.List(ctx, prefix)
+	slices.SortStableFunc(out, func(a, b Entry) int { return int(b.Revision - a.Revision) })
+	return out[:min(len(out), limit)], err
+}
+
 // Commit implements [Store].
 func (m *Memory) Commit(ctx context.Context, ops ...Op) (int64, error) {
 	if err := Check(ops); err != nil {

@@ -61,6 +61,9 @@ type Store interface {
 	Get(ctx context.Context, key string) (Entry, error)
 	// List reads all keys that begin with the prefix, in their order, as they stood at one revision, which it returns.
 	List(ctx context.Context, prefix string) (entries []Entry, revision int64, err error)
+	// Newest reads the keys that begin with the prefix and were written last, the newest first; of one commit, by key. At
+	// most limit.
+	Newest(ctx context.Context, prefix string, limit int) ([]Entry, error)
 	// Commit does all of ops or, if an expectation does not hold, nothing; then the error is a [*ConflictError]. A key may
 	// stand once. It returns the store's revision afterwards, which all keys that it wrote have.
 	Commit(ctx context.Context, ops ...Op) (revision int64, err error)

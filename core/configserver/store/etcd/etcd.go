@@ -2,9 +2,11 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -61,6 +63,26 @@ func (s *Store) List(ctx context.Context, prefix string) (entries []store.Entry,
 		}
 		begin = string(r.Kvs[len(r.Kvs)-1].Key) + "\x00"
 	}
+}
+
+// Newest implements [store.Store]. Keys of one commit that the limit cuts are any of them.
+func (s *Store) Newest(ctx context.Context, prefix string, limit int) ([]store.Entry, error) {
+	if limit <= 0 {
+		return nil, nil // to etcd it would be no limit
+	}
+	var out []store.Entry
+	r, err := s.client.Get(ctx, s.prefix+prefix, clientv3.WithPrefix(), clientv3.WithLimit(int64(limit)),
+		clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend))
+	if err != nil {
+		return nil, fmt.Errorf("etcd: %w", err)
+	}
+	for _, kv := range r.Kvs {
+		out = append(out, store.Entry{Key: s.own(kv.Key), Value: kv.Value, Revision: kv.ModRevision})
+	}
+	slices.SortFunc(out, func(a, b store.Entry) int {
+		return cmp.Or(cmp.Compare(b.Revision, a.Revision), cmp.Compare(a.Key, b.Key))
+	})
+	return out, nil
 }
 
 func (s *Store) own(key []byte) string { return strings.TrimPrefix(string(key), s.prefix) }

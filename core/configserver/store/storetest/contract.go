@@ -31,6 +31,7 @@ func Contract(t *testing.T, open func(t *testing.T) Compacter) {
 		"WhatNoStoreTakesIsRefusedAndNotDone":   invalid,
 		"ADeletedKeyIsExpectedAsOneNeverSeen":   deleted,
 		"ACommitThatChangesNothingIsNoRevision": nothing,
+		"TheNewestComeFirst":                    newest,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -295,4 +296,22 @@ func nothing(t *testing.T, s Compacter) {
 	r := must(t, s, put("a", "1", 0))
 	expect(t, "a comparison alone", must(t, s, store.Op{Key: "a", Expect: r, Keep: true}), r)
 	expect(t, "a deletion of what is not there", must(t, s, store.Op{Key: "b", Delete: true, Expect: store.Any}), r)
+}
+
+func newest(t *testing.T, s Compacter) {
+	must(t, s, put("a/1", "1", 0), put("b/1", "1", 0))
+	must(t, s, put("a/2", "1", 0))
+	must(t, s, put("a/1", "2", store.Any))
+	must(t, s, put("a/4", "1", 0), put("a/3", "1", 0))
+	for limit, want := range map[int]string{10: "a/3=1 a/4=1 a/1=2 a/2=1", 3: "a/3=1 a/4=1 a/1=2", 0: ""} {
+		entries, err := s.Newest(t.Context(), "a/", limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []string
+		for _, e := range entries {
+			all = append(all, e.Key+"="+string(e.Value))
+		}
+		expect(t, fmt.Sprintf("the newest %d", limit), strings.Join(all, " "), want)
+	}
 }
