@@ -59,9 +59,7 @@ func (p *Plane) serveHealth() {
 		}
 	}})
 	for _, r := range p.roles {
-		for _, m := range r.metrics {
-			m.add(metrics)
-		}
+		metrics.Add(r.metrics...)
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", metrics.Handler())

@@ -1,42 +1,58 @@
 package plane
 
 import (
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/octomesh/octomesh/core/dispatcher"
 	"github.com/octomesh/octomesh/core/dispatcher/hub"
 	"github.com/octomesh/octomesh/core/dispatcher/registrar"
 	"github.com/octomesh/octomesh/core/pilot"
-	"github.com/octomesh/octomesh/core/telemetry"
 )
 
-// metric is one value of a role, read at each scrape.
-type metric struct {
-	name, help string
-	counter    bool
-	value      func() float64
+// family is the metrics of one part, whose counts are read once for each scrape.
+type family[S any] struct {
+	read   func() S
+	values []value[S]
 }
 
-func (m metric) add(to *telemetry.Metrics) {
-	if m.counter {
-		to.Counter(m.name, m.help, m.value)
-	} else {
-		to.Gauge(m.name, m.help, m.value)
+// value is one metric.
+type value[S any] struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+	of   func(S) float64
+}
+
+// Describe implements prometheus.Collector.
+func (f family[S]) Describe(out chan<- *prometheus.Desc) {
+	for _, v := range f.values {
+		out <- v.desc
 	}
 }
 
-func dispatcherMetrics(h *hub.Hub, d *dispatcher.Server) []metric {
-	return append(hubMetrics(h), registrationMetrics(d)...)
+// Collect implements prometheus.Collector.
+func (f family[S]) Collect(out chan<- prometheus.Metric) {
+	s := f.read()
+	for _, v := range f.values {
+		out <- prometheus.MustNewConstMetric(v.desc, v.kind, v.of(s))
+	}
 }
 
-func registrationMetrics(d *dispatcher.Server) []metric {
-	gauge := func(name, help string, value func(registrar.Stats) int) metric {
-		return metric{"octo_dispatcher_" + name, help, false, func() float64 { return float64(value(d.Registrations())) }}
+// named makes metrics whose names begin alike.
+func named[S any, N int | uint64](prefix string) (gauge, counter func(name, help string, of func(S) N) value[S]) {
+	add := func(name, help string, kind prometheus.ValueType, of func(S) N) value[S] {
+		return value[S]{prometheus.NewDesc(prefix+name, help, nil, nil), kind, func(s S) float64 { return float64(of(s)) }}
 	}
-	counter := func(name, help string, value func(registrar.Stats) uint64) metric {
-		m := gauge(name+"_total", help, func(s registrar.Stats) int { return int(value(s)) })
-		m.counter = true
-		return m
+	gauge = func(name, help string, of func(S) N) value[S] { return add(name, help, prometheus.GaugeValue, of) }
+	counter = func(name, help string, of func(S) N) value[S] {
+		return add(name+"_total", help, prometheus.CounterValue, of)
 	}
-	return []metric{
+	return gauge, counter
+}
+
+func registrationMetrics(d *dispatcher.Server) prometheus.Collector {
+	gauge, _ := named[registrar.Stats, int]("octo_dispatcher_")
+	_, counter := named[registrar.Stats, uint64]("octo_dispatcher_")
+	return family[registrar.Stats]{d.Registrations, []value[registrar.Stats]{
 		gauge("instances", "Instances that are registered here.", func(s registrar.Stats) int { return s.Instances }),
 		gauge("instances_orphaned", "Those of them whose Pilot was lost and that nobody has taken over yet.", func(s registrar.Stats) int { return s.Orphans }),
 		gauge("publish_streams", "Pilots that register instances here.", func(s registrar.Stats) int { return s.Streams }),
@@ -46,19 +62,12 @@ func registrationMetrics(d *dispatcher.Server) []metric {
 		counter("registrations_superseded", "Registrations that a newer or later one ended.", func(s registrar.Stats) uint64 { return s.Superseded }),
 		counter("registrations_lost", "Registrations that a registry lost, or that somebody else took.", func(s registrar.Stats) uint64 { return s.Lost }),
 		counter("registrations_failed", "Changes that a registry did not take.", func(s registrar.Stats) uint64 { return s.Failures }),
-	}
+	}}
 }
 
-func hubMetrics(h *hub.Hub) []metric {
-	gauge := func(name, help string, value func(hub.Stats) int) metric {
-		return metric{"octo_dispatcher_" + name, help, false, func() float64 { return float64(value(h.Stats())) }}
-	}
-	counter := func(name, help string, value func(hub.Stats) int) metric {
-		m := gauge(name+"_total", help, value)
-		m.counter = true
-		return m
-	}
-	return []metric{
+func hubMetrics(h *hub.Hub) prometheus.Collector {
+	gauge, counter := named[hub.Stats, int]("octo_dispatcher_")
+	return family[hub.Stats]{h.Stats, []value[hub.Stats]{
 		gauge("keys", "Targets that are followed, or were until a moment ago.", func(s hub.Stats) int { return s.Keys }),
 		gauge("subscriptions", "Followings of targets by Pilots.", func(s hub.Stats) int { return s.Subscriptions }),
 		gauge("watches", "Watches that registries were asked for and that have not ended.", func(s hub.Stats) int { return s.Watches }),
@@ -72,19 +81,12 @@ func hubMetrics(h *hub.Hub) []metric {
 		counter("removals_held", "Removals that the shrink guard held.", func(s hub.Stats) int { return s.Held }),
 		counter("entries_refused", "Entries of registries that could not be used.", func(s hub.Stats) int { return s.Refused }),
 		counter("breaker_opens", "Times that a registry's breaker opened.", func(s hub.Stats) int { return s.BreakerOpens }),
-	}
+	}}
 }
 
-func pilotMetrics(p *pilot.Pilot) []metric {
-	gauge := func(name, help string, value func(pilot.Stats) uint64) metric {
-		return metric{"octo_pilot_" + name, help, false, func() float64 { return float64(value(p.Stats())) }}
-	}
-	counter := func(name, help string, value func(pilot.Stats) uint64) metric {
-		m := gauge(name+"_total", help, value)
-		m.counter = true
-		return m
-	}
-	return []metric{
+func pilotMetrics(p *pilot.Pilot) prometheus.Collector {
+	gauge, counter := named[pilot.Stats, uint64]("octo_pilot_")
+	return family[pilot.Stats]{p.Stats, []value[pilot.Stats]{
 		gauge("nodes", "Proxies that have a control stream.", func(s pilot.Stats) uint64 { return uint64(s.Node.Nodes) }),
 		gauge("instances", "Instances that proxies have registered here.", func(s pilot.Stats) uint64 { return uint64(s.Node.Instances) }),
 		gauge("instances_orphaned", "Those of them whose proxy is not heard of.", func(s pilot.Stats) uint64 { return uint64(s.Node.Orphans) }),
@@ -111,5 +113,5 @@ func pilotMetrics(p *pilot.Pilot) []metric {
 		counter("strangers", "Streams whose caller was not whom it said to be.", func(s pilot.Stats) uint64 { return s.Callers.Strangers }),
 		counter("callers_limited", "Streams that were refused for a limit of their caller's.", func(s pilot.Stats) uint64 { return s.Callers.Turned }),
 		counter("overdue", "Streams that were ended for their silence.", func(s pilot.Stats) uint64 { return s.Push.Overdue }),
-	}
+	}}
 }

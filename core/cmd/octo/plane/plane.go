@@ -87,7 +87,8 @@ type Plane struct {
 	listener net.Listener
 	address  string
 	id       *identity.Source // nil: no TLS
-	group    *lifecycle.Group // of all that runs
+	group    *lifecycle.Group // of servers
+	work     *lifecycle.Group // of roles, which end before what they ask
 	announce *lifecycle.Group // of the addresses in etcd, which go first
 	failed   chan error
 
@@ -114,7 +115,7 @@ func Start(ctx context.Context, cfg Config) (*Plane, error) {
 		cfg.Name = uniqueName()
 	}
 	p := &Plane{
-		cfg: cfg, group: lifecycle.New(context.Background()), announce: lifecycle.New(context.Background()),
+		cfg: cfg, group: lifecycle.New(context.Background()), work: lifecycle.New(context.Background()), announce: lifecycle.New(context.Background()),
 		failed: make(chan error, 4), conns: make(map[string]*grpc.ClientConn),
 	}
 	if err := p.start(ctx); err != nil {
@@ -171,7 +172,7 @@ func (p *Plane) run() {
 	})
 	for _, r := range p.roles {
 		if r.run != nil {
-			p.group.Go(r.run)
+			p.work.Go(r.run)
 		}
 		if p.own == nil {
 			m := rendezvous.Member{ID: p.cfg.Name, Address: p.advertised(), Version: Version}
@@ -198,7 +199,11 @@ func (p *Plane) Address() string { return p.address }
 // Close ends all. Others are told first that this process does not have its roles any more.
 func (p *Plane) Close() {
 	p.announce.Stop()
-	p.stopServers()
+	p.stopOuter()
+	p.work.Stop()
+	if p.inner != nil {
+		p.inner.server.Stop()
+	}
 	p.group.Stop()
 	for _, c := range slices.Backward(p.closers) {
 		c()
@@ -206,13 +211,12 @@ func (p *Plane) Close() {
 	p.closers = nil
 }
 
-// stopServers ends what others have open here.
-func (p *Plane) stopServers() {
+// stopOuter ends what others have open here.
+func (p *Plane) stopOuter() {
 	if p.outer != nil {
 		cut := time.AfterFunc(leave, p.outer.Stop)
 		p.outer.GracefulStop()
 		cut.Stop()
-		p.inner.server.Stop()
 	}
 	if p.health != nil && p.health.server != nil {
 		_ = p.health.server.Close()

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
 
@@ -76,7 +77,7 @@ type role struct {
 	ready func(ctx context.Context) error
 	close func()
 	// metrics are read at each scrape.
-	metrics []metric
+	metrics []prometheus.Collector
 }
 
 // startRole puts a role together. It begins to work when all are.
@@ -167,8 +168,11 @@ func (p *Plane) startDispatcher() (*role, error) {
 	}
 	d := dispatcher.New(c)
 	return &role{
-		register: d.Register, metrics: dispatcherMetrics(h, d),
-		ready: func(context.Context) error {
+		register: d.Register, metrics: []prometheus.Collector{hubMetrics(h), registrationMetrics(d)},
+		ready: func(ctx context.Context) error {
+			if err := p.etcdAnswers(ctx); err != nil { // its own registry
+				return err
+			}
 			if n := h.Stats().OpenBreakers; n == len(set.Registries) {
 				return errors.New("no registry answers")
 			}
@@ -199,7 +203,7 @@ func (p *Plane) startPilot() (*role, error) {
 		return nil, err
 	}
 	return &role{
-		register: running.Register, run: running.Run, metrics: pilotMetrics(running),
+		register: running.Register, run: running.Run, metrics: []prometheus.Collector{pilotMetrics(running)},
 		ready: func(context.Context) error {
 			if err := reached(d, "Dispatcher"); err != nil {
 				return err

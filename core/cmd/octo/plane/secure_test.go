@@ -2,6 +2,8 @@ package plane_test
 
 import (
 	"context"
+	"errors"
+	"io"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -20,6 +22,7 @@ import (
 	"github.com/octomesh/octomesh/core/transport/identity"
 	"github.com/octomesh/octomesh/core/transport/identity/identitytest"
 	configv1 "github.com/octomesh/octomesh/gen/control/octo/config/v1"
+	controlv1 "github.com/octomesh/octomesh/gen/control/octo/control/v1"
 	dispatchv1 "github.com/octomesh/octomesh/gen/control/octo/dispatch/v1"
 )
 
@@ -101,6 +104,25 @@ func TestProxiesProveWhoTheyAre(t *testing.T) {
 		if status.Code(err) != c.code || reason(err) != c.reason || !strings.Contains(err.Error(), c.text) {
 			t.Errorf("%s: %v %q", name, err, reason(err))
 		}
+	}
+	introduce := func(c *grpc.ClientConn, instance string) error {
+		ctx, cancel := context.WithTimeout(t.Context(), long)
+		defer cancel()
+		s, err := controlv1.NewNodeClient(c).Connect(ctx)
+		if err != nil {
+			return err
+		}
+		_ = s.Send(&controlv1.ConnectRequest{Word: &controlv1.ConnectRequest_Introduction{Introduction: &controlv1.Introduction{Environment: "prod", Instance: instance}}})
+		_ = s.CloseSend()
+		_, err = s.Recv()
+		return err
+	}
+	web5 := as(t, file(ca, "prod/proxy/web-5"), p.Address())
+	if err := introduce(web5, "web-5"); !errors.Is(err, io.EOF) {
+		t.Errorf("a proxy that introduces itself: %v", err)
+	}
+	if err := introduce(web5, "web-1"); status.Code(err) != codes.PermissionDenied || reason(err) != callers.ReasonIdentity {
+		t.Errorf("a proxy that introduces itself as another: %v", err)
 	}
 	if err := discover(t, as(t, file(ca, "prod/control/directory-1"), p.Address()), "prod", "anybody", "prod/cart/*"); err != nil {
 		t.Errorf("a Directory speaks for all: %v", err)
