@@ -24,10 +24,11 @@ $(NPM_DONE): tools/package.json tools/package-lock.json
 need-cc:
 	@tools/need.sh cc
 
-# The registries that their adapters are tested against, in processes of the tests. Nothing runs as a service.
+# The registries that their adapters are tested against, and the store of rate limits, in processes of the tests. Nothing is to run
+# as a service.
 .PHONY: bootstrap-test
-bootstrap-test: ## install the servers that tests start: etcd, ZooKeeper
-	@[ -n "$$(command -v etcd)" ] && [ -e /usr/share/java/zookeeper.jar ] && exit 0
+bootstrap-test: ## install the servers that tests start: etcd, Redis, ZooKeeper
+	@[ -n "$$(command -v etcd)" ] && [ -n "$$(command -v redis-server)" ] && [ -e /usr/share/java/zookeeper.jar ] && exit 0
 	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo
 	$$sudo apt-get update -qq
 	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(APT_TEST)

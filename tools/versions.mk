@@ -10,7 +10,7 @@ GO_MIN   := 1.26
 NODE_MIN := 20
 
 # Debian's packages that tests start servers of; any version will do.
-APT_TEST := etcd-server zookeeper
+APT_TEST := etcd-server redis-server zookeeper
 
 # Debian's packages that only `make models` and `make full` need; any version will do.
 APT_FULL := spin gcc

@@ -89,6 +89,7 @@ type Counter struct {
 	asked    int64   // what is being asked for
 	owes     int64   // of it for calls that passed
 	limit    int64   // what the service said the limit is; 0: nothing yet
+	exact    bool    // the service does not count what it refuses, and says what it would have granted
 	rest     int64   // what it said is left of it
 	restAt   int64   // when
 	restTill int64   // how long that holds
@@ -229,11 +230,14 @@ func (c *Counter) per() time.Duration {
 }
 
 // most bounds what is asked for at once: others ask too, and what is asked for beyond the limit is refused as a whole. It is a
-// quarter of what is left, or a tenth of the limit while that is not known. 0: the limit is not known.
+// quarter of what is left, or a tenth of the limit while that is not known; of a service that counts nothing that it refuses it is
+// all that is left. 0: the limit is not known.
 func (c *Counter) most(now int64) int64 {
 	switch limit := max(c.limit, int64(c.Calls)); {
 	case limit == 0:
 		return 0
+	case now < c.restTill && c.exact:
+		return max(c.rest, 1)
 	case now < c.restTill:
 		return max((c.rest-int64(c.drain*float64(now-c.restAt)))/4, 1)
 	default:
@@ -249,6 +253,7 @@ func (c *Counter) Granted(a Answer, now int64) (again bool) {
 	c.drained(a, now)
 	switch {
 	case a.Over && a.Remaining > 0 && a.Remaining < c.asked && now < a.Until:
+		c.exact = true
 		return true // there is less than was asked for
 	case a.Over:
 		c.overTill = max(a.Until, now+c.pause())
