@@ -36,6 +36,8 @@ type Config struct {
 const (
 	defaultQuota = 2 << 30
 	defaultEvery = 10 * time.Minute
+	// startWithin is how long a start may take; one reads some 100 MB a second.
+	startWithin = time.Minute
 	// retention is for how long a watch can go on from an old revision. History is kept in keys of its own.
 	retention = time.Hour
 	// maxSocket is how long the path of a socket may be.
@@ -47,6 +49,7 @@ const (
 type Server struct {
 	etcd   *embed.Etcd
 	lock   *lock
+	words  *words
 	socket string
 	beside string // a directory to remove at the end; empty: none
 	group  *lifecycle.Group
@@ -88,15 +91,16 @@ func (s *Server) start(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
+	s.words = newWords(cfg.Log)
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(s.words))
 	if s.etcd, err = embed.StartEtcd(c); err != nil {
 		return err
 	}
-	select {
-	case <-s.etcd.Server.ReadyNotify():
-	case err := <-s.etcd.Err():
+	if err := s.await(ctx); err != nil {
+		err = s.words.because(err)
+		s.words.over.Store(true)
+		s.etcd.Server.HardStop() // Close waits for what begins when it is ready, or stops
 		return err
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 	client, err := s.Client()
 	if err != nil {
@@ -108,6 +112,22 @@ func (s *Server) start(ctx context.Context, cfg Config) (err error) {
 		k.run(ctx, cfg.Every)
 	})
 	return nil
+}
+
+// await waits until the server serves.
+func (s *Server) await(ctx context.Context) error {
+	late := time.NewTimer(startWithin)
+	defer late.Stop()
+	select {
+	case <-s.etcd.Server.ReadyNotify():
+		return nil
+	case err := <-s.etcd.Err():
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-late.C:
+		return fmt.Errorf("it does not serve within %v: are the data of another version of etcd, or damaged?", startWithin)
+	}
 }
 
 // place finds a place for the socket: in the data directory, or where that has too long a name, in one that only we may enter.
@@ -137,7 +157,6 @@ func (s *Server) config(cfg Config) (*embed.Config, error) {
 	c.QuotaBackendBytes = cfg.Quota
 	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModePeriodic, retention.String()
 	c.TickMs, c.ElectionMs = 10, 100 // there is nobody to agree with
-	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
 	self, err := transport.SelfCert(zap.NewNop(), filepath.Join(cfg.Dir, "peer"), []string{peer.Host}, 1)
 	if err != nil {
 		return nil, err
@@ -163,6 +182,7 @@ func (s *Server) Failed() <-chan error { return s.etcd.Err() }
 func (s *Server) Close() {
 	s.group.Stop()
 	if s.etcd != nil {
+		s.words.over.Store(true)
 		s.etcd.Close()
 	}
 	if s.beside != "" {

@@ -3,6 +3,7 @@ package embedded
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -13,6 +14,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/goleak"
+	"go.uber.org/zap"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -89,5 +91,29 @@ func TestWhatIsFullTakesWritesAgain(t *testing.T) {
 	cancel()
 	if err := k.look(ctx); err == nil {
 		t.Fatal("a look that could not be is said to be one")
+	}
+}
+
+func TestAStartThatIsCutOffEnds(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	dir := t.TempDir()
+	if _, err := Start(ctx, Config{Dir: dir, Unsafe: true}); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	start(t, Config{Dir: dir}) // it has left nothing in the way
+}
+
+func TestWhatEtcdCannotDoIsSaid(t *testing.T) {
+	var log bytes.Buffer
+	w := newWords(slog.New(slog.NewTextHandler(&log, nil)))
+	z := zap.New(w).With(zap.String("member", "octo"))
+	z.Info("all is well")
+	z.Error("the disk is gone", zap.Int("code", 7))
+	if err := w.because(os.ErrClosed); !errors.Is(err, os.ErrClosed) || !strings.Contains(err.Error(), "the disk is gone") || !strings.Contains(err.Error(), "code: 7") {
+		t.Error(err)
+	}
+	if text := log.String(); strings.Contains(text, "all is well") || !strings.Contains(text, "member=octo") {
+		t.Error(text)
 	}
 }
