@@ -120,7 +120,7 @@ func (m *mesh) addPilot(servers ...grpc.ClientConnInterface) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	conn, end := serve(m.t, p.Register, pilot.Codec())
+	conn, end := serve(m.t, p.Register, pilot.ServerOptions()...)
 	ctx, cancel := context.WithCancel(context.Background())
 	var runs sync.WaitGroup
 	runs.Go(func() { p.Run(ctx) })

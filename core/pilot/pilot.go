@@ -131,10 +131,10 @@ func (p *Pilot) Enter(ctx context.Context, environment, instance string) (leave 
 	return p.callers.Enter(ctx, environment, instance)
 }
 
-// Codec is what a gRPC server needs on which a Pilot is registered. It does for other services, too.
-func Codec() grpc.ServerOption { return push.Codec() }
+// ServerOptions are what a gRPC server needs on which a Pilot is registered. They do for other services, too.
+func ServerOptions() []grpc.ServerOption { return push.ServerOptions() }
 
-// Register adds the Pilot's services to a gRPC server that was made with [Codec].
+// Register adds the Pilot's services to a gRPC server that was made with [ServerOptions].
 func (p *Pilot) Register(g grpc.ServiceRegistrar) {
 	p.push.Register(g)
 	for _, part := range p.parts {

@@ -96,7 +96,7 @@ func TestAProxyIsToldWhatTheRegistryHasAndThatNothingIsConfigured(t *testing.T) 
 	}
 	beside := &part{begun: make(chan struct{}), ended: make(chan struct{})}
 	p.Add(beside)
-	g := grpc.NewServer(pilot.Codec())
+	g := grpc.NewServer(pilot.ServerOptions()...)
 	p.Register(g)
 	conn := serve(t, g)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -34,7 +34,7 @@ func startPilot(t *testing.T) (address string, stop func()) {
 			cache.Set(topic, "s1", snapshot.Entry{Stable: r})
 		}
 	}
-	g := grpc.NewServer(push.Codec())
+	g := grpc.NewServer(push.ServerOptions()...)
 	push.New(push.Config{Cache: cache, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}).Register(g)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -33,21 +33,27 @@ type Pilot struct {
 	// Stop ends it, and all its streams; further calls do nothing.
 	Stop func()
 
+	server      *grpc.Server
 	t           testing.TB
 	environment string
 }
 
-// Start runs a Pilot for one environment. Of cfg, the cache is made if there is none, and nothing is logged.
-func Start(t testing.TB, environment string, cfg push.Config) *Pilot {
+// Start runs a Pilot for one environment. Of cfg, the cache is made if there is none, and nothing is logged. Options are
+// its gRPC server's; none: those that it needs.
+func Start(t testing.TB, environment string, cfg push.Config, options ...grpc.ServerOption) *Pilot {
 	t.Helper()
 	if cfg.Cache == nil {
 		cfg.Cache = snapshot.NewCache()
 	}
 	cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	p := &Pilot{Cache: cfg.Cache, Server: push.New(cfg), t: t, environment: environment}
-	g := grpc.NewServer(push.Codec())
+	if len(options) == 0 {
+		options = push.ServerOptions()
+	}
+	g := grpc.NewServer(options...)
 	p.Server.Register(g)
 	l := bufconn.Listen(1 << 20)
+	p.server = g
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = g.Serve(l) })
@@ -61,6 +67,23 @@ func Start(t testing.TB, environment string, cfg push.Config) *Pilot {
 	p.Stop = sync.OnceFunc(func() { cancel(); g.Stop(); wg.Wait() })
 	t.Cleanup(func() { _ = p.Conn.Close(); p.Stop() })
 	return p
+}
+
+// Listen has the Pilot serve over TCP too, and returns a connection to there.
+func (p *Pilot) Listen(t testing.TB) *grpc.ClientConn {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := grpc.NewClient("passthrough:"+l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = p.server.Serve(l) })
+	t.Cleanup(func() { _ = conn.Close(); p.Stop(); wg.Wait() })
+	return conn
 }
 
 // Entry is a resource with a stable version only.

@@ -113,10 +113,12 @@ type client struct {
 	has    map[string]string // versions by full name
 }
 
-func (p *pilot) client(node string) *client {
+func (p *pilot) client(node string) *client { return p.clientOver(p.Conn, node) }
+
+func (p *pilot) clientOver(conn *grpc.ClientConn, node string) *client {
 	p.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(p.Conn).DeltaAggregatedResources(ctx)
+	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
 	if err != nil {
 		p.t.Fatal(err)
 	}

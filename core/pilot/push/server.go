@@ -13,9 +13,6 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/encoding"
-	encodingproto "google.golang.org/grpc/encoding/proto"
-	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -50,6 +47,7 @@ type Server struct {
 
 	mu      sync.Mutex
 	streams map[*stream]struct{}
+	links   links
 }
 
 type counters struct {
@@ -64,9 +62,16 @@ type Stats struct {
 	// Refusals are responses that a proxy did not take; TurnedAway are streams that were not admitted; Overdue are streams
 	// that were ended for their silence.
 	Refusals, TurnedAway, Overdue uint64
+	// Open responses wait for an acknowledgement now, of OpenBytes together; LargestOpen is the most that waits for one
+	// stream. Streams share the bytes of what they are told, so that together they hold less.
+	Open, OpenBytes, LargestOpen int
+	// Behind are streams that have not acknowledged, or have something to be told.
+	Behind int
+	// Coalesced are changes that open streams were not told, since a newer one of the same resource came before.
+	Coalesced uint64
 }
 
-// New makes a server. Register it on a grpc.Server that was made with [Codec].
+// New makes a server. Register it on a grpc.Server that was made with [ServerOptions].
 func New(cfg Config) *Server {
 	if cfg.StreamsPerSecond == 0 {
 		cfg.StreamsPerSecond = 2000
@@ -81,7 +86,7 @@ func New(cfg Config) *Server {
 		cfg.AckWithin = 30 * time.Second
 	}
 	return &Server{
-		cfg: cfg, streams: make(map[*stream]struct{}),
+		cfg: cfg, streams: make(map[*stream]struct{}), links: make(links),
 		admission: admission.NewBucket(float64(cfg.StreamsPerSecond), float64(cfg.StreamsAtOnce)),
 	}
 }
@@ -93,14 +98,27 @@ func (s *Server) Register(g grpc.ServiceRegistrar) {
 
 // Stats returns the counts.
 func (s *Server) Stats() Stats {
-	s.mu.Lock()
-	open := len(s.streams)
-	s.mu.Unlock()
-	return Stats{
-		Streams: open, Responses: s.stats.responses.Load(), Resources: s.stats.resources.Load(), Removed: s.stats.removed.Load(),
+	stats := Stats{
+		Responses: s.stats.responses.Load(), Resources: s.stats.resources.Load(), Removed: s.stats.removed.Load(),
 		Bytes: s.stats.bytes.Load(), Refusals: s.stats.refusals.Load(), TurnedAway: s.stats.turnedAway.Load(),
 		Overdue: s.stats.overdue.Load(),
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	stats.Streams = len(s.streams)
+	for st := range s.streams {
+		n, behind := st.lag()
+		if n > 0 {
+			stats.Open++
+			stats.OpenBytes += n
+			stats.LargestOpen = max(stats.LargestOpen, n)
+		}
+		if behind {
+			stats.Behind++
+		}
+		stats.Coalesced += st.follower.Coalesced()
+	}
+	return stats
 }
 
 // Run ends the streams of proxies that do not answer, until ctx is done. It looks ten times within the time that an
@@ -124,36 +142,38 @@ func (s *Server) sweep(now time.Time) {
 	for st := range s.streams {
 		if st.overdue(now) > s.cfg.AckWithin {
 			s.stats.overdue.Add(1)
-			st.end(status.Errorf(codes.DeadlineExceeded, "no answer to a response within %v", s.cfg.AckWithin))
+			s.cfg.Log.Warn("a proxy does not answer: its stream is ended", "node", st.node.ID, "environment", st.node.Environment, "within", s.cfg.AckWithin)
+			st.ctx.end(context.DeadlineExceeded)
 		}
 	}
 }
 
-// stream is one proxy's stream. It costs two goroutines, of which one receives; workers, which all share, send.
+// stream is one proxy's stream. It costs one goroutine, which receives; workers, which all share, send.
 type stream struct {
 	session
 	server  *Server
 	grpc    grpc.ServerStream
-	cancel  context.CancelCauseFunc
+	ctx     *endable
 	sending atomic.Bool
+	link    *link
+	after   *stream // the next of those that wait for a worker on the same link
 }
 
 // DeltaAggregatedResources implements the service.
 func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
+	ctx, ok := endableOf(g.Context())
+	if !ok {
+		return status.Error(codes.Internal, "the Pilot's gRPC server was not made with push.ServerOptions")
+	}
 	if wait := s.admission.Take(time.Now()); wait > 0 {
 		s.stats.turnedAway.Add(1)
-		refusal, err := status.New(codes.Unavailable, "too many proxies connect at once: come again later").
-			WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(wait)})
-		if err != nil {
-			return err
-		}
-		return refusal.Err()
+		return comeAgain(wait)
 	}
 	first, err := g.Recv()
 	if err != nil {
 		return over(err)
 	}
-	st := &stream{server: s, grpc: g, session: session{
+	st := &stream{server: s, grpc: g, ctx: ctx, session: session{
 		observer: s.cfg.Observer, node: Node{first.GetNode().GetId(), first.GetNode().GetCluster()}, topics: s.cfg.Topics,
 	}}
 	if st.node.ID == "" || st.node.Environment == "" {
@@ -167,27 +187,35 @@ func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryServi
 		}
 		defer leave()
 	}
-	var ctx context.Context
-	ctx, st.cancel = context.WithCancelCause(g.Context())
-	defer st.cancel(nil)
 	st.follower = s.cfg.Cache.Follow(st.node.ID, st.wake)
 	defer st.follower.Close()
-	s.mu.Lock()
-	s.streams[st] = struct{}{}
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		delete(s.streams, st)
-		s.mu.Unlock()
-	}()
-	received := make(chan error, 1)
-	go func() { received <- st.receiveAll(first) }()
-	select {
-	case err := <-received:
-		return over(err)
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	s.enter(st)
+	defer s.leave(st)
+	return over(st.receiveAll(first))
+}
+
+// comeAgain refuses a stream for now.
+func comeAgain(wait time.Duration) error {
+	refusal, err := status.New(codes.Unavailable, "too many proxies connect at once: come again later").
+		WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(wait)})
+	if err != nil {
+		return err
 	}
+	return refusal.Err()
+}
+
+func (s *Server) enter(st *stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.streams[st] = struct{}{}
+	st.link = s.links.join(st.grpc.Context())
+}
+
+func (s *Server) leave(st *stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.streams, st)
+	s.links.part(st.link)
 }
 
 // over is the end of a stream that its proxy has ended.
@@ -197,8 +225,6 @@ func over(err error) error {
 	}
 	return err
 }
-
-func (st *stream) end(why error) { st.cancel(why) }
 
 func (st *stream) receiveAll(r *discoveryv3.DeltaDiscoveryRequest) error {
 	for {
@@ -213,7 +239,6 @@ func (st *stream) receiveAll(r *discoveryv3.DeltaDiscoveryRequest) error {
 		if st.ready() {
 			st.wake()
 		}
-		r = &discoveryv3.DeltaDiscoveryRequest{}
 		if err := st.grpc.RecvMsg(r); err != nil {
 			return err
 		}
@@ -263,23 +288,8 @@ func (st *stream) deliver(r *response) bool {
 	c.removed.Add(uint64(len(r.Removed)))
 	c.bytes.Add(uint64(r.buffers.Len()))
 	if err := st.grpc.SendMsg(r); err != nil {
-		st.end(err)
+		st.ctx.end(context.Canceled)
 		return false
 	}
 	return true
-}
-
-// Codec is protobuf's, but for responses, which are encoded already.
-func Codec() grpc.ServerOption {
-	return grpc.ForceServerCodecV2(codec{encoding.GetCodecV2(encodingproto.Name)})
-}
-
-type codec struct{ encoding.CodecV2 }
-
-// Marshal implements encoding.CodecV2.
-func (c codec) Marshal(v any) (mem.BufferSlice, error) {
-	if r, ok := v.(*response); ok {
-		return r.buffers, nil
-	}
-	return c.CodecV2.Marshal(v)
 }

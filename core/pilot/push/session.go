@@ -21,8 +21,11 @@ import (
 )
 
 const (
-	// MaxResponse is about how large a response gets, in bytes: what is more comes with the next one.
+	// MaxResponse is how large a response gets, in bytes: what is more comes with the next one. Only a resource that is
+	// larger by itself makes a larger one.
 	MaxResponse = 1 << 20
+	// ownBytes is what is in a response beside resources and removed names, at most.
+	ownBytes = 64
 	// MaxTopics is how many topics one stream may follow, unless told otherwise.
 	MaxTopics = 65536
 	// ReasonTopics is in the google.rpc.ErrorInfo of a stream that ended because it followed more than it may.
@@ -170,7 +173,7 @@ func (s *session) next(now time.Time) *response {
 	if s.open != nil {
 		return nil
 	}
-	u, ok := s.follower.Take(MaxResponse)
+	u, ok := s.follower.Take(MaxResponse - ownBytes)
 	if len(u.Kept) > 0 && s.observer != nil {
 		s.observer.Applied(s.node, snapshot.Update{Kind: u.Kind, Kept: u.Kept})
 		u.Kept = nil
@@ -189,6 +192,17 @@ func (s *session) ready() bool {
 	open := s.open
 	s.mu.Unlock()
 	return open == nil && s.follower.Waiting()
+}
+
+// lag is the size of the response that is not acknowledged, 0 without one, and whether the node may not have the newest
+// of all.
+func (s *session) lag() (bytes int, behind bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == nil {
+		return 0, s.follower.Waiting()
+	}
+	return s.open.buffers.Len(), true
 }
 
 // overdue tells how long the open response has waited, 0 without one.
@@ -210,7 +224,7 @@ const (
 
 // encode puts a response together: what is its own, then the shared elements.
 func encode(u snapshot.Update, nonce string) *response {
-	own := make([]byte, 0, 64)
+	own := make([]byte, 0, ownBytes)
 	own = protowire.AppendTag(own, fieldTypeURL, protowire.BytesType)
 	own = protowire.AppendString(own, u.Kind.TypeURL())
 	own = protowire.AppendTag(own, fieldNonce, protowire.BytesType)

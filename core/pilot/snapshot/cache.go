@@ -14,7 +14,8 @@ const shards = 256
 // Cache holds topics and who follows them. Its methods are safe for concurrent use.
 //
 // Locks are taken in this order: a shard's, to find a topic; a topic's, to change or to read it; a follower's, to note
-// what has changed for it.
+// what has changed for it. A change is noted for its followers under the topic's lock for reading, so that those who are
+// told already need not wait until all are.
 type Cache struct {
 	// Interest is called when a topic has got its first follower or lost its last; Followed tells which, by the time
 	// that one asks. It must not block. Set it before the first use; nil: nobody cares.
@@ -29,12 +30,13 @@ type shard struct {
 	topics map[resource.Topic]*topic
 }
 
-// topic is one topic's state.
+// topic is one topic's state. One that has a follower stays in the cache.
 type topic struct {
-	mu        sync.Mutex
+	resource.Topic
+	mu        sync.RWMutex
 	loaded    bool // its resources are known; until then nobody is told that there are none
 	entries   map[string]Entry
-	followers map[*Following]struct{}
+	followers []*Following // in no order; each knows its place
 }
 
 // NewCache makes an empty cache.
@@ -44,7 +46,7 @@ func (c *Cache) shard(t resource.Topic) *shard {
 	return &c.shards[maphash.Comparable(c.seed, t)%shards]
 }
 
-// at finds a topic, and makes it if told to. It returns it locked; nil: it is not there.
+// at finds a topic, and makes it if told to. It returns it locked, for changes; nil: it is not there.
 func (c *Cache) at(t resource.Topic, create bool) *topic {
 	s := c.shard(t)
 	s.mu.Lock()
@@ -57,50 +59,76 @@ func (c *Cache) at(t resource.Topic, create bool) *topic {
 		if s.topics == nil {
 			s.topics = make(map[resource.Topic]*topic)
 		}
-		found = &topic{entries: make(map[string]Entry), followers: make(map[*Following]struct{})}
+		found = &topic{Topic: t, entries: make(map[string]Entry)}
 		s.topics[t] = found
 	}
 	found.mu.Lock()
 	return found
 }
 
+// change is one resource's.
+type change struct {
+	name        string
+	before, now Entry
+}
+
 // Load replaces all that a topic has: the first full set of its source, or one after the source was lost.
 func (c *Cache) Load(t resource.Topic, entries map[string]Entry) {
 	p := c.at(t, true)
-	defer p.mu.Unlock()
-	before := p.entries
-	p.entries = maps.Clone(entries)
+	before, first := p.entries, !p.loaded
+	p.entries, p.loaded = maps.Clone(entries), true
 	if p.entries == nil {
 		p.entries = make(map[string]Entry)
 	}
-	if !p.loaded {
-		p.loaded = true
-		for f := range p.followers {
-			f.owner.dirtyAll(f)
+	var changes []change
+	if !first {
+		changes = differences(before, p.entries)
+	}
+	p.mu.Unlock()
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if first {
+		for _, g := range p.followers {
+			g.owner.dirtyAll(g)
 		}
 		return
 	}
-	for name, e := range p.entries {
-		p.changed(name, before[name], e)
+	for _, ch := range changes {
+		p.tell(ch)
 	}
-	for name, e := range before {
-		if _, ok := p.entries[name]; !ok {
-			p.changed(name, e, Entry{})
+}
+
+func differences(before, now map[string]Entry) []change {
+	var all []change
+	for name, e := range now {
+		if old := before[name]; old.differs(e) {
+			all = append(all, change{name, old, e})
 		}
 	}
+	for name, e := range before {
+		if _, ok := now[name]; !ok {
+			all = append(all, change{name, e, Entry{}})
+		}
+	}
+	return all
 }
 
 // Set changes one resource of a topic; an empty entry removes it. A topic that was not loaded stays so.
 func (c *Cache) Set(t resource.Topic, name string, e Entry) {
 	p := c.at(t, true)
-	defer p.mu.Unlock()
 	before := p.entries[name]
 	if e.Stable == nil && e.Candidate == nil {
 		delete(p.entries, name)
 	} else {
 		p.entries[name] = e
 	}
-	p.changed(name, before, e)
+	tell := p.loaded && before.differs(e)
+	p.mu.Unlock()
+	if tell {
+		p.mu.RLock()
+		defer p.mu.RUnlock()
+		p.tell(change{name, before, e})
+	}
 }
 
 // Drop forgets a topic that nobody follows; its next follower is a first one. It tells whether it did.
@@ -159,8 +187,8 @@ func (c *Cache) Followers(t resource.Topic) []string {
 	}
 	defer p.mu.Unlock()
 	out := make([]string, 0, len(p.followers))
-	for f := range p.followers {
-		out = append(out, f.owner.Node)
+	for _, g := range p.followers {
+		out = append(out, g.owner.Node)
 	}
 	return out
 }
@@ -181,19 +209,13 @@ func (c *Cache) Topics() (topics, followings int) {
 	return topics, followings
 }
 
-// changed tells those whose version of a resource is another one now. The lock is held.
-func (p *topic) changed(name string, before, now Entry) {
-	if before.Wave == nil && now.Wave == nil {
-		if p.loaded && version(before.Stable) != version(now.Stable) {
-			for f := range p.followers {
-				f.owner.dirty(f, name)
-			}
-		}
-		return
-	}
-	for f := range p.followers {
-		if p.loaded && version(before.For(f.owner.Node)) != version(now.For(f.owner.Node)) {
-			f.owner.dirty(f, name)
+// tell notes a change for those whose version of the resource is another one now. The lock is held, for reading at
+// least. Others may have changed the resource meanwhile: what followers take is the newest, whatever was noted.
+func (p *topic) tell(ch change) {
+	everybody := ch.before.Wave == nil && ch.now.Wave == nil
+	for _, g := range p.followers {
+		if everybody || version(ch.before.For(g.owner.Node)) != version(ch.now.For(g.owner.Node)) {
+			g.owner.dirty(g, ch.name)
 		}
 	}
 }

@@ -122,6 +122,14 @@ func (e Entry) For(node string) *Resource {
 	return e.Stable
 }
 
+// differs tells whether any node may get another version from the other entry.
+func (e Entry) differs(other Entry) bool {
+	if e.Wave != nil || other.Wave != nil {
+		return true // each follower is looked at
+	}
+	return version(e.Stable) != version(other.Stable)
+}
+
 // version of a resource that may not be there.
 func version(r *Resource) string {
 	if r == nil {

@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"maps"
 	"slices"
 
 	"github.com/octomesh/octomesh/core/resource"
@@ -17,7 +16,7 @@ type Update struct {
 	// Kept are resources that are being rolled out of which the follower has already what it is to have: nothing has to be
 	// told. They may be of other kinds.
 	Kept []Kept
-	// Bytes is the size of all elements.
+	// Bytes is the size of all elements, and of what is removed.
 	Bytes int
 }
 
@@ -33,7 +32,7 @@ type Kept struct {
 	Name, Version string
 }
 
-// Take takes what waits, of one kind, as much as fits into about limit bytes and at least one resource. ok is false if
+// Take takes what waits, of one kind, as much as fits into limit bytes, but at least one resource. ok is false if
 // there is nothing to tell; Kept may have something all the same. Versions are read here and not when they changed: what is told is the newest.
 func (f *Follower) Take(limit int) (u Update, ok bool) {
 	for kind := range resource.Kinds {
@@ -41,11 +40,11 @@ func (f *Follower) Take(limit int) (u Update, ok bool) {
 		// What begins to wait from here on is for the next update, or one might say of a resource both that it is
 		// there and that it is not.
 		queue := f.dequeue(kind)
-		for len(queue) > 0 && u.Bytes < limit {
+		for fits := true; fits && len(queue) > 0; {
 			g := queue[0]
 			queue = queue[1:]
 			if w, ok := f.begin(g); ok {
-				u.add(f, g, w, limit)
+				fits = u.add(f, g, w, limit)
 			}
 		}
 		f.requeue(kind, queue)
@@ -59,7 +58,7 @@ func (f *Follower) Take(limit int) (u Update, ok bool) {
 // waiting is what one following waits to be told.
 type waiting struct {
 	all   bool
-	names map[string]struct{}
+	names []string
 	have  map[string]string
 }
 
@@ -86,58 +85,92 @@ func (f *Follower) requeue(kind resource.Kind, rest []*Following) {
 func (f *Follower) begin(g *Following) (w waiting, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	w = waiting{g.all, g.names, g.have}
-	g.queued, g.all, g.names = false, false, nil
+	w = waiting{g.all, g.names.list(), g.have}
+	g.queued, g.all, g.names = false, false, names{}
 	if w.all {
 		g.have = nil
 	}
 	return w, !g.over
 }
 
-// add reads what a following waits for from its topic.
-func (u *Update) add(f *Follower, g *Following, w waiting, limit int) {
-	p := f.cache.at(g.Topic, true)
-	defer p.mu.Unlock()
-	names := w.names
+// overhead is what a removed name costs beside its own bytes, at most.
+const overhead = 3
+
+// add reads what a following waits for from its topic. If not all fits, the rest waits on.
+func (u *Update) add(f *Follower, g *Following, w waiting, limit int) (fits bool) {
+	p := g.topic
+	p.mu.RLock()
+	defer p.mu.RUnlock()
 	if w.all {
-		names = u.compare(f, g, p, w.have)
+		w.names = u.compare(f, p, w)
 	}
-	for _, name := range slices.Sorted(maps.Keys(names)) {
-		if u.Bytes >= limit && len(u.Told) > 0 {
-			f.dirty(g, name) // another time
-			continue
-		}
+	if len(w.names) > 1 {
+		slices.Sort(w.names)
+		w.names = slices.Compact(w.names)
+	}
+	for i, name := range w.names {
 		r := p.entries[name].For(f.Node)
-		if r == nil {
-			u.Removed = append(u.Removed, g.FullName(name))
+		if r != nil {
+			if u.full(len(r.Element), limit) {
+				f.again(g, w.names[i:])
+				return false
+			}
+			u.Told = append(u.Told, Told{p.Topic, r})
+			u.Bytes += len(r.Element)
 			continue
 		}
-		u.Told = append(u.Told, Told{g.Topic, r})
-		u.Bytes += len(r.Element)
+		full := p.FullName(name)
+		if u.full(len(full)+overhead, limit) {
+			f.again(g, w.names[i:])
+			return false
+		}
+		u.Removed = append(u.Removed, full)
+		u.Bytes += len(full) + overhead
 	}
+	return true
 }
 
-// compare returns the names of what differs from what the follower has. That there is nothing at all is told, too.
-func (u *Update) compare(f *Follower, g *Following, p *topic, have map[string]string) map[string]struct{} {
-	names := make(map[string]struct{})
+// full tells whether so many bytes more are too many. A first resource always fits.
+func (u *Update) full(bytes, limit int) bool {
+	return u.Bytes > 0 && u.Bytes+bytes > limit
+}
+
+// again has names wait for the next update.
+func (f *Follower) again(g *Following, rest []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if g.over {
+		return
+	}
+	for _, name := range rest {
+		g.names.add(name)
+	}
+	f.queue(g)
+}
+
+// compare returns the names of what differs from what the follower has, and of what has changed since it was told. That
+// there is nothing at all is told, too.
+func (u *Update) compare(f *Follower, p *topic, w waiting) []string {
+	all := w.names
 	any := false
 	for name, e := range p.entries {
 		r := e.For(f.Node)
 		any = any || r != nil
 		switch {
-		case have[name] != version(r):
-			names[name] = struct{}{}
+		case w.have[name] != version(r):
+			all = append(all, name)
 		case e.Wave != nil:
-			u.Kept = append(u.Kept, Kept{g.Topic, name, have[name]})
+			u.Kept = append(u.Kept, Kept{p.Topic, name, w.have[name]})
 		}
 	}
-	for name := range have {
+	for name := range w.have {
 		if p.entries[name].For(f.Node) == nil {
-			names[name] = struct{}{}
+			all = append(all, name)
 		}
 	}
-	if !any && len(have) == 0 {
-		u.Removed = append(u.Removed, g.Name())
+	if !any && len(w.have) == 0 {
+		u.Removed = append(u.Removed, p.Name())
+		u.Bytes += len(p.Name()) + overhead
 	}
-	return names
+	return all
 }

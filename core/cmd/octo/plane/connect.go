@@ -31,11 +31,10 @@ const (
 
 // serverOptions are what all gRPC servers of the process have in common.
 func serverOptions() []grpc.ServerOption {
-	return []grpc.ServerOption{
-		pilot.Codec(),
+	return append(pilot.ServerOptions(),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 3 * silence, Timeout: silence}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: least, PermitWithoutStream: true}),
-	}
+	)
 }
 
 // memory is a gRPC server that only this process reaches. Who speaks there is one of us, and needs to prove nothing.
@@ -48,7 +47,7 @@ func newMemory() *memory {
 	own := func(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
 		return handle(srv, &ownStream{s})
 	}
-	return &memory{grpc.NewServer(pilot.Codec(), grpc.ChainStreamInterceptor(own)), bufconn.Listen(memoryBuffer)}
+	return &memory{grpc.NewServer(append(pilot.ServerOptions(), grpc.ChainStreamInterceptor(own))...), bufconn.Listen(memoryBuffer)}
 }
 
 // ownStream is one of this process.
