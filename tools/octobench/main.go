@@ -58,11 +58,7 @@ func main() {
 	case len(args) > 0 && args[0] == control.Command:
 		exit(control.Side(args[1:]))
 	case len(args) > 0 && args[0] == "control":
-		self, err := os.Executable()
-		if err == nil {
-			err = control.Run(self, args[1:], os.Stdout)
-		}
-		exit(err)
+		exit(runControl(args[1:], os.Stdout))
 	case len(args) > 0 && args[0] == "page":
 		exit(writePage(args[1:]))
 	}

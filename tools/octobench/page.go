@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/octomesh/octomesh/tools/octobench/control"
 )
 
 // What is generated on a page stands between these; what people write before and behind stays when a page
@@ -25,14 +27,14 @@ func writePage(args []string) error {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	results, record, err := load(*figures)
+	text, title, record, err := pageOf(*figures)
 	if err != nil {
 		return err
 	}
 	if *page == "" {
 		*page = filepath.Join("docs", "perf", record.Date+".md")
 	}
-	if err := renew(*page, newPage(record), pageText(record, results)); err != nil {
+	if err := renew(*page, newPage(title, record), text); err != nil {
 		return err
 	}
 	index := filepath.Join(filepath.Dir(*page), "README.md")
@@ -41,6 +43,23 @@ func writePage(args []string) error {
 		return err
 	}
 	return renew(index, "# Performance\n\n"+generatedBegin+"\n"+generatedEnd+"\n", list)
+}
+
+// pageOf is what a page says of the figures in a file: of calls, or of the control plane.
+func pageOf(file string) (text, title string, record *Record, err error) {
+	var report control.Report
+	if loadJSON(file, &report) == nil && len(report.Tables) > 0 {
+		err = loadJSON(recordFile(file), &record)
+		if err != nil {
+			return "", "", nil, err
+		}
+		return controlText(record, &report), "What the control plane costs", record, nil
+	}
+	results, record, err := load(file)
+	if err != nil {
+		return "", "", nil, err
+	}
+	return pageText(record, results), "What calls cost", record, nil
 }
 
 // renew puts text between the marks of a file; a file that is not there begins as fresh.
@@ -60,22 +79,27 @@ func renew(file, fresh, text string) error {
 	return os.WriteFile(file, []byte(before+generatedBegin+"\n\n"+text+"\n"+generatedEnd+after), 0o644)
 }
 
-func newPage(r *Record) string {
+func newPage(title string, r *Record) string {
 	day, err := time.Parse(time.DateOnly, r.Date)
 	date := r.Date
 	if err == nil {
 		date = day.Format("2 January 2006")
 	}
-	return fmt.Sprintf("# What calls cost, %s\n\n%s\n%s\n", date, generatedBegin, generatedEnd)
+	return fmt.Sprintf("# %s, %s\n\n%s\n%s\n", title, date, generatedBegin, generatedEnd)
+}
+
+// head says what a run's figures were taken on.
+func head(b *strings.Builder, r *Record) {
+	fmt.Fprintf(b, "%s. One run; compare within it only. Made by\n\n    %s\n\n", r.Machine, r.Command)
+	for _, line := range r.Settings {
+		fmt.Fprintf(b, "- %s\n", line)
+	}
 }
 
 // pageText is the generated part of a page.
 func pageText(r *Record, results []Row) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s. One run; compare within it only. Made by\n\n    %s\n\n", r.Machine, r.Command)
-	for _, line := range r.Settings {
-		fmt.Fprintf(&b, "- %s\n", line)
-	}
+	head(&b, r)
 	if len(r.Absent) > 0 {
 		b.WriteString("\nNot measured:\n\n")
 		for _, line := range r.Absent {

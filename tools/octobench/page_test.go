@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/octomesh/octomesh/tools/octobench/control"
 	"github.com/octomesh/octomesh/tools/octobench/side"
 )
 
@@ -111,6 +112,34 @@ func TestPageIsMadeFromAFileOfFigures(t *testing.T) {
 	}
 	if want := "Above.\n\n" + generatedBegin + "\n\n- [A title](2026-11-22-x.md)\n- [An old one](2025-01-01-old.md)\n\n" + generatedEnd + "\n\nBelow.\n"; !strings.HasSuffix(string(list), want) {
 		t.Errorf("the index is\n%s", list)
+	}
+}
+
+func TestPageOfTheControlPlaneIsMadeFromItsFigures(t *testing.T) {
+	dir := t.TempDir()
+	file, page := filepath.Join(dir, "control.json"), filepath.Join(dir, "2026-11-22-control.md")
+	report := control.Report{Tables: []control.Table{{
+		Part: "push", Title: "A push", Notes: []string{"a note"}, Heads: []string{"fan-out", "server", "µs"}, Rows: [][]any{{1, "pilot", 31.25}},
+		Gates: []control.Gate{{What: "over bare", Is: 1.25, Goal: 1.3, OK: true}},
+	}}}
+	if err := saveJSON(file, report); err != nil {
+		t.Fatal(err)
+	}
+	if err := saveJSON(recordFile(file), &Record{Date: "2026-11-22", Command: "octobench control", Machine: Machine{CPU: "a CPU", Cores: 2}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := writePage([]string{"--json", file, "--page", page}); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"# What the control plane costs, 22 November 2026", "2 × a CPU", "octobench control", "## A push", "- a note",
+		"| fan-out | server | µs |", "| 1 | pilot | 31.2 |", "| push: over bare | 1.25 | 1.30 | ok |"} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("the page lacks %q:\n%s", want, text)
+		}
 	}
 }
 

@@ -1,42 +1,174 @@
-// Package control measures what a Pilot's push costs, beside bare grpc-go: processor time for a push with its
-// acknowledgement, latency by fan-out, and memory for streams that stand. `octobench control` runs it.
+// Package control measures the control plane: what a Pilot's push costs beside bare grpc-go, what sessions cost in
+// memory, how all come back after a cut, what a change costs on the wire, what a large registry costs, and what a slow
+// consumer does to others. `octobench control` runs it.
 package control
 
 import (
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 )
 
 // Command is the first argument with which the program is a side of a measurement.
 const Command = "control-side"
 
-// Side is what a child process does.
-func Side(args []string) error {
-	if len(args) < 2 {
-		return errors.New("a side needs a kind and fan-outs")
+// part is one thing that is measured.
+type part struct {
+	name, what string
+	run        func(*options) ([]Table, error)
+}
+
+func parts() []part {
+	return []part{
+		{"push", "processor time of a push with its acknowledgement and latency, by fan-out, beside bare grpc-go", pushes},
+		{"change", "bytes of one change among many instances, for each subscriber", changes},
+		{"slow", "what the Pilot holds for consumers that do not read, and what the others notice", slows},
+		{"sessions", "memory of sessions over few connections; the time until all are synced after a cut and a restart", shared},
+		{"connections", "the same for sessions that each have a connection", own},
+		{"registry", "a large registry through Dispatcher and Pilot: time, memory, watches, latency of a change", registries},
 	}
-	fanouts, err := numbers(args[1])
+}
+
+// options are a run's.
+type options struct {
+	self     string
+	progress io.Writer
+	profiles string
+
+	fanouts                []int
+	rounds, pushes         int
+	sharing                int // connections that the streams of the second push table share
+	instances, subscribers int
+	changes                int
+	slow, others           int
+	streams, connections   int
+	real                   int
+	targets, total         int
+	watchers               int
+	startsPerSecond        float64
+}
+
+// Report is all that a run has found.
+type Report struct {
+	Tables []Table `json:"tables"`
+}
+
+// Run measures the parts that the flags name. It prints tables to out, and says on progress how far it is.
+func Run(self string, args []string, out, progress io.Writer) (*Report, string, error) {
+	o := options{self: self, progress: progress}
+	f := flag.NewFlagSet("octobench control", flag.ContinueOnError)
+	f.SetOutput(progress)
+	names := f.String("parts", "", "parts to measure, separated by commas; empty: all of\n"+describe())
+	jsonFile := f.String("json", "", "file for the figures; a .run.json beside it says what they were taken on; empty: none")
+	fanouts := f.String("fanouts", "1,10,100,500,5000", "push: how many streams follow what changes")
+	f.IntVar(&o.rounds, "rounds", 3, "push: rounds, which alternate between the servers; medians are printed")
+	f.IntVar(&o.pushes, "pushes", 5000, "push: pushes in each round and fan-out: so many changes that fan-out times changes is this, but 20 at least")
+	f.IntVar(&o.sharing, "sharing", 50, "push: connections that all streams share in the second table; in the first one each has its own")
+	f.IntVar(&o.instances, "instances", 10000, "change: instances of the target")
+	f.IntVar(&o.subscribers, "subscribers", 100, "change: streams that follow it, each with its connection")
+	f.IntVar(&o.changes, "changes", 100, "change, registry: changes that are counted")
+	f.IntVar(&o.slow, "slow", 100, "slow: streams that read nothing")
+	f.IntVar(&o.others, "others", 100, "slow: streams that read")
+	f.IntVar(&o.streams, "streams", 60000, "sessions: how many")
+	f.IntVar(&o.connections, "connections", 120, "sessions: connections that they share")
+	f.IntVar(&o.real, "real", 19000, "connections: sessions, each with its connection; a process may have to be allowed some more descriptors than this")
+	f.IntVar(&o.targets, "targets", 30000, "registry: targets")
+	f.IntVar(&o.total, "total", 1000000, "registry: instances of all targets together")
+	f.IntVar(&o.watchers, "watchers", 500, "registry: streams that follow the targets that change")
+	f.Float64Var(&o.startsPerSecond, "starts", 1e6, "registry: watches that the Dispatcher may begin a second; 1000 is its default, which spares the registry")
+	f.StringVar(&o.profiles, "cpuprofile", "", "directory for CPU profiles of the servers")
+	if err := f.Parse(args); err != nil {
+		return nil, "", err
+	}
+	var err error
+	if o.fanouts, err = numbers(*fanouts); err != nil {
+		return nil, "", err
+	}
+	if err := o.check(); err != nil {
+		return nil, "", err
+	}
+	chosen, err := choose(*names)
 	if err != nil {
-		return err
+		return nil, "", err
 	}
-	if args[0] != "client" {
-		return serve(args[0], fanouts, os.Stdin, os.Stdout)
+	r, err := o.run(chosen, out)
+	return r, *jsonFile, err
+}
+
+// check refuses numbers that no run can have.
+func (o *options) check() error {
+	for name, n := range map[string]int{
+		"rounds": o.rounds, "pushes": o.pushes, "sharing": o.sharing, "instances": o.instances, "subscribers": o.subscribers, "changes": o.changes,
+		"slow": o.slow, "others": o.others, "streams": o.streams, "connections": o.connections, "real": o.real, "targets": o.targets, "watchers": o.watchers,
+	} {
+		if n < 1 {
+			return fmt.Errorf("--%s %d: want a number from 1 on", name, n)
+		}
 	}
-	streams, err := numbers(args[3])
-	if err != nil || len(streams) != 2 {
-		return fmt.Errorf("streams,connections: %w", err)
+	if o.total < 2*o.targets {
+		return fmt.Errorf("--total %d: want two instances a target at least", o.total)
 	}
-	return follow(args[2], streams[0], streams[1], fanouts, os.Stdin, os.Stdout)
+	return nil
+}
+
+func (o *options) run(chosen []part, out io.Writer) (*Report, error) {
+	if o.profiles != "" {
+		if err := os.MkdirAll(o.profiles, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	r := &Report{}
+	for _, p := range chosen {
+		begin := time.Now()
+		o.say("%s: %s", p.name, p.what)
+		tables, err := p.run(o)
+		if err != nil {
+			return r, fmt.Errorf("%s: %w", p.name, err)
+		}
+		o.say("%s: took %v", p.name, time.Since(begin).Round(100*time.Millisecond))
+		for i := range tables {
+			tables[i].Part = p.name
+			if err := tables[i].Print(out); err != nil {
+				return r, err
+			}
+		}
+		r.Tables = append(r.Tables, tables...)
+	}
+	return r, nil
+}
+
+func (o *options) say(format string, args ...any) { fmt.Fprintf(o.progress, format+"\n", args...) }
+
+func describe() string {
+	var b strings.Builder
+	for _, p := range parts() {
+		fmt.Fprintf(&b, "  %-12s %s\n", p.name, p.what)
+	}
+	return b.String()
+}
+
+func choose(names string) ([]part, error) {
+	all := parts()
+	if names == "" {
+		return all, nil
+	}
+	var chosen []part
+next:
+	for name := range strings.SplitSeq(names, ",") {
+		for _, p := range all {
+			if p.name == name {
+				chosen = append(chosen, p)
+				continue next
+			}
+		}
+		return nil, fmt.Errorf("there is no part %q; there are\n%s", name, describe())
+	}
+	return chosen, nil
 }
 
 func numbers(text string) ([]int, error) {
@@ -51,175 +183,26 @@ func numbers(text string) ([]int, error) {
 	return all, nil
 }
 
-// options are a run's.
-type options struct {
-	self                 string
-	streams, connections int
-	fanouts              []int
-	rounds, pushes       int
-}
-
-// Run measures and prints a table.
-func Run(self string, args []string, out io.Writer) error {
-	o := options{self: self}
-	f := flag.NewFlagSet("octobench control", flag.ExitOnError)
-	f.IntVar(&o.streams, "streams", 5000, "streams that stand")
-	f.IntVar(&o.connections, "connections", 50, "connections that they share")
-	fanouts := f.String("fanouts", "1,10,100,500,5000", "how many streams follow what changes")
-	f.IntVar(&o.rounds, "rounds", 3, "rounds, which alternate between the servers; medians are printed")
-	f.IntVar(&o.pushes, "pushes", 5000, "pushes in each round and fan-out: so many changes that fan-out times changes is this, but 20 changes at least")
-	if err := f.Parse(args); err != nil {
+// Side is what a child process does.
+func Side(args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("a side needs its setup")
+	}
+	var s setup
+	if err := json.Unmarshal([]byte(args[0]), &s); err != nil {
 		return err
 	}
-	var err error
-	if o.fanouts, err = numbers(*fanouts); err != nil {
-		return err
+	run, ok := map[string]func(setup, *conversation) error{
+		"pilot": servePusher, "bare": servePusher, "client": followTopics, "slow": stall,
+		"session-pilot": serveSessions, "sessions": holdSessions, "dispatcher": dispatch, "registry-pilot": serveRegistry,
+	}[s.Kind]
+	if !ok {
+		return fmt.Errorf("no side is a %q", s.Kind)
 	}
-	if slices.Max(o.fanouts) > o.streams {
-		return fmt.Errorf("a fan-out of %d among %d streams", slices.Max(o.fanouts), o.streams)
-	}
-	return o.run(out)
-}
-
-// figure is one round's of one server at one fan-out.
-type figure struct {
-	perPush       time.Duration // processor time of the server
-	p50, p90, p99 time.Duration
-}
-
-func (o *options) run(out io.Writer) error {
-	kinds := []string{"pilot", "bare"}
-	figures := make(map[string][]figure)
-	rss := make(map[string]int)
-	for range o.rounds {
-		for _, kind := range kinds {
-			if err := o.round(kind, figures, rss); err != nil {
-				return fmt.Errorf("%s: %w", kind, err)
-			}
-		}
-	}
-	fmt.Fprintf(out, "%d streams over %d connections; %d rounds, medians\n\n", o.streams, o.connections, o.rounds)
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "fan-out\tserver\tµs CPU/push\tp50 µs\tp90 µs\tp99 µs\tover bare\t")
-	for _, f := range o.fanouts {
-		base := median(figures[key("bare", f)], func(x figure) time.Duration { return x.perPush })
-		for _, kind := range kinds {
-			all := figures[key(kind, f)]
-			us := func(of func(figure) time.Duration) float64 { return float64(median(all, of).Nanoseconds()) / 1000 }
-			cpu := us(func(x figure) time.Duration { return x.perPush })
-			fmt.Fprintf(w, "%d\t%s\t%.1f\t%.0f\t%.0f\t%.0f\t%.2f\t\n", f, kind, cpu, us(func(x figure) time.Duration { return x.p50 }),
-				us(func(x figure) time.Duration { return x.p90 }), us(func(x figure) time.Duration { return x.p99 }),
-				cpu*1000/float64(base.Nanoseconds()))
-		}
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	for _, kind := range kinds {
-		fmt.Fprintf(out, "\n%s: %.1f KB a stream (resident memory over streams)", kind, float64(rss[kind])/1024/float64(o.streams))
-	}
-	_, err := fmt.Fprintln(out)
-	return err
-}
-
-func key(kind string, fanout int) string { return fmt.Sprint(kind, fanout) }
-
-func median(all []figure, of func(figure) time.Duration) time.Duration {
-	values := make([]time.Duration, len(all))
-	for i, f := range all {
-		values[i] = of(f)
-	}
-	slices.Sort(values)
-	return values[len(values)/2]
-}
-
-// round starts a server and its clients, and makes all pushes.
-func (o *options) round(kind string, figures map[string][]figure, rss map[string]int) error {
-	text := strings.Trim(strings.ReplaceAll(fmt.Sprint(o.fanouts), " ", ","), "[]")
-	server, first, err := o.start(kind, text)
+	stop, err := profile(s.Profile)
 	if err != nil {
 		return err
 	}
-	defer server.stop()
-	client, _, err := o.start("client", text, first.Address, fmt.Sprintf("%d,%d", o.streams, o.connections))
-	if err != nil {
-		return err
-	}
-	defer client.stop()
-	for _, f := range o.fanouts {
-		changes := max(20, o.pushes/f)
-		if _, err := server.do(order{f, max(5, changes/10)}); err != nil { // warm
-			return err
-		}
-		if _, err := client.do(order{}); err != nil {
-			return err
-		}
-		r, err := server.do(order{f, changes})
-		if err != nil {
-			return err
-		}
-		seen, err := client.do(order{})
-		if err != nil {
-			return err
-		}
-		if seen.Times != changes*f {
-			return fmt.Errorf("of %d pushes %d came", changes*f, seen.Times)
-		}
-		figures[key(kind, f)] = append(figures[key(kind, f)], figure{r.CPU / time.Duration(changes*f), seen.P50, seen.P90, seen.P99})
-		rss[kind] = max(rss[kind], r.RSS)
-	}
-	return nil
-}
-
-// child is a side that runs.
-type child struct {
-	cmd     *exec.Cmd
-	in      io.WriteCloser
-	orders  *json.Encoder
-	reports *json.Decoder
-}
-
-func (o *options) start(args ...string) (*child, report, error) {
-	c := &child{cmd: exec.Command(o.self, append([]string{Command}, args...)...)}
-	c.cmd.Stderr = os.Stderr
-	var err error
-	if c.in, err = c.cmd.StdinPipe(); err != nil {
-		return nil, report{}, err
-	}
-	out, err := c.cmd.StdoutPipe()
-	if err != nil {
-		return nil, report{}, err
-	}
-	if err := c.cmd.Start(); err != nil {
-		return nil, report{}, err
-	}
-	c.orders, c.reports = json.NewEncoder(c.in), json.NewDecoder(out)
-	first, err := c.read()
-	if err != nil {
-		c.stop()
-	}
-	return c, first, err
-}
-
-func (c *child) read() (report, error) {
-	var r report
-	if err := c.reports.Decode(&r); err != nil {
-		return r, err
-	}
-	if r.Failure != "" {
-		return r, errors.New(r.Failure)
-	}
-	return r, nil
-}
-
-func (c *child) do(o order) (report, error) {
-	if err := c.orders.Encode(o); err != nil {
-		return report{}, err
-	}
-	return c.read()
-}
-
-func (c *child) stop() {
-	_ = c.in.Close()
-	_ = c.cmd.Wait()
+	defer stop()
+	return run(s, newConversation(os.Stdin, os.Stdout))
 }
