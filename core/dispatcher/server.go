@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -145,6 +146,16 @@ func (st *stream) tell() error {
 // responses are an update in parts.
 func responses(u hub.Update) []*dispatchv1.WatchResponse {
 	changed, removed := u.Diff()
+	left, forgotten := u.Farewells()
+	removed = slices.DeleteFunc(removed, func(name string) bool {
+		_, surely := slices.BinarySearch(left, name)
+		return surely
+	})
+	removed = append(removed, forgotten...)
+	changed = slices.Clip(changed)
+	for _, name := range left {
+		changed = append(changed, &resourcev1.Endpoint{Instance: name, Standing: resourcev1.Standing_STANDING_LEFT})
+	}
 	var all []*dispatchv1.WatchResponse
 	for first := true; first || len(changed)+len(removed) > 0; first = false {
 		r := &dispatchv1.WatchResponse{

@@ -128,7 +128,7 @@ func (c changed) AuthPolicy(target string) *resourcev1.AuthPolicy {
 // resources on, not by their place in a snapshot.
 func viewing(view View) *validator {
 	return &validator{
-		has: func(target string) bool { return Has(view, target) }, endpoints: view.Endpoints,
+		has: func(target string) bool { return Has(view, target) }, endpoints: view.Endpoints, ours: true,
 	}
 }
 

@@ -53,6 +53,7 @@ type validator struct {
 	resource  string // what is being looked at
 	has       func(target string) bool
 	endpoints func(target string) []*resourcev1.Endpoint
+	ours      bool // it comes from the control plane or from the disk
 	elsewhere bool // endpoints come from elsewhere, and so may targets
 	// applications that have a resource of their own
 	applications map[string]bool
@@ -165,6 +166,9 @@ func (v *validator) endpoint(at string, e *resourcev1.Endpoint) {
 		v.pattern(at+".identity", e.GetIdentity(), identityForm)
 	}
 	v.optional(at+".zone", e.GetZone(), nameForm)
+	if e.GetStanding() != resourcev1.Standing_STANDING_UNSPECIFIED && !v.ours {
+		v.bad(at+".standing", "is the mesh's own word: leave it out")
+	}
 	v.tags(at+".tags", e.GetTags())
 }
 

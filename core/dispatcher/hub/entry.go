@@ -178,7 +178,7 @@ func (e *entry) note(event source.Event) {
 
 // publish makes a snapshot and marks it for all who follow. The lock is held.
 func (e *entry) publish() {
-	next := &Snapshot{Key: e.key, Version: 1, Endpoints: e.guard.endpoints, Held: e.guard.heldNames(), Degraded: e.degraded}
+	next := &Snapshot{Key: e.key, Version: 1, Endpoints: e.guard.endpoints, Held: e.guard.heldNames(), Left: e.guard.leftNames(), Degraded: e.degraded}
 	if e.current != nil {
 		next.Version = e.current.Version + 1
 	}
@@ -246,8 +246,8 @@ func (e *entry) snapshot() *Snapshot {
 func (e *entry) confirm(instances ...string) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	n := e.guard.confirm(instances...)
-	if n > 0 {
+	n, changed := e.guard.confirm(time.Now(), instances...)
+	if changed {
 		e.publish()
 	}
 	return n

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -22,9 +23,18 @@ type guard struct {
 	loaded    bool
 	endpoints []*resourcev1.Endpoint // what is shown: what the registry has, and what is held
 	held      map[string]source.Reason
+	left      map[string]time.Time // instances that surely went, and when
 	most      int       // endpoints not held at once at most, since
 	since     time.Time // when counting began
 }
+
+const (
+	// leftKept is for how long it is said of an instance that it has left, at least until others change; a proxy that was
+	// not there for longer learns only that it is not there any more.
+	leftKept = 10 * time.Minute
+	// maxLeft bounds of how many that is said, the latest.
+	maxLeft = 10_000
+)
 
 // minGuarded is the size from which on half of the endpoints are a mass.
 const minGuarded = 4
@@ -61,6 +71,7 @@ func (g *guard) apply(e source.Event, now time.Time) (changed bool, heldNow int)
 		if old == nil || !proto.Equal(old, p) {
 			fresh = append(fresh, p)
 		}
+		delete(g.left, p.GetInstance())
 	}
 	gone, open := g.sort(e.Removed)
 	n := g.presentWithout(gone)
@@ -77,6 +88,7 @@ func (g *guard) apply(e source.Event, now time.Time) (changed bool, heldNow int)
 	for instance := range gone {
 		delete(g.held, instance)
 	}
+	g.leave(gone, now)
 	if len(fresh)+len(gone) > 0 {
 		g.endpoints = merge(g.endpoints, fresh, gone)
 	}
@@ -84,6 +96,31 @@ func (g *guard) apply(e source.Event, now time.Time) (changed bool, heldNow int)
 	g.most = max(g.most, g.present())
 	return changed, heldNow
 }
+
+// leave notes instances that surely went, and forgets those of which that need not be said any more.
+func (g *guard) leave(gone map[string]bool, now time.Time) {
+	if len(gone) == 0 {
+		return
+	}
+	if g.left == nil {
+		g.left = make(map[string]time.Time)
+	}
+	for instance := range gone {
+		g.left[instance] = now
+	}
+	maps.DeleteFunc(g.left, func(_ string, at time.Time) bool { return now.Sub(at) > leftKept })
+	if len(g.left) <= maxLeft {
+		return
+	}
+	byAge := slices.SortedFunc(maps.Keys(g.left), func(a, b string) int {
+		return cmp.Or(g.left[a].Compare(g.left[b]), cmp.Compare(a, b))
+	})
+	for _, instance := range byAge[:len(byAge)-maxLeft] {
+		delete(g.left, instance)
+	}
+}
+
+func (g *guard) leftNames() []string { return slices.Sorted(maps.Keys(g.left)) }
 
 // missing are the removals that a full set says by leaving instances out.
 func (g *guard) missing(e source.Event) []source.Removal {
@@ -159,23 +196,31 @@ func (g *guard) hold(r source.Removal) {
 	g.held[r.Instance] = r.Reason
 }
 
-// confirm removes what is held; none named: all. It returns how many it removed.
-func (g *guard) confirm(instances ...string) int {
+// confirm removes what is held; none named: all. What is named and not known here, since it went before the Dispatcher
+// began to watch, is said to have left, too: proxies may hold it. It returns how many it removed, and whether anything is
+// other than before.
+func (g *guard) confirm(now time.Time, instances ...string) (removed int, changed bool) {
 	if len(instances) == 0 {
 		instances = g.heldNames()
 	}
 	gone := make(map[string]bool)
 	for _, i := range instances {
-		if _, held := g.held[i]; held {
-			gone[i] = true
+		_, held := g.held[i]
+		if !held && g.has(i) != nil {
+			continue // the registry has it
+		}
+		gone[i] = true
+		if held {
+			removed++
 			delete(g.held, i)
 		}
 	}
-	if len(gone) > 0 {
+	g.leave(gone, now)
+	if removed > 0 {
 		g.endpoints = merge(g.endpoints, nil, gone)
-		g.most = max(g.most-len(gone), g.present())
+		g.most = max(g.most-removed, g.present())
 	}
-	return len(gone)
+	return removed, len(gone) > 0
 }
 
 func (g *guard) heldNames() []string { return slices.Sorted(maps.Keys(g.held)) }

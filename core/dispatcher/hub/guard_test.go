@@ -111,17 +111,64 @@ func TestShrinkGuardLetsSlowShrinkingPass(t *testing.T) {
 func TestConfirmedRemovalsGo(t *testing.T) {
 	g := guarded(6)
 	g.apply(full(), at(1))
-	if n := g.confirm("i1", "i3", "i99"); n != 2 || len(g.endpoints) != 4 || len(g.held) != 4 {
+	if n, _ := g.confirm(at(100), "i1", "i3", "i99"); n != 2 || len(g.endpoints) != 4 || len(g.held) != 4 {
 		t.Errorf("it removed %d; %d are left and %d held", n, len(g.endpoints), len(g.held))
 	}
-	if n := g.confirm(); n != 4 || len(g.endpoints) != 0 || len(g.held) != 0 {
+	if n, _ := g.confirm(at(100)); n != 4 || len(g.endpoints) != 0 || len(g.held) != 0 {
 		t.Errorf("it removed %d; %d are left and %d held", n, len(g.endpoints), len(g.held))
 	}
 	if changed, _ := g.apply(full(instances(0, 1)...), at(2)); !changed || len(g.endpoints) != 1 {
 		t.Error("it does not go on")
 	}
 	g = guarded(4)
-	if n := g.confirm(); n != 0 || len(g.endpoints) != 4 {
+	if n, _ := g.confirm(at(100)); n != 0 || len(g.endpoints) != 4 {
 		t.Error("it removed what was not held")
+	}
+}
+
+func TestWhoSurelyLeftIsSaidToHaveLeft(t *testing.T) {
+	g := guarded(10)
+	left := func(what string, want ...string) {
+		t.Helper()
+		if got := g.leftNames(); !slices.Equal(got, want) {
+			t.Errorf("%s: %v have left, want %v", what, got, want)
+		}
+	}
+	g.apply(without(source.Deregistered, 0, 2), at(1))
+	left("two deregister", "i0", "i1")
+	g.apply(without(source.Expired, 2, 3), at(2))
+	left("one goes alone", "i0", "i1", "i2")
+	g.apply(full(), at(3))
+	left("the others go without a word, and are held", "i0", "i1", "i2")
+	g.apply(source.Event{Kind: source.Change, Endpoints: instances(1, 2)}, at(4))
+	left("one is there again", "i0", "i2")
+	if n, changed := g.confirm(at(5), "i5", "i77"); n != 1 || !changed {
+		t.Errorf("%d confirmed, changed: %v", n, changed)
+	}
+	left("two are confirmed, one of which was never here", "i0", "i2", "i5", "i77")
+	g.apply(without(source.Deregistered, 6, 7), at(1000))
+	left("the others are long gone", "i6")
+}
+
+func TestHowManyHaveLeftIsBounded(t *testing.T) {
+	g := guarded(maxLeft + 5)
+	g.apply(without(source.Deregistered, 0, 5), at(1))
+	g.apply(without(source.Deregistered, 5, maxLeft+5), at(2))
+	if len(g.left) != maxLeft {
+		t.Errorf("%d have left", len(g.left))
+	}
+	if _, first := g.left["i0"]; first {
+		t.Error("the first is to be forgotten first")
+	}
+}
+
+func TestFarewells(t *testing.T) {
+	before := &Snapshot{Left: []string{"a", "b", "c"}}
+	now := &Snapshot{Left: []string{"b", "d"}, Endpoints: []*resourcev1.Endpoint{{Instance: "c"}}}
+	if left, forgotten := (Update{Before: before, Now: now}).Farewells(); !slices.Equal(left, []string{"d"}) || !slices.Equal(forgotten, []string{"a"}) {
+		t.Errorf("left %v, forgotten %v", left, forgotten)
+	}
+	if left, forgotten := (Update{Now: now}).Farewells(); !slices.Equal(left, []string{"b", "d"}) || len(forgotten) > 0 {
+		t.Errorf("the first time: left %v, forgotten %v", left, forgotten)
 	}
 }

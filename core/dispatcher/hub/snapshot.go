@@ -18,6 +18,8 @@ type Snapshot struct {
 	// Held are instances that the registry does not have any more and the shrink guard keeps, sorted. They are in
 	// Endpoints.
 	Held []string
+	// Left are instances that are not in Endpoints since they surely left, sorted: not all that ever did.
+	Left []string
 	// Degraded tells that the registry has not been heard for [Config.Degraded]: this may be old.
 	Degraded bool
 }
@@ -69,6 +71,26 @@ func (u Update) Diff() (changed []*resourcev1.Endpoint, removed []string) {
 		removed = append(removed, e.GetInstance())
 	}
 	return append(changed, b...), removed
+}
+
+// Farewells tells which instances have surely left since Before, and of which that is not said any more since nobody needs
+// to know by now, each sorted. Who was told the former is to be told the latter, or that they are there again.
+func (u Update) Farewells() (left, forgotten []string) {
+	var before []string
+	if u.Before != nil {
+		before = u.Before.Left
+	}
+	for _, name := range u.Now.Left {
+		if _, told := slices.BinarySearch(before, name); !told {
+			left = append(left, name)
+		}
+	}
+	for _, name := range before {
+		if _, still := slices.BinarySearch(u.Now.Left, name); !still && u.Now.Get(name) == nil {
+			forgotten = append(forgotten, name)
+		}
+	}
+	return left, forgotten
 }
 
 // merge makes sorted endpoints of sorted ones, with changed ones set and removed ones left out.

@@ -22,6 +22,60 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Standing is what is known of an instance's being there.
+type Standing int32
+
+const (
+	// It is registered.
+	Standing_STANDING_UNSPECIFIED Standing = 0
+	// It has left, surely: it deregistered, somebody confirmed that it is gone, or it went without many others. Nothing else
+	// is said of it, and it gets no calls. An endpoint that goes without this word may be missing by mistake.
+	Standing_STANDING_LEFT Standing = 1
+	// It went with so many others, and without a word, that it may be a mistake: whoever says so keeps it in rotation.
+	Standing_STANDING_HELD Standing = 2
+)
+
+// Enum value maps for Standing.
+var (
+	Standing_name = map[int32]string{
+		0: "STANDING_UNSPECIFIED",
+		1: "STANDING_LEFT",
+		2: "STANDING_HELD",
+	}
+	Standing_value = map[string]int32{
+		"STANDING_UNSPECIFIED": 0,
+		"STANDING_LEFT":        1,
+		"STANDING_HELD":        2,
+	}
+)
+
+func (x Standing) Enum() *Standing {
+	p := new(Standing)
+	*p = x
+	return p
+}
+
+func (x Standing) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Standing) Descriptor() protoreflect.EnumDescriptor {
+	return file_octo_resource_v1_resource_proto_enumTypes[0].Descriptor()
+}
+
+func (Standing) Type() protoreflect.EnumType {
+	return &file_octo_resource_v1_resource_proto_enumTypes[0]
+}
+
+func (x Standing) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Standing.Descriptor instead.
+func (Standing) EnumDescriptor() ([]byte, []int) {
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{0}
+}
+
 // Side is one of the two proxies on a call's way.
 type Side int32
 
@@ -58,11 +112,11 @@ func (x Side) String() string {
 }
 
 func (Side) Descriptor() protoreflect.EnumDescriptor {
-	return file_octo_resource_v1_resource_proto_enumTypes[0].Descriptor()
+	return file_octo_resource_v1_resource_proto_enumTypes[1].Descriptor()
 }
 
 func (Side) Type() protoreflect.EnumType {
-	return &file_octo_resource_v1_resource_proto_enumTypes[0]
+	return &file_octo_resource_v1_resource_proto_enumTypes[1]
 }
 
 func (x Side) Number() protoreflect.EnumNumber {
@@ -71,7 +125,7 @@ func (x Side) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Side.Descriptor instead.
 func (Side) EnumDescriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{0}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{1}
 }
 
 // FailureMode is what becomes of calls that wait for somebody who does not answer.
@@ -110,11 +164,11 @@ func (x FailureMode) String() string {
 }
 
 func (FailureMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_octo_resource_v1_resource_proto_enumTypes[1].Descriptor()
+	return file_octo_resource_v1_resource_proto_enumTypes[2].Descriptor()
 }
 
 func (FailureMode) Type() protoreflect.EnumType {
-	return &file_octo_resource_v1_resource_proto_enumTypes[1]
+	return &file_octo_resource_v1_resource_proto_enumTypes[2]
 }
 
 func (x FailureMode) Number() protoreflect.EnumNumber {
@@ -123,7 +177,7 @@ func (x FailureMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FailureMode.Descriptor instead.
 func (FailureMode) EnumDescriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{1}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{2}
 }
 
 // CallProperty is something that each call has.
@@ -179,11 +233,11 @@ func (x CallProperty) String() string {
 }
 
 func (CallProperty) Descriptor() protoreflect.EnumDescriptor {
-	return file_octo_resource_v1_resource_proto_enumTypes[2].Descriptor()
+	return file_octo_resource_v1_resource_proto_enumTypes[3].Descriptor()
 }
 
 func (CallProperty) Type() protoreflect.EnumType {
-	return &file_octo_resource_v1_resource_proto_enumTypes[2]
+	return &file_octo_resource_v1_resource_proto_enumTypes[3]
 }
 
 func (x CallProperty) Number() protoreflect.EnumNumber {
@@ -192,7 +246,7 @@ func (x CallProperty) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CallProperty.Descriptor instead.
 func (CallProperty) EnumDescriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{2}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{3}
 }
 
 // Balancer chooses one of several usable endpoints. One is usable if it is not ejected, its connection
@@ -239,11 +293,11 @@ func (x Balancer) String() string {
 }
 
 func (Balancer) Descriptor() protoreflect.EnumDescriptor {
-	return file_octo_resource_v1_resource_proto_enumTypes[3].Descriptor()
+	return file_octo_resource_v1_resource_proto_enumTypes[4].Descriptor()
 }
 
 func (Balancer) Type() protoreflect.EnumType {
-	return &file_octo_resource_v1_resource_proto_enumTypes[3]
+	return &file_octo_resource_v1_resource_proto_enumTypes[4]
 }
 
 func (x Balancer) Number() protoreflect.EnumNumber {
@@ -252,7 +306,7 @@ func (x Balancer) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Balancer.Descriptor instead.
 func (Balancer) EnumDescriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{3}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{4}
 }
 
 // Endpoint is one instance of a target.
@@ -281,8 +335,10 @@ type Endpoint struct {
 	Identity string `protobuf:"bytes,11,opt,name=identity,proto3" json:"identity,omitempty"`
 	// The SPIFFE id that TLS must prove whoever answers at direct_address to have. Empty: direct calls go without TLS.
 	DirectIdentity string `protobuf:"bytes,12,opt,name=direct_identity,json=directIdentity,proto3" json:"direct_identity,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The control plane's and the proxy's word, which nobody else sets.
+	Standing      Standing `protobuf:"varint,13,opt,name=standing,proto3,enum=octo.resource.v1.Standing" json:"standing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Endpoint) Reset() {
@@ -397,6 +453,13 @@ func (x *Endpoint) GetDirectIdentity() string {
 		return x.DirectIdentity
 	}
 	return ""
+}
+
+func (x *Endpoint) GetStanding() Standing {
+	if x != nil {
+		return x.Standing
+	}
+	return Standing_STANDING_UNSPECIFIED
 }
 
 // ServicePolicy says how calls to one target go. Absent parts take the documented defaults.
@@ -2264,7 +2327,7 @@ var File_octo_resource_v1_resource_proto protoreflect.FileDescriptor
 
 const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\n" +
-	"\x1focto/resource/v1/resource.proto\x12\x10octo.resource.v1\x1a\x1egoogle/protobuf/duration.proto\"\xd2\x03\n" +
+	"\x1focto/resource/v1/resource.proto\x12\x10octo.resource.v1\x1a\x1egoogle/protobuf/duration.proto\"\x8a\x04\n" +
 	"\bEndpoint\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12 \n" +
@@ -2278,7 +2341,8 @@ const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\x06backup\x18\n" +
 	" \x01(\bR\x06backup\x12\x1a\n" +
 	"\bidentity\x18\v \x01(\tR\bidentity\x12'\n" +
-	"\x0fdirect_identity\x18\f \x01(\tR\x0edirectIdentity\x1a7\n" +
+	"\x0fdirect_identity\x18\f \x01(\tR\x0edirectIdentity\x126\n" +
+	"\bstanding\x18\r \x01(\x0e2\x1a.octo.resource.v1.StandingR\bstanding\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
@@ -2442,7 +2506,11 @@ const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\venvironment\x18\x03 \x01(\tR\venvironment\x128\n" +
 	"\tendpoints\x18\x01 \x03(\v2\x1a.octo.resource.v1.EndpointR\tendpoints\x12;\n" +
 	"\bpolicies\x18\x02 \x03(\v2\x1f.octo.resource.v1.ServicePolicyR\bpolicies\x12A\n" +
-	"\rauth_policies\x18\x04 \x03(\v2\x1c.octo.resource.v1.AuthPolicyR\fauthPolicies*>\n" +
+	"\rauth_policies\x18\x04 \x03(\v2\x1c.octo.resource.v1.AuthPolicyR\fauthPolicies*J\n" +
+	"\bStanding\x12\x18\n" +
+	"\x14STANDING_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rSTANDING_LEFT\x10\x01\x12\x11\n" +
+	"\rSTANDING_HELD\x10\x02*>\n" +
 	"\x04Side\x12\x14\n" +
 	"\x10SIDE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vSIDE_SERVER\x10\x01\x12\x0f\n" +
@@ -2479,94 +2547,96 @@ func file_octo_resource_v1_resource_proto_rawDescGZIP() []byte {
 	return file_octo_resource_v1_resource_proto_rawDescData
 }
 
-var file_octo_resource_v1_resource_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_octo_resource_v1_resource_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
 var file_octo_resource_v1_resource_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_octo_resource_v1_resource_proto_goTypes = []any{
-	(Side)(0),                   // 0: octo.resource.v1.Side
-	(FailureMode)(0),            // 1: octo.resource.v1.FailureMode
-	(CallProperty)(0),           // 2: octo.resource.v1.CallProperty
-	(Balancer)(0),               // 3: octo.resource.v1.Balancer
-	(*Endpoint)(nil),            // 4: octo.resource.v1.Endpoint
-	(*ServicePolicy)(nil),       // 5: octo.resource.v1.ServicePolicy
-	(*RetryPolicy)(nil),         // 6: octo.resource.v1.RetryPolicy
-	(*RetryBudget)(nil),         // 7: octo.resource.v1.RetryBudget
-	(*RateLimit)(nil),           // 8: octo.resource.v1.RateLimit
-	(*GlobalRateLimit)(nil),     // 9: octo.resource.v1.GlobalRateLimit
-	(*DescriptorEntry)(nil),     // 10: octo.resource.v1.DescriptorEntry
-	(*CircuitBreaker)(nil),      // 11: octo.resource.v1.CircuitBreaker
-	(*Fault)(nil),               // 12: octo.resource.v1.Fault
-	(*AuthPolicy)(nil),          // 13: octo.resource.v1.AuthPolicy
-	(*AccessRule)(nil),          // 14: octo.resource.v1.AccessRule
-	(*Balancing)(nil),           // 15: octo.resource.v1.Balancing
-	(*SlowStart)(nil),           // 16: octo.resource.v1.SlowStart
-	(*OutlierEjection)(nil),     // 17: octo.resource.v1.OutlierEjection
-	(*Limits)(nil),              // 18: octo.resource.v1.Limits
-	(*Route)(nil),               // 19: octo.resource.v1.Route
-	(*Mirror)(nil),              // 20: octo.resource.v1.Mirror
-	(*Match)(nil),               // 21: octo.resource.v1.Match
-	(*EntryMatch)(nil),          // 22: octo.resource.v1.EntryMatch
-	(*Destination)(nil),         // 23: octo.resource.v1.Destination
-	(*Snapshot)(nil),            // 24: octo.resource.v1.Snapshot
-	nil,                         // 25: octo.resource.v1.Endpoint.TagsEntry
-	nil,                         // 26: octo.resource.v1.Destination.SubsetEntry
-	(*durationpb.Duration)(nil), // 27: google.protobuf.Duration
+	(Standing)(0),               // 0: octo.resource.v1.Standing
+	(Side)(0),                   // 1: octo.resource.v1.Side
+	(FailureMode)(0),            // 2: octo.resource.v1.FailureMode
+	(CallProperty)(0),           // 3: octo.resource.v1.CallProperty
+	(Balancer)(0),               // 4: octo.resource.v1.Balancer
+	(*Endpoint)(nil),            // 5: octo.resource.v1.Endpoint
+	(*ServicePolicy)(nil),       // 6: octo.resource.v1.ServicePolicy
+	(*RetryPolicy)(nil),         // 7: octo.resource.v1.RetryPolicy
+	(*RetryBudget)(nil),         // 8: octo.resource.v1.RetryBudget
+	(*RateLimit)(nil),           // 9: octo.resource.v1.RateLimit
+	(*GlobalRateLimit)(nil),     // 10: octo.resource.v1.GlobalRateLimit
+	(*DescriptorEntry)(nil),     // 11: octo.resource.v1.DescriptorEntry
+	(*CircuitBreaker)(nil),      // 12: octo.resource.v1.CircuitBreaker
+	(*Fault)(nil),               // 13: octo.resource.v1.Fault
+	(*AuthPolicy)(nil),          // 14: octo.resource.v1.AuthPolicy
+	(*AccessRule)(nil),          // 15: octo.resource.v1.AccessRule
+	(*Balancing)(nil),           // 16: octo.resource.v1.Balancing
+	(*SlowStart)(nil),           // 17: octo.resource.v1.SlowStart
+	(*OutlierEjection)(nil),     // 18: octo.resource.v1.OutlierEjection
+	(*Limits)(nil),              // 19: octo.resource.v1.Limits
+	(*Route)(nil),               // 20: octo.resource.v1.Route
+	(*Mirror)(nil),              // 21: octo.resource.v1.Mirror
+	(*Match)(nil),               // 22: octo.resource.v1.Match
+	(*EntryMatch)(nil),          // 23: octo.resource.v1.EntryMatch
+	(*Destination)(nil),         // 24: octo.resource.v1.Destination
+	(*Snapshot)(nil),            // 25: octo.resource.v1.Snapshot
+	nil,                         // 26: octo.resource.v1.Endpoint.TagsEntry
+	nil,                         // 27: octo.resource.v1.Destination.SubsetEntry
+	(*durationpb.Duration)(nil), // 28: google.protobuf.Duration
 }
 var file_octo_resource_v1_resource_proto_depIdxs = []int32{
-	25, // 0: octo.resource.v1.Endpoint.tags:type_name -> octo.resource.v1.Endpoint.TagsEntry
-	19, // 1: octo.resource.v1.ServicePolicy.routes:type_name -> octo.resource.v1.Route
-	27, // 2: octo.resource.v1.ServicePolicy.default_timeout:type_name -> google.protobuf.Duration
-	27, // 3: octo.resource.v1.ServicePolicy.max_timeout:type_name -> google.protobuf.Duration
-	18, // 4: octo.resource.v1.ServicePolicy.limits:type_name -> octo.resource.v1.Limits
-	15, // 5: octo.resource.v1.ServicePolicy.balancing:type_name -> octo.resource.v1.Balancing
-	17, // 6: octo.resource.v1.ServicePolicy.outlier_ejection:type_name -> octo.resource.v1.OutlierEjection
-	8,  // 7: octo.resource.v1.ServicePolicy.rate_limits:type_name -> octo.resource.v1.RateLimit
-	11, // 8: octo.resource.v1.ServicePolicy.circuit_breaker:type_name -> octo.resource.v1.CircuitBreaker
-	12, // 9: octo.resource.v1.ServicePolicy.faults:type_name -> octo.resource.v1.Fault
-	6,  // 10: octo.resource.v1.ServicePolicy.retries:type_name -> octo.resource.v1.RetryPolicy
-	7,  // 11: octo.resource.v1.ServicePolicy.retry_budget:type_name -> octo.resource.v1.RetryBudget
-	27, // 12: octo.resource.v1.RetryPolicy.attempt_timeout:type_name -> google.protobuf.Duration
-	27, // 13: octo.resource.v1.RetryPolicy.backoff:type_name -> google.protobuf.Duration
-	27, // 14: octo.resource.v1.RetryPolicy.max_backoff:type_name -> google.protobuf.Duration
-	21, // 15: octo.resource.v1.RateLimit.match:type_name -> octo.resource.v1.Match
-	0,  // 16: octo.resource.v1.RateLimit.side:type_name -> octo.resource.v1.Side
-	27, // 17: octo.resource.v1.RateLimit.per:type_name -> google.protobuf.Duration
-	9,  // 18: octo.resource.v1.RateLimit.global:type_name -> octo.resource.v1.GlobalRateLimit
-	10, // 19: octo.resource.v1.GlobalRateLimit.entries:type_name -> octo.resource.v1.DescriptorEntry
-	1,  // 20: octo.resource.v1.GlobalRateLimit.failure_mode:type_name -> octo.resource.v1.FailureMode
-	27, // 21: octo.resource.v1.GlobalRateLimit.timeout:type_name -> google.protobuf.Duration
-	2,  // 22: octo.resource.v1.DescriptorEntry.property:type_name -> octo.resource.v1.CallProperty
-	27, // 23: octo.resource.v1.CircuitBreaker.window:type_name -> google.protobuf.Duration
-	27, // 24: octo.resource.v1.CircuitBreaker.slow_call:type_name -> google.protobuf.Duration
-	27, // 25: octo.resource.v1.CircuitBreaker.open_time:type_name -> google.protobuf.Duration
-	21, // 26: octo.resource.v1.Fault.match:type_name -> octo.resource.v1.Match
-	27, // 27: octo.resource.v1.Fault.delay:type_name -> google.protobuf.Duration
-	14, // 28: octo.resource.v1.AuthPolicy.deny:type_name -> octo.resource.v1.AccessRule
-	14, // 29: octo.resource.v1.AuthPolicy.allow:type_name -> octo.resource.v1.AccessRule
-	3,  // 30: octo.resource.v1.Balancing.balancer:type_name -> octo.resource.v1.Balancer
-	16, // 31: octo.resource.v1.Balancing.slow_start:type_name -> octo.resource.v1.SlowStart
-	27, // 32: octo.resource.v1.SlowStart.window:type_name -> google.protobuf.Duration
-	27, // 33: octo.resource.v1.OutlierEjection.window:type_name -> google.protobuf.Duration
-	27, // 34: octo.resource.v1.OutlierEjection.ejection_time:type_name -> google.protobuf.Duration
-	27, // 35: octo.resource.v1.OutlierEjection.max_ejection_time:type_name -> google.protobuf.Duration
-	27, // 36: octo.resource.v1.Limits.max_park:type_name -> google.protobuf.Duration
-	21, // 37: octo.resource.v1.Route.match:type_name -> octo.resource.v1.Match
-	23, // 38: octo.resource.v1.Route.destinations:type_name -> octo.resource.v1.Destination
-	27, // 39: octo.resource.v1.Route.timeout:type_name -> google.protobuf.Duration
-	6,  // 40: octo.resource.v1.Route.retries:type_name -> octo.resource.v1.RetryPolicy
-	20, // 41: octo.resource.v1.Route.mirror:type_name -> octo.resource.v1.Mirror
-	23, // 42: octo.resource.v1.Mirror.destination:type_name -> octo.resource.v1.Destination
-	27, // 43: octo.resource.v1.Mirror.timeout:type_name -> google.protobuf.Duration
-	22, // 44: octo.resource.v1.Match.metadata:type_name -> octo.resource.v1.EntryMatch
-	22, // 45: octo.resource.v1.Match.baggage:type_name -> octo.resource.v1.EntryMatch
-	26, // 46: octo.resource.v1.Destination.subset:type_name -> octo.resource.v1.Destination.SubsetEntry
-	4,  // 47: octo.resource.v1.Snapshot.endpoints:type_name -> octo.resource.v1.Endpoint
-	5,  // 48: octo.resource.v1.Snapshot.policies:type_name -> octo.resource.v1.ServicePolicy
-	13, // 49: octo.resource.v1.Snapshot.auth_policies:type_name -> octo.resource.v1.AuthPolicy
-	50, // [50:50] is the sub-list for method output_type
-	50, // [50:50] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	26, // 0: octo.resource.v1.Endpoint.tags:type_name -> octo.resource.v1.Endpoint.TagsEntry
+	0,  // 1: octo.resource.v1.Endpoint.standing:type_name -> octo.resource.v1.Standing
+	20, // 2: octo.resource.v1.ServicePolicy.routes:type_name -> octo.resource.v1.Route
+	28, // 3: octo.resource.v1.ServicePolicy.default_timeout:type_name -> google.protobuf.Duration
+	28, // 4: octo.resource.v1.ServicePolicy.max_timeout:type_name -> google.protobuf.Duration
+	19, // 5: octo.resource.v1.ServicePolicy.limits:type_name -> octo.resource.v1.Limits
+	16, // 6: octo.resource.v1.ServicePolicy.balancing:type_name -> octo.resource.v1.Balancing
+	18, // 7: octo.resource.v1.ServicePolicy.outlier_ejection:type_name -> octo.resource.v1.OutlierEjection
+	9,  // 8: octo.resource.v1.ServicePolicy.rate_limits:type_name -> octo.resource.v1.RateLimit
+	12, // 9: octo.resource.v1.ServicePolicy.circuit_breaker:type_name -> octo.resource.v1.CircuitBreaker
+	13, // 10: octo.resource.v1.ServicePolicy.faults:type_name -> octo.resource.v1.Fault
+	7,  // 11: octo.resource.v1.ServicePolicy.retries:type_name -> octo.resource.v1.RetryPolicy
+	8,  // 12: octo.resource.v1.ServicePolicy.retry_budget:type_name -> octo.resource.v1.RetryBudget
+	28, // 13: octo.resource.v1.RetryPolicy.attempt_timeout:type_name -> google.protobuf.Duration
+	28, // 14: octo.resource.v1.RetryPolicy.backoff:type_name -> google.protobuf.Duration
+	28, // 15: octo.resource.v1.RetryPolicy.max_backoff:type_name -> google.protobuf.Duration
+	22, // 16: octo.resource.v1.RateLimit.match:type_name -> octo.resource.v1.Match
+	1,  // 17: octo.resource.v1.RateLimit.side:type_name -> octo.resource.v1.Side
+	28, // 18: octo.resource.v1.RateLimit.per:type_name -> google.protobuf.Duration
+	10, // 19: octo.resource.v1.RateLimit.global:type_name -> octo.resource.v1.GlobalRateLimit
+	11, // 20: octo.resource.v1.GlobalRateLimit.entries:type_name -> octo.resource.v1.DescriptorEntry
+	2,  // 21: octo.resource.v1.GlobalRateLimit.failure_mode:type_name -> octo.resource.v1.FailureMode
+	28, // 22: octo.resource.v1.GlobalRateLimit.timeout:type_name -> google.protobuf.Duration
+	3,  // 23: octo.resource.v1.DescriptorEntry.property:type_name -> octo.resource.v1.CallProperty
+	28, // 24: octo.resource.v1.CircuitBreaker.window:type_name -> google.protobuf.Duration
+	28, // 25: octo.resource.v1.CircuitBreaker.slow_call:type_name -> google.protobuf.Duration
+	28, // 26: octo.resource.v1.CircuitBreaker.open_time:type_name -> google.protobuf.Duration
+	22, // 27: octo.resource.v1.Fault.match:type_name -> octo.resource.v1.Match
+	28, // 28: octo.resource.v1.Fault.delay:type_name -> google.protobuf.Duration
+	15, // 29: octo.resource.v1.AuthPolicy.deny:type_name -> octo.resource.v1.AccessRule
+	15, // 30: octo.resource.v1.AuthPolicy.allow:type_name -> octo.resource.v1.AccessRule
+	4,  // 31: octo.resource.v1.Balancing.balancer:type_name -> octo.resource.v1.Balancer
+	17, // 32: octo.resource.v1.Balancing.slow_start:type_name -> octo.resource.v1.SlowStart
+	28, // 33: octo.resource.v1.SlowStart.window:type_name -> google.protobuf.Duration
+	28, // 34: octo.resource.v1.OutlierEjection.window:type_name -> google.protobuf.Duration
+	28, // 35: octo.resource.v1.OutlierEjection.ejection_time:type_name -> google.protobuf.Duration
+	28, // 36: octo.resource.v1.OutlierEjection.max_ejection_time:type_name -> google.protobuf.Duration
+	28, // 37: octo.resource.v1.Limits.max_park:type_name -> google.protobuf.Duration
+	22, // 38: octo.resource.v1.Route.match:type_name -> octo.resource.v1.Match
+	24, // 39: octo.resource.v1.Route.destinations:type_name -> octo.resource.v1.Destination
+	28, // 40: octo.resource.v1.Route.timeout:type_name -> google.protobuf.Duration
+	7,  // 41: octo.resource.v1.Route.retries:type_name -> octo.resource.v1.RetryPolicy
+	21, // 42: octo.resource.v1.Route.mirror:type_name -> octo.resource.v1.Mirror
+	24, // 43: octo.resource.v1.Mirror.destination:type_name -> octo.resource.v1.Destination
+	28, // 44: octo.resource.v1.Mirror.timeout:type_name -> google.protobuf.Duration
+	23, // 45: octo.resource.v1.Match.metadata:type_name -> octo.resource.v1.EntryMatch
+	23, // 46: octo.resource.v1.Match.baggage:type_name -> octo.resource.v1.EntryMatch
+	27, // 47: octo.resource.v1.Destination.subset:type_name -> octo.resource.v1.Destination.SubsetEntry
+	5,  // 48: octo.resource.v1.Snapshot.endpoints:type_name -> octo.resource.v1.Endpoint
+	6,  // 49: octo.resource.v1.Snapshot.policies:type_name -> octo.resource.v1.ServicePolicy
+	14, // 50: octo.resource.v1.Snapshot.auth_policies:type_name -> octo.resource.v1.AuthPolicy
+	51, // [51:51] is the sub-list for method output_type
+	51, // [51:51] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_octo_resource_v1_resource_proto_init() }
@@ -2595,7 +2665,7 @@ func file_octo_resource_v1_resource_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_resource_v1_resource_proto_rawDesc), len(file_octo_resource_v1_resource_proto_rawDesc)),
-			NumEnums:      4,
+			NumEnums:      5,
 			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,

@@ -29,8 +29,12 @@ type Saved struct {
 	// When it was written, in milliseconds since 1970, by the host's clock. For people: nothing expires by it.
 	WrittenUnixMs int64 `protobuf:"varint,2,opt,name=written_unix_ms,json=writtenUnixMs,proto3" json:"written_unix_ms,omitempty"`
 	// What the proxy followed: it asks for them again, before anybody calls them.
-	Targets       []string         `protobuf:"bytes,3,rep,name=targets,proto3" json:"targets,omitempty"`
-	Resources     []*SavedResource `protobuf:"bytes,4,rep,name=resources,proto3" json:"resources,omitempty"`
+	Targets   []string         `protobuf:"bytes,3,rep,name=targets,proto3" json:"targets,omitempty"`
+	Resources []*SavedResource `protobuf:"bytes,4,rep,name=resources,proto3" json:"resources,omitempty"`
+	// Of targets: those of which nothing had been said.
+	Unanswered []string `protobuf:"bytes,5,rep,name=unanswered,proto3" json:"unanswered,omitempty"`
+	// For how long targets had not been called while the proxy ran, in seconds; those that had been just now are left out.
+	IdleS         map[string]int64 `protobuf:"bytes,6,rep,name=idle_s,json=idleS,proto3" json:"idle_s,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -93,6 +97,20 @@ func (x *Saved) GetResources() []*SavedResource {
 	return nil
 }
 
+func (x *Saved) GetUnanswered() []string {
+	if x != nil {
+		return x.Unanswered
+	}
+	return nil
+}
+
+func (x *Saved) GetIdleS() map[string]int64 {
+	if x != nil {
+		return x.IdleS
+	}
+	return nil
+}
+
 // SavedResource is one resource as it came.
 type SavedResource struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -100,8 +118,10 @@ type SavedResource struct {
 	TypeUrl string `protobuf:"bytes,1,opt,name=type_url,json=typeUrl,proto3" json:"type_url,omitempty"`
 	Name    string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// With which the stream goes on where it was.
-	Version       string `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
-	Value         []byte `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`
+	Version string `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	Value   []byte `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`
+	// An endpoint that is gone from the stream, and that the proxy keeps since it may be a mistake.
+	Held          bool `protobuf:"varint,5,opt,name=held,proto3" json:"held,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -164,21 +184,258 @@ func (x *SavedResource) GetValue() []byte {
 	return nil
 }
 
+func (x *SavedResource) GetHeld() bool {
+	if x != nil {
+		return x.Held
+	}
+	return false
+}
+
+// Trial is a record of what a proxy began to go by a moment ago: they stand on its disk one after the other while that is
+// so. A proxy that finds them when it starts, and the report of a crash, suspects what stands in them.
+type Trial struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Versions []*Tried               `protobuf:"bytes,1,rep,name=versions,proto3" json:"versions,omitempty"`
+	// What the record before has is compiled: calls go by it.
+	Compiled      bool `protobuf:"varint,2,opt,name=compiled,proto3" json:"compiled,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Trial) Reset() {
+	*x = Trial{}
+	mi := &file_octo_resource_v1_saved_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Trial) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Trial) ProtoMessage() {}
+
+func (x *Trial) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_saved_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Trial.ProtoReflect.Descriptor instead.
+func (*Trial) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_saved_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Trial) GetVersions() []*Tried {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
+}
+
+func (x *Trial) GetCompiled() bool {
+	if x != nil {
+		return x.Compiled
+	}
+	return false
+}
+
+// Tried is one version of a resource, and what was before it.
+type Tried struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The type on the stream, such as "octo.resource.v1.Endpoint".
+	TypeUrl string `protobuf:"bytes,1,opt,name=type_url,json=typeUrl,proto3" json:"type_url,omitempty"`
+	Name    string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Empty: the resource was removed.
+	Version string `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	// Empty: there was nothing.
+	BeforeVersion string `protobuf:"bytes,4,opt,name=before_version,json=beforeVersion,proto3" json:"before_version,omitempty"`
+	BeforeValue   []byte `protobuf:"bytes,5,opt,name=before_value,json=beforeValue,proto3" json:"before_value,omitempty"`
+	// After how many times that a proxy began to go by it, it crashed.
+	Crashes uint32 `protobuf:"varint,6,opt,name=crashes,proto3" json:"crashes,omitempty"`
+	// How the last crash began, for people.
+	Crash         string `protobuf:"bytes,7,opt,name=crash,proto3" json:"crash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tried) Reset() {
+	*x = Tried{}
+	mi := &file_octo_resource_v1_saved_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tried) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tried) ProtoMessage() {}
+
+func (x *Tried) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_saved_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tried.ProtoReflect.Descriptor instead.
+func (*Tried) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_saved_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Tried) GetTypeUrl() string {
+	if x != nil {
+		return x.TypeUrl
+	}
+	return ""
+}
+
+func (x *Tried) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Tried) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Tried) GetBeforeVersion() string {
+	if x != nil {
+		return x.BeforeVersion
+	}
+	return ""
+}
+
+func (x *Tried) GetBeforeValue() []byte {
+	if x != nil {
+		return x.BeforeValue
+	}
+	return nil
+}
+
+func (x *Tried) GetCrashes() uint32 {
+	if x != nil {
+		return x.Crashes
+	}
+	return 0
+}
+
+func (x *Tried) GetCrash() string {
+	if x != nil {
+		return x.Crash
+	}
+	return ""
+}
+
+// Suspects are what a proxy crashed with, on its disk.
+type Suspects struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Versions []*Tried               `protobuf:"bytes,1,rep,name=versions,proto3" json:"versions,omitempty"`
+	// The proxy's version. Another one may well not crash, and begins anew.
+	Software      string `protobuf:"bytes,2,opt,name=software,proto3" json:"software,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Suspects) Reset() {
+	*x = Suspects{}
+	mi := &file_octo_resource_v1_saved_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Suspects) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Suspects) ProtoMessage() {}
+
+func (x *Suspects) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_saved_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Suspects.ProtoReflect.Descriptor instead.
+func (*Suspects) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_saved_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Suspects) GetVersions() []*Tried {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
+}
+
+func (x *Suspects) GetSoftware() string {
+	if x != nil {
+		return x.Software
+	}
+	return ""
+}
+
 var File_octo_resource_v1_saved_proto protoreflect.FileDescriptor
 
 const file_octo_resource_v1_saved_proto_rawDesc = "" +
 	"\n" +
-	"\x1cocto/resource/v1/saved.proto\x12\x10octo.resource.v1\"\xaa\x01\n" +
+	"\x1cocto/resource/v1/saved.proto\x12\x10octo.resource.v1\"\xbf\x02\n" +
 	"\x05Saved\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12&\n" +
 	"\x0fwritten_unix_ms\x18\x02 \x01(\x03R\rwrittenUnixMs\x12\x18\n" +
 	"\atargets\x18\x03 \x03(\tR\atargets\x12=\n" +
-	"\tresources\x18\x04 \x03(\v2\x1f.octo.resource.v1.SavedResourceR\tresources\"n\n" +
+	"\tresources\x18\x04 \x03(\v2\x1f.octo.resource.v1.SavedResourceR\tresources\x12\x1e\n" +
+	"\n" +
+	"unanswered\x18\x05 \x03(\tR\n" +
+	"unanswered\x129\n" +
+	"\x06idle_s\x18\x06 \x03(\v2\".octo.resource.v1.Saved.IdleSEntryR\x05idleS\x1a8\n" +
+	"\n" +
+	"IdleSEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x82\x01\n" +
 	"\rSavedResource\x12\x19\n" +
 	"\btype_url\x18\x01 \x01(\tR\atypeUrl\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\tR\aversion\x12\x14\n" +
-	"\x05value\x18\x04 \x01(\fR\x05valueB\xc5\x01\n" +
+	"\x05value\x18\x04 \x01(\fR\x05value\x12\x12\n" +
+	"\x04held\x18\x05 \x01(\bR\x04held\"X\n" +
+	"\x05Trial\x123\n" +
+	"\bversions\x18\x01 \x03(\v2\x17.octo.resource.v1.TriedR\bversions\x12\x1a\n" +
+	"\bcompiled\x18\x02 \x01(\bR\bcompiled\"\xca\x01\n" +
+	"\x05Tried\x12\x19\n" +
+	"\btype_url\x18\x01 \x01(\tR\atypeUrl\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\tR\aversion\x12%\n" +
+	"\x0ebefore_version\x18\x04 \x01(\tR\rbeforeVersion\x12!\n" +
+	"\fbefore_value\x18\x05 \x01(\fR\vbeforeValue\x12\x18\n" +
+	"\acrashes\x18\x06 \x01(\rR\acrashes\x12\x14\n" +
+	"\x05crash\x18\a \x01(\tR\x05crash\"[\n" +
+	"\bSuspects\x123\n" +
+	"\bversions\x18\x01 \x03(\v2\x17.octo.resource.v1.TriedR\bversions\x12\x1a\n" +
+	"\bsoftware\x18\x02 \x01(\tR\bsoftwareB\xc5\x01\n" +
 	"\x14com.octo.resource.v1B\n" +
 	"SavedProtoP\x01Z?github.com/octomesh/octomesh/gen/go/octo/resource/v1;resourcev1\xa2\x02\x03ORX\xaa\x02\x10Octo.Resource.V1\xca\x02\x10Octo\\Resource\\V1\xe2\x02\x1cOcto\\Resource\\V1\\GPBMetadata\xea\x02\x12Octo::Resource::V1b\x06proto3"
 
@@ -194,18 +451,25 @@ func file_octo_resource_v1_saved_proto_rawDescGZIP() []byte {
 	return file_octo_resource_v1_saved_proto_rawDescData
 }
 
-var file_octo_resource_v1_saved_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_octo_resource_v1_saved_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_octo_resource_v1_saved_proto_goTypes = []any{
 	(*Saved)(nil),         // 0: octo.resource.v1.Saved
 	(*SavedResource)(nil), // 1: octo.resource.v1.SavedResource
+	(*Trial)(nil),         // 2: octo.resource.v1.Trial
+	(*Tried)(nil),         // 3: octo.resource.v1.Tried
+	(*Suspects)(nil),      // 4: octo.resource.v1.Suspects
+	nil,                   // 5: octo.resource.v1.Saved.IdleSEntry
 }
 var file_octo_resource_v1_saved_proto_depIdxs = []int32{
 	1, // 0: octo.resource.v1.Saved.resources:type_name -> octo.resource.v1.SavedResource
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	5, // 1: octo.resource.v1.Saved.idle_s:type_name -> octo.resource.v1.Saved.IdleSEntry
+	3, // 2: octo.resource.v1.Trial.versions:type_name -> octo.resource.v1.Tried
+	3, // 3: octo.resource.v1.Suspects.versions:type_name -> octo.resource.v1.Tried
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_octo_resource_v1_saved_proto_init() }
@@ -219,7 +483,7 @@ func file_octo_resource_v1_saved_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_resource_v1_saved_proto_rawDesc), len(file_octo_resource_v1_saved_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
