@@ -46,8 +46,6 @@ type Resources struct {
 
 // Of makes a view of a target all about which is known.
 func Of(r Resources, revision uint64) *View {
-	r.Endpoints = maps.Clone(r.Endpoints)
-	maps.DeleteFunc(r.Endpoints, func(_ string, e *resourcev1.Endpoint) bool { return e.GetStanding() == resourcev1.Standing_STANDING_LEFT })
 	v := &View{Revision: revision, Switches: r.Switches, DirectForbidden: r.Policy.GetDirectForbidden(), Count: len(r.Endpoints)}
 	v.State = directoryv1.WatchResponse_STATE_PRESENT
 	if len(r.Endpoints) == 0 && len(r.Switches) == 0 && r.Policy == nil && !r.Auth {

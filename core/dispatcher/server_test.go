@@ -102,7 +102,10 @@ func (p *proxy) await(n int, names ...string) {
 	for {
 		for u, ok := p.Take(1 << 20); ok; u, ok = p.Take(1 << 20) {
 			for _, told := range u.Told {
-				p.has[told.Topic.FullName(told.Resource.Name)] = told.Resource.Version
+				name := told.Topic.FullName(told.Resource.Name)
+				if p.has[name] = told.Resource.Version; told.Resource.Version == versionOfLeft {
+					delete(p.has, name)
+				}
 			}
 			for _, name := range u.Removed {
 				delete(p.has, name)
@@ -118,6 +121,15 @@ func (p *proxy) await(n int, names ...string) {
 		}
 	}
 }
+
+// versionOfLeft is the version of each instance that has left.
+var versionOfLeft = func() string {
+	r, err := snapshot.New(resource.Topic{}, "", &resourcev1.Endpoint{Standing: resourcev1.Standing_STANDING_LEFT})
+	if err != nil {
+		panic(err)
+	}
+	return r.Version
+}()
 
 var stock = source.Key{Environment: "prod", Target: "stock"}
 

@@ -54,6 +54,11 @@ func (h *localHandler) Open(s *session.Session) {
 	if p := s.Peer(); p.Role == wire.RoleServe {
 		h.attached.add(s)
 		h.came(p, false)
+		if source := h.demand.source; source != nil {
+			for _, target := range p.Targets { // who may call it, and how often, is this proxy's to know
+				source.Follow(target)
+			}
+		}
 		h.log.Info("instance attached", "application", p.Application, "instance", p.Instance, "targets", p.Targets)
 	}
 	h.opened(s)

@@ -148,6 +148,10 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 	if cfg.Limiter != nil {
 		p.group.Go(func(ctx context.Context) { cfg.Limiter.Run(ctx, p.clock.Now) })
 	}
+	if source, ok := cfg.Source.(guarded); ok {
+		source.Uses(p.useOf)
+		p.group.Go(func(ctx context.Context) { p.judge(ctx, source) })
+	}
 	p.group.Go(p.runSource)
 	p.group.Go(p.sweep)
 	if cfg.Outbound != nil {
@@ -262,6 +266,9 @@ func (p *Proxy) list(kinds ...kind) []*session.Session {
 	}
 	return out
 }
+
+// Source is where the configuration comes from.
+func (p *Proxy) Source() store.Source { return p.cfg.Source }
 
 // Store is the proxy's configuration.
 func (p *Proxy) Store() *store.Store { return p.store }

@@ -198,21 +198,6 @@ func TargetWarnings(view View, target string) []Problem {
 
 func weighted(e *resourcev1.Endpoint) bool { return e.Weight == nil || e.GetWeight() > 0 }
 
-// ChangeOf is a change that brings all of a snapshot.
-func ChangeOf(s *resourcev1.Snapshot) *Change {
-	c := &Change{}
-	for _, e := range s.GetEndpoints() {
-		c.SetEndpoint(e.GetTarget(), e.GetInstance(), e)
-	}
-	for _, p := range s.GetPolicies() {
-		c.SetPolicy(p.GetTarget(), p)
-	}
-	for _, p := range s.GetAuthPolicies() {
-		c.SetAuthPolicy(p.GetTarget(), p)
-	}
-	return c
-}
-
 // Without returns a change without the resources that problems name.
 func (c *Change) Without(problems []Problem) *Change {
 	bad := make(map[string]bool)

@@ -284,7 +284,7 @@ func (r *running) serveAdmin(l net.Listener) {
 	for kind := range p.Sessions() {
 		metrics.Gauge("octo_sessions_"+kind, "Connections of the kind "+kind+".", func() float64 { return float64(p.Sessions()[kind]) })
 	}
-	h := admin.Handler(admin.Config{
+	cfg := admin.Config{
 		Store: p.Store(), NotReady: p.NotReady, Now: p.Now, Metrics: metrics.Handler(), Telemetry: told.Status,
 		Calls: func(yield func(admin.Call) bool) { openCalls(p, yield) },
 		Drain: func() {
@@ -293,7 +293,12 @@ func (r *running) serveAdmin(l net.Listener) {
 			default: // it leaves already
 			}
 		},
-	})
+	}
+	if source, ok := p.Source().(admin.Control); ok {
+		cfg.Control = source
+		metrics.Add(admin.ControlCollector{Control: source})
+	}
+	h := admin.Handler(cfg)
 	r.admin.Go(func(ctx context.Context) { _ = admin.Serve(ctx, l, h) })
 }
 

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/octomesh/octomesh/core/proxy"
 	"github.com/octomesh/octomesh/core/proxy/control"
 	"github.com/octomesh/octomesh/core/proxy/store"
 	"github.com/octomesh/octomesh/core/transport/identity"
@@ -46,7 +47,12 @@ func sourceOf(b *resourcev1.Bootstrap, id *identity.Source, reload <-chan os.Sig
 		}
 		pilots = append(pilots, conn)
 	}
-	return control.New(control.Config{
-		Environment: b.GetEnvironment(), Instance: b.GetInstance(), Pilots: pilots, Dir: c.GetDirectory(), Targets: c.GetTargets(), Log: log,
-	}), nil
+	client := control.New(control.Config{
+		Environment: b.GetEnvironment(), Instance: b.GetInstance(), Pilots: pilots, Dir: c.GetDirectory(), Targets: c.GetTargets(),
+		Software: proxy.Version, Log: log,
+	})
+	if err := client.CatchCrashes(); err != nil {
+		log.Error("crashes are not noted: a configuration that crashes the proxy is not put into quarantine", "error", err)
+	}
+	return client, nil
 }

@@ -53,7 +53,11 @@ func (t *target) set(kind resource.Kind, r *snapshot.Resource) error {
 		if err != nil {
 			return err
 		}
-		t.resources.Endpoints[r.Name] = directory.Encode(r.Name, e)
+		if e.GetStanding() == resourcev1.Standing_STANDING_LEFT {
+			delete(t.resources.Endpoints, r.Name)
+		} else {
+			t.resources.Endpoints[r.Name] = directory.Encode(r.Name, e)
+		}
 		t.revise()
 	case resource.KindServicePolicy:
 		p, err := message(r, &resourcev1.ServicePolicy{})

@@ -24,8 +24,8 @@ type guard struct {
 	endpoints []*resourcev1.Endpoint // what is shown: what the registry has, and what is held
 	held      map[string]source.Reason
 	left      map[string]time.Time // instances that surely went, and when
-	most      int       // endpoints not held at once at most, since
-	since     time.Time // when counting began
+	most      int                  // endpoints not held at once at most, since
+	since     time.Time            // when counting began
 }
 
 const (

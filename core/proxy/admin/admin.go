@@ -6,6 +6,9 @@
 //	GET  /generations   what was loaded and what was refused, the newest first
 //	GET  /calls         open calls (?limit=1000)
 //	GET  /endpoints     each endpoint with its load
+//	GET  /control       how the control plane is followed: connected, degraded, disk, what is held and quarantined
+//	POST /control/drop  drop held endpoints (?target=, &instance= as often as wanted; none: all of the target)
+//	POST /control/pardon  take a resource out of quarantine (?name=, as /control shows it)
 //	GET  /telemetry     what became of spans and of the access log's lines
 //	GET  /metrics       Prometheus, or OpenMetrics with exemplars, as the Accept header says
 //	GET  /debug/pprof/  profiles
@@ -43,6 +46,8 @@ type Config struct {
 	Drain func()
 	// Telemetry returns what became of spans and lines. Nil: there are none.
 	Telemetry func() tap.Status
+	// Control follows the control plane. Nil: nothing does.
+	Control Control
 	// Metrics serves /metrics.
 	Metrics http.Handler
 }
@@ -70,6 +75,11 @@ func Handler(cfg Config) http.Handler {
 	mux.HandleFunc("GET /generations", a.generations)
 	mux.HandleFunc("GET /calls", a.calls)
 	mux.HandleFunc("GET /endpoints", a.endpoints)
+	if cfg.Control != nil {
+		mux.HandleFunc("GET /control", a.control)
+		mux.HandleFunc("POST /control/drop", a.drop)
+		mux.HandleFunc("POST /control/pardon", a.pardon)
+	}
 	mux.HandleFunc("GET /telemetry", a.telemetry)
 	mux.HandleFunc("POST /drain", a.drain)
 	if cfg.Metrics != nil {
@@ -99,7 +109,8 @@ func reply(w http.ResponseWriter, code int, v any) {
 
 func (a *handler) index(w http.ResponseWriter, _ *http.Request) {
 	reply(w, http.StatusOK, []string{
-		"GET /ready", "GET /config", "GET /generations", "GET /calls", "GET /endpoints", "GET /telemetry", "GET /metrics", "GET /debug/pprof/", "POST /drain",
+		"GET /ready", "GET /config", "GET /generations", "GET /calls", "GET /endpoints", "GET /control", "POST /control/drop", "POST /control/pardon",
+		"GET /telemetry", "GET /metrics", "GET /debug/pprof/", "POST /drain",
 	})
 }
 

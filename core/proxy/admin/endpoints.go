@@ -27,6 +27,8 @@ type endpoint struct {
 
 	Disabled bool `json:"disabled,omitempty"`
 	Backup   bool `json:"backup,omitempty"`
+	// Held: the control plane has it no more, and that may be a mistake: see /control.
+	Held bool `json:"held,omitempty"`
 	// Ejected: its calls failed, by outlier_ejection.
 	Ejected bool `json:"ejected,omitempty"`
 	// Absent: its proxy said less than a second ago that it has no instance, or leaves.
@@ -47,7 +49,7 @@ func (a *handler) endpoints(w http.ResponseWriter, _ *http.Request) {
 			Target: e.Target, Instance: e.Instance, MeshAddress: e.MeshAddress, Zone: e.Zone, Weight: e.Weight,
 			InRotation: e.InRotation(), Ready: e.InRotation() && e.Ready(),
 			Open: e.Open.Load(), Calls: e.Calls.Load(), Failures: e.Failures.Load(),
-			Disabled: e.Disabled, Backup: e.Backup,
+			Disabled: e.Disabled, Backup: e.Backup, Held: e.Held,
 		}
 		if a.cfg.Now != nil {
 			d.addHealth(e, table.Target(route.Outbound, e.Target), a.cfg.Now())

@@ -43,6 +43,7 @@ type Endpoint struct {
 	Tags             map[string]string
 	Disabled         bool // an operator took it out of rotation
 	Backup           bool // for calls only while no other one is usable
+	Held             bool // the control plane has it no more, and that may be a mistake
 	// Identities is whom TLS must prove the endpoint's proxy to be, one of: SPIFFE URIs of which each may end in
 	// "*". None: the proxy's own rule for all peers holds alone.
 	Identities []string

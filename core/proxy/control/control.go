@@ -26,12 +26,10 @@ import (
 const (
 	firstPause = 100 * time.Millisecond
 	maxPause   = 10 * time.Second
-	// savePause is how long a change may wait for others before all are written to the disk.
-	savePause = time.Second
 	// maxFollowed bounds the targets: whoever calls names them.
 	maxFollowed = 20_000
-	// degradedAfter is how long the control plane may be silent, or gone, until what it said is called degraded.
-	degradedAfter = time.Minute
+	// DefaultUnfollow is after how long without a call a target is not followed any more.
+	DefaultUnfollow = 24 * time.Hour
 )
 
 // Config is a client's.
@@ -41,51 +39,67 @@ type Config struct {
 	Pilots []grpc.ClientConnInterface
 	// Dir is where states are kept; empty: nowhere, and a restart begins with nothing.
 	Dir string
-	// Targets are followed from the start, whoever asks.
+	// Targets are followed from the start and for good, whoever asks.
 	Targets []string
-	Log     *slog.Logger
+	// Unfollow is after how long without a call other targets are not followed any more; the time counts while the proxy
+	// runs. 0: 24 h. Below 0: never. Needs [Client.Uses].
+	Unfollow time.Duration
+	// Software is the proxy's version: what crashed another one is tried again.
+	Software string
+	Log      *slog.Logger
 }
 
 // Client follows the control plane. It is a source of the store; its methods are safe for concurrent use.
+//
+// Locks: applying, by whoever changes resources, from before the state is changed until the proxy goes by it; then mu.
 type Client struct {
 	cfg  Config
 	disk disk
+	uses func(target string) (calls uint64, attached bool) // nil: nobody knows
+	sink func(store.Update) error                          // set by Run
+
+	applying   sync.Mutex
+	quarantine *quarantine
 
 	mu       sync.Mutex
 	state    *state
 	begun    bool    // what was on the disk has been applied
 	stream   *stream // that stands; nil: none
-	since    time.Time
+	health   health
 	answered chan struct{} // closed, and replaced, when a topic has been answered
 	tell     func()        // so that somebody else knows, too
-	unsaved  chan struct{} // holds one element while there is something to write
-}
-
-// Status is what an operator wants to know.
-type Status struct {
-	Connected bool `json:"connected"`
-	// Since when that is so.
-	Since time.Time `json:"since"`
-	// Degraded says that what the proxy goes by is old: there was no stream for a minute.
-	Degraded  bool     `json:"degraded"`
-	Targets   []string `json:"targets"`
-	Resources int      `json:"resources"`
+	unsaved  bool
+	calls    map[string]uint64 // to targets, when they were looked at last
 }
 
 // New makes a client with what is on the disk. What cannot be read there is logged and passed over.
 func New(cfg Config) *Client {
-	c := &Client{
-		cfg: cfg, disk: disk{dir: cfg.Dir}, state: newState(cfg.Environment), since: time.Now(),
-		answered: make(chan struct{}), tell: func() {}, unsaved: make(chan struct{}, 1),
+	if cfg.Unfollow == 0 {
+		cfg.Unfollow = DefaultUnfollow
 	}
+	c := &Client{
+		cfg: cfg, disk: disk{dir: cfg.Dir}, state: newState(cfg.Environment), health: health{since: time.Now()},
+		answered: make(chan struct{}), tell: func() {}, calls: make(map[string]uint64),
+	}
+	var problems []error
+	c.quarantine, problems = openQuarantine(cfg.Dir, cfg.Software)
 	if cfg.Dir != "" {
-		s, problems := c.disk.load(cfg.Environment)
-		for _, p := range problems {
-			cfg.Log.Error("a saved configuration is passed over", "error", p)
-		}
+		c.disk.sweep()
+		s, written, more := c.disk.load(cfg.Environment, c.quarantine.instead)
+		problems = append(problems, more...)
 		if s != nil {
 			c.state = s
+			c.health.saved = written
 		}
+	}
+	for _, p := range problems {
+		if p != nil {
+			cfg.Log.Error("something of the saved configuration is passed over", "error", p)
+		}
+	}
+	for at, t := range c.quarantine.suspects {
+		cfg.Log.Warn("the proxy crashed after it had begun to go by a version", "type", t.TypeUrl, "name", at.name, "version", at.version,
+			"crashes", t.Crashes, "quarantined", t.Crashes >= maxCrashes, "crash", t.Crash)
 	}
 	for _, target := range cfg.Targets {
 		c.state.followed[target] = true
@@ -95,18 +109,6 @@ func New(cfg Config) *Client {
 
 // Name implements the store's Source.
 func (c *Client) Name() string { return "control plane" }
-
-// Status returns what an operator wants to know.
-func (c *Client) Status() Status {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s := Status{Connected: c.stream != nil, Since: c.since, Targets: slices.Sorted(maps.Keys(c.state.followed))}
-	s.Degraded = !s.Connected && time.Since(c.since) > degradedAfter
-	for _, items := range c.state.resources {
-		s.Resources += len(items)
-	}
-	return s
-}
 
 // Follow begins to follow a target, unless it is followed already. False: it cannot be, since no target is called so, or
 // 20,000 are followed.
@@ -159,31 +161,19 @@ func (c *Client) Await(ctx context.Context, target string) error {
 func (c *Client) Answers(f func()) { c.tell = f }
 
 // changed has the state written. The lock is held.
-func (c *Client) changed() {
-	select {
-	case c.unsaved <- struct{}{}:
-	default:
-	}
-}
+func (c *Client) changed() { c.unsaved = true }
 
 // Run implements the store's Source: it applies what is on the disk, then what Pilots push, until ctx is done.
 func (c *Client) Run(ctx context.Context, apply func(store.Update) error) error {
-	var saver sync.WaitGroup
-	if c.cfg.Dir != "" {
-		saver.Go(func() { c.saveChanges(ctx) })
-	}
-	defer saver.Wait()
-	c.mu.Lock()
-	saved := c.state.snapshot()
-	c.mu.Unlock()
-	c.begin(saved, apply)
-	c.mu.Lock()
-	c.begun = true
-	c.mu.Unlock()
+	c.sink = apply
+	c.begin()
+	var keeping sync.WaitGroup
+	keeping.Go(func() { c.housekeep(ctx) })
+	defer keeping.Wait()
 	c.tell()
 	pause := firstPause
 	for n := 0; ; n++ {
-		heard, err := c.follow(ctx, c.cfg.Pilots[n%len(c.cfg.Pilots)], apply)
+		heard, err := c.follow(ctx, c.cfg.Pilots[n%len(c.cfg.Pilots)])
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -204,6 +194,37 @@ func (c *Client) Run(ctx context.Context, apply func(store.Update) error) error 
 	}
 }
 
+// begin goes by what is on the disk.
+func (c *Client) begin() {
+	c.applying.Lock()
+	defer c.applying.Unlock()
+	// Also an empty one: the proxy is ready to be asked for targets.
+	if err := c.sink(store.Whole(&resourcev1.Snapshot{Environment: c.cfg.Environment})); err != nil {
+		c.cfg.Log.Error("an empty configuration is refused", "error", err)
+	}
+	c.mu.Lock()
+	all := c.state.everything()
+	var suspected []*resourcev1.Tried
+	for _, change := range all {
+		apart := c.quarantine.suspected(c.state, change)
+		suspected = append(suspected, c.state.versions(change.only(slices.Collect(maps.Keys(apart))))...)
+	}
+	c.mu.Unlock()
+	c.quarantine.begin(suspected, time.Now())
+	if err := c.put(all...); err != nil {
+		c.cfg.Log.Error("a part of the saved configuration is refused", "error", err)
+	}
+	c.quarantine.compiled()
+	c.mu.Lock()
+	c.begun = true
+	var policies []*resourcev1.ServicePolicy
+	for _, change := range all {
+		policies = append(policies, change.policies(c.state)...)
+	}
+	c.mu.Unlock()
+	c.followReferences(policies)
+}
+
 // retryAfter is when a Pilot that has no place says to come again; 0: it says nothing.
 func retryAfter(err error) time.Duration {
 	for _, d := range status.Convert(err).Details() {
@@ -215,7 +236,7 @@ func retryAfter(err error) time.Duration {
 }
 
 // follow takes what one Pilot pushes until the stream ends. heard tells whether it said anything.
-func (c *Client) follow(ctx context.Context, pilot grpc.ClientConnInterface, apply func(store.Update) error) (heard bool, err error) {
+func (c *Client) follow(ctx context.Context, pilot grpc.ClientConnInterface) (heard bool, err error) {
 	s, err := openStream(ctx, pilot, c.cfg.Environment, c.cfg.Instance)
 	if err != nil {
 		return false, err
@@ -223,11 +244,12 @@ func (c *Client) follow(ctx context.Context, pilot grpc.ClientConnInterface, app
 	defer s.close()
 	c.mu.Lock()
 	s.begin(c.state)
-	c.stream, c.since = s, time.Now()
+	c.stream = s
 	c.mu.Unlock()
 	defer func() {
 		c.mu.Lock()
-		c.stream, c.since = nil, time.Now()
+		c.stream = nil
+		c.health.lost(time.Now())
 		c.mu.Unlock()
 	}()
 	for {
@@ -237,18 +259,39 @@ func (c *Client) follow(ctx context.Context, pilot grpc.ClientConnInterface, app
 		}
 		if !heard {
 			heard = true
-			c.cfg.Log.Info("the control plane answers", "environment", c.cfg.Environment)
+			c.mu.Lock()
+			again := c.health.heard(time.Now())
+			c.mu.Unlock()
+			c.cfg.Log.Info("the control plane answers", "environment", c.cfg.Environment, "after", again)
 		}
-		s.answer(r, c.take(r, apply))
+		s.answer(r, c.take(r))
 	}
 }
 
 // take goes by what is sound in a response, and returns what is wrong with the rest, of which what was before goes on.
-func (c *Client) take(r *response, apply func(store.Update) error) error {
+func (c *Client) take(r *response) error {
+	c.applying.Lock()
+	defer c.applying.Unlock()
 	c.mu.Lock()
-	change, err := c.state.apply(r)
+	change, err := c.state.apply(r, c.quarantine.vet)
+	if change.held > 0 {
+		c.cfg.Log.Warn("endpoints are gone, too many at once and without a word that they left: they are kept until they prove dead, or somebody drops them",
+			"held", change.held)
+	}
+	parts := change.split(c.quarantine.suspected(c.state, change))
 	c.mu.Unlock()
-	err = errors.Join(err, c.put(change, apply))
+	for _, part := range parts { // what the proxy has crashed with goes by itself, so that nothing else is blamed
+		c.mu.Lock()
+		versions := c.state.versions(part)
+		c.mu.Unlock()
+		c.quarantine.begin(versions, time.Now())
+		perr := c.put(part)
+		c.quarantine.compiled()
+		err = errors.Join(err, perr)
+		for t := range part.refused {
+			delete(change.answered, t) // what there is of it is not known, unless it was
+		}
+	}
 	if err != nil {
 		c.cfg.Log.Error("a push is refused, or a part of it, and what was before goes on", "type", r.TypeUrl, "error", err)
 	}
@@ -264,22 +307,6 @@ func (c *Client) take(r *response, apply func(store.Update) error) error {
 	return err
 }
 
-// begin has the proxy go by what is on the disk, as far as it is sound: also by nothing, so that it is ready to be asked for
-// targets.
-func (c *Client) begin(saved *resourcev1.Snapshot, apply func(store.Update) error) {
-	update := resource.ChangeOf(saved)
-	err := apply(store.Update{Change: update})
-	if bad := new(resource.Error); errors.As(err, &bad) {
-		c.cfg.Log.Error("a part of the saved configuration is refused", "error", err)
-		err = apply(store.Update{Change: update.Without(bad.Problems)})
-	}
-	if err != nil {
-		c.cfg.Log.Error("the saved configuration is refused", "error", err)
-		return
-	}
-	c.followReferences(saved.GetPolicies())
-}
-
 // followReferences follows the targets to which policies lead: calls to one target may end at another one, which nobody here
 // has named.
 func (c *Client) followReferences(policies []*resourcev1.ServicePolicy) {
@@ -292,19 +319,19 @@ func (c *Client) followReferences(policies []*resourcev1.ServicePolicy) {
 	}
 }
 
-// put has the proxy go by a change of the state. What it refuses is taken out of the change, and out of the state.
-func (c *Client) put(change *change, apply func(store.Update) error) error {
+// put has the proxy go by changes of the state. What it refuses is taken out of them, and out of the state.
+func (c *Client) put(changes ...*change) error {
 	var problems []error
 	for {
 		c.mu.Lock()
-		update := c.state.update(change)
+		update := c.state.update(changes...)
 		c.mu.Unlock()
 		if update.Empty() {
-			break
+			return errors.Join(problems...)
 		}
-		err := apply(store.Update{Change: update})
+		err := c.sink(store.Update{Change: update})
 		if err == nil {
-			break
+			return errors.Join(problems...)
 		}
 		problems = append(problems, err)
 		rest := &resource.Change{}
@@ -312,40 +339,16 @@ func (c *Client) put(change *change, apply func(store.Update) error) error {
 			rest = update.Without(bad.Problems)
 		}
 		c.mu.Lock()
-		if !c.state.keep(change, rest) { // it names nothing that is here
-			c.state.keep(change, &resource.Change{})
+		if !c.undo(changes, update, rest) { // it names nothing that is here
+			c.undo(changes, update, &resource.Change{})
 		}
 		c.mu.Unlock()
 	}
-	return errors.Join(problems...)
 }
 
-// saveChanges writes the state to the disk when it has changed, and a last time at the end.
-func (c *Client) saveChanges(ctx context.Context) {
-	for ctx.Err() == nil {
-		select {
-		case <-ctx.Done():
-			continue
-		case <-c.unsaved:
-		}
-		select { // others may follow
-		case <-ctx.Done():
-		case <-time.After(savePause):
-		}
-		c.save()
+func (c *Client) undo(changes []*change, update, rest *resource.Change) (some bool) {
+	for _, change := range changes {
+		some = c.state.undo(change, update, rest) || some
 	}
-	select {
-	case <-c.unsaved:
-		c.save()
-	default:
-	}
-}
-
-func (c *Client) save() {
-	c.mu.Lock()
-	saved := c.state.save(time.Now().UnixMilli())
-	c.mu.Unlock()
-	if err := c.disk.save(saved); err != nil {
-		c.cfg.Log.Error("the configuration cannot be kept on disk; calls go on", "error", err)
-	}
+	return some
 }

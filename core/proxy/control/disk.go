@@ -11,9 +11,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/octomesh/octomesh/core/resource"
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
 
@@ -53,64 +55,88 @@ func (d *disk) files() ([]uint64, error) {
 	return numbers, err
 }
 
-// load returns the newest state that is whole, nil if there is none. problems are those that were passed over.
-func (d *disk) load(environment string) (s *state, problems []error) {
+// load returns the newest state that is whole and when it was written, nil if there is none. problems are those that were passed over.
+func (d *disk) load(environment string, instead func(k resource.Kind, name, version string) (string, []byte, bool)) (s *state, written time.Time, problems []error) {
 	numbers, err := d.files()
 	if err != nil {
-		return nil, []error{err}
+		return nil, written, []error{err}
 	}
 	if len(numbers) > 0 {
 		d.next = numbers[0] + 1
 	}
 	for _, n := range numbers {
-		saved, err := readSaved(d.name(n))
+		saved := &resourcev1.Saved{}
+		err := readFile(d.name(n), saved)
 		if err == nil {
-			if s, err = restore(environment, saved); err == nil {
-				return s, problems
+			if s, err = restore(environment, saved, instead); err == nil {
+				return s, time.UnixMilli(saved.WrittenUnixMs), problems
 			}
 		}
 		problems = append(problems, fmt.Errorf("%s: %w", d.name(n), err))
 	}
-	return nil, problems
+	return nil, written, problems
 }
 
-func readSaved(path string) (*resourcev1.Saved, error) {
+// readFile reads what writeFile has written, if it is whole.
+func readFile(path string, m proto.Message) error {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if info.Size() > maxSaved {
-		return nil, fmt.Errorf("%d bytes, at most %d", info.Size(), maxSaved)
+		return fmt.Errorf("%d bytes, at most %d", info.Size(), maxSaved)
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	rest, ok := bytes.CutPrefix(b, []byte(magic))
 	if !ok || len(rest) < sha256.Size {
-		return nil, errors.New("not a saved configuration, or cut off")
+		return errors.New("not a saved configuration, or cut off")
 	}
 	sum, content := rest[:sha256.Size], rest[sha256.Size:]
 	if got := sha256.Sum256(content); !bytes.Equal(got[:], sum) {
-		return nil, errors.New("its content is not what was written: the checksum differs")
+		return errors.New("its content is not what was written: the checksum differs")
 	}
-	saved := &resourcev1.Saved{}
-	return saved, proto.Unmarshal(content, saved)
+	return proto.Unmarshal(content, m)
+}
+
+// writeFile writes a message beside its place, syncs it, and renames it.
+func writeFile(path string, m proto.Message) error {
+	content, err := proto.Marshal(m)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	sum := sha256.Sum256(content)
+	f, err := os.CreateTemp(dir, "new-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(slices.Concat([]byte(magic), sum[:], content))
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	if d, err := os.Open(dir); err == nil { // the rename, too, survives a crash of the host
+		_ = d.Sync()
+		_ = d.Close()
+	}
+	return nil
 }
 
 // save writes a state, and removes the files that are too old.
 func (d *disk) save(saved *resourcev1.Saved) error {
-	content, err := proto.Marshal(saved)
-	if err != nil {
+	if err := writeFile(d.name(d.next), saved); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(d.dir, 0o750); err != nil {
-		return err
-	}
-	sum := sha256.Sum256(content)
-	if err := d.write(slices.Concat([]byte(magic), sum[:], content)); err != nil {
-		return err
-	}
+	d.next++
 	numbers, err := d.files()
 	for i, n := range numbers {
 		if i >= generations {
@@ -120,23 +146,10 @@ func (d *disk) save(saved *resourcev1.Saved) error {
 	return err
 }
 
-func (d *disk) write(b []byte) error {
-	f, err := os.CreateTemp(d.dir, "new-*")
-	if err != nil {
-		return err
+// sweep removes what a process that ended while it wrote has left.
+func (d *disk) sweep() {
+	left, _ := filepath.Glob(filepath.Join(d.dir, "new-*"))
+	for _, path := range left {
+		_ = os.Remove(path)
 	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), d.name(d.next))
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	d.next++
-	if dir, err := os.Open(d.dir); err == nil { // the rename, too, survives a crash of the host
-		_ = dir.Sync()
-		_ = dir.Close()
-	}
-	return nil
 }

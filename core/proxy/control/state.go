@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/protobuf/proto"
@@ -16,11 +17,23 @@ import (
 // kinds are what a proxy asks for of each target that it follows.
 var kinds = [...]resource.Kind{resource.KindEndpoint, resource.KindServicePolicy, resource.KindAuthPolicy}
 
+// Bounds of what is taken from the control plane, far above any use: memory is bounded whatever is pushed.
+const (
+	// maxResource bounds one resource, in bytes.
+	maxResource = 1 << 20
+	// maxEndpoints bounds the endpoints of one target, maxResources all resources of a kind.
+	maxEndpoints = 100_000
+	maxResources = 1_000_000
+)
+
 // state is what the control plane has said. It does no I/O and has no lock.
 type state struct {
 	environment string
 	followed    map[string]bool // targets
+	idle        map[string]time.Duration
 	resources   [resource.Kinds]map[string]item
+	present     map[string]int            // endpoints that the control plane has, by target
+	held        map[string]resource.Topic // endpoints that it has no more, by full name
 	answered    map[resource.Topic]bool
 }
 
@@ -29,10 +42,14 @@ type item struct {
 	version string
 	value   []byte
 	message proto.Message
+	held    bool
 }
 
 func newState(environment string) *state {
-	s := &state{environment: environment, followed: make(map[string]bool), answered: make(map[resource.Topic]bool)}
+	s := &state{
+		environment: environment, followed: make(map[string]bool), idle: make(map[string]time.Duration), present: make(map[string]int),
+		held: make(map[string]resource.Topic), answered: make(map[resource.Topic]bool),
+	}
 	for k := range s.resources {
 		s.resources[k] = make(map[string]item)
 	}
@@ -53,127 +70,129 @@ func (s *state) known(target string) bool {
 	return true
 }
 
-// change is how a response changes resources of one kind.
-type change struct {
-	kind     resource.Kind
-	before   map[string]item           // of what is touched; without an item where there was none
-	topics   map[string]resource.Topic // of what is touched
-	answered map[resource.Topic]bool
-}
+// vet says why a version of a resource is not to be taken; nil: it may be.
+type vet func(k resource.Kind, name, version string) error
 
 // apply takes into the state what can be read of a response; err says what cannot. What it returns is to be confirmed, after
 // what nobody can go by has been taken out.
-func (s *state) apply(r *discoveryv3.DeltaDiscoveryResponse) (*change, error) {
+func (s *state) apply(r *discoveryv3.DeltaDiscoveryResponse, vet vet) (*change, error) {
 	kind, ok := resource.KindOf(r.TypeUrl)
-	c := &change{kind: kind, before: make(map[string]item), topics: make(map[string]resource.Topic), answered: make(map[resource.Topic]bool)}
+	c := newChange(kind)
 	if !ok || !slices.Contains(kinds[:], kind) {
 		return c, fmt.Errorf("type %q was not asked for", r.TypeUrl)
 	}
+	had := make(map[resource.Topic]int) // endpoints of topics that lose some, less those that surely left
+	for _, name := range r.RemovedResources {
+		if t, err := resource.TopicOf(kind, name); err == nil {
+			had[t] = s.present[t.Target]
+		}
+	}
 	var problems []error
 	for _, res := range r.Resources {
-		topic, err := resource.TopicOf(kind, res.Name)
-		if err != nil || topic.Environment != s.environment {
-			problems = append(problems, fmt.Errorf("resource %q: %w", res.Name, errors.Join(err, errForeign)))
-			continue
-		}
-		m, err := decode(topic, res.Name, res.GetResource().GetValue())
+		t, m, err := s.read(kind, res, vet)
 		if err != nil {
-			problems = append(problems, fmt.Errorf("%v %q: %w", kind, res.Name, err))
+			problems = append(problems, err)
 			continue
 		}
-		s.set(c, topic, res.Name, item{res.Version, res.GetResource().GetValue(), m})
-		c.answered[topic] = true
+		if m == nil {
+			continue // nobody follows it any more
+		}
+		it := item{version: res.Version, value: res.GetResource().GetValue(), message: m}
+		if _, losing := had[t]; losing && it.left() && s.resources[kind][res.Name].present() {
+			had[t]--
+		}
+		s.set(c, t, res.Name, it)
+		c.answered[t] = true
 	}
+	lost := make(map[resource.Topic][]string)
 	for _, name := range r.RemovedResources {
-		if topic, err := resource.ParseTopic(kind, name); err == nil { // the topic has none
-			c.answered[topic] = true
+		if t, err := resource.ParseTopic(kind, name); err == nil { // the topic has none
+			c.answered[t] = s.followed[t.Target]
 		}
-		if topic, err := resource.TopicOf(kind, name); err == nil {
-			s.set(c, topic, name, item{})
+		t, err := resource.TopicOf(kind, name)
+		switch it := s.resources[kind][name]; {
+		case err != nil || it.message == nil || it.held:
+		case it.present():
+			lost[t] = append(lost[t], name)
+		default:
+			s.set(c, t, name, item{})
 		}
+	}
+	for t, names := range lost {
+		s.shrink(c, t, had[t], names)
 	}
 	return c, errors.Join(problems...)
 }
 
+// read reads one resource of a response. Without a message it is not wanted.
+func (s *state) read(kind resource.Kind, res *discoveryv3.Resource, vet vet) (resource.Topic, proto.Message, error) {
+	t, err := resource.TopicOf(kind, res.Name)
+	if err != nil || t.Environment != s.environment {
+		return t, nil, fmt.Errorf("resource %q: %w", res.Name, errors.Join(err, errForeign))
+	}
+	if !s.followed[t.Target] {
+		return t, nil, nil
+	}
+	value := res.GetResource().GetValue()
+	_, again := s.resources[kind][res.Name]
+	switch {
+	case len(value) > maxResource:
+		err = fmt.Errorf("it has %d bytes, and %d at most: make it smaller", len(value), maxResource)
+	case !again && len(s.resources[kind]) >= maxResources:
+		err = fmt.Errorf("the proxy has %d already, its most: let it follow fewer targets", maxResources)
+	case !again && kind == resource.KindEndpoint && s.present[t.Target] >= maxEndpoints:
+		err = fmt.Errorf("the target has %d endpoints already, its most: split it", maxEndpoints)
+	default:
+		err = vet(kind, res.Name, res.Version)
+	}
+	var m proto.Message
+	if err == nil {
+		m, err = decode(t, res.Name, value)
+	}
+	if err != nil {
+		return t, nil, fmt.Errorf("%v %q: %w", kind, res.Name, err)
+	}
+	return t, m, nil
+}
+
 // confirm notes that the proxy goes by a change: what it answers is known from now on.
 func (s *state) confirm(c *change) {
-	for t := range c.answered {
-		s.answered[t] = true
-	}
-}
-
-// update is what a change makes of the proxy's resources.
-func (s *state) update(c *change) *resource.Change {
-	out := &resource.Change{}
-	for name := range c.before {
-		topic, it := c.topics[name], s.resources[c.kind][name]
-		switch c.kind {
-		case resource.KindEndpoint:
-			instance, _ := topic.LocalName(name)
-			m, _ := it.message.(*resourcev1.Endpoint)
-			if _, before := c.before[name].message.(*resourcev1.Endpoint); m != nil || before {
-				out.SetEndpoint(topic.Target, instance, m)
-			}
-		case resource.KindServicePolicy:
-			m, _ := it.message.(*resourcev1.ServicePolicy)
-			out.SetPolicy(topic.Target, m)
-		case resource.KindAuthPolicy:
-			m, _ := it.message.(*resourcev1.AuthPolicy)
-			out.SetAuthPolicy(topic.Target, m)
+	for t, now := range c.answered {
+		if now {
+			s.answered[t] = true
 		}
 	}
-	return out
-}
-
-// policies are those that a change has brought.
-func (c *change) policies(s *state) (all []*resourcev1.ServicePolicy) {
-	for name := range c.before {
-		if p, ok := s.resources[c.kind][name].message.(*resourcev1.ServicePolicy); ok && p != nil {
-			all = append(all, p)
-		}
-	}
-	return all
-}
-
-// keep takes out of a change, and back in the state, what is not in an update. It tells whether there was any.
-func (s *state) keep(c *change, update *resource.Change) (some bool) {
-	for name, before := range c.before {
-		topic, kept := c.topics[name], false
-		switch c.kind {
-		case resource.KindEndpoint:
-			instance, _ := topic.LocalName(name)
-			_, kept = update.Endpoints[topic.Target][instance]
-		case resource.KindServicePolicy:
-			_, kept = update.Policies[topic.Target]
-		case resource.KindAuthPolicy:
-			_, kept = update.AuthPolicies[topic.Target]
-		}
-		if kept {
-			continue
-		}
-		some = true
-		s.put(c.kind, name, before)
-		delete(c.before, name)
-		delete(c.answered, topic) // what there is of it is not known, unless it was
-	}
-	return some
 }
 
 var errForeign = errors.New("not a name of this environment")
 
 // set changes a resource; an item without a message removes it.
-func (s *state) set(c *change, topic resource.Topic, name string, it item) {
+func (s *state) set(c *change, t resource.Topic, name string, it item) {
+	c.add(t, name)
 	if _, ok := c.before[name]; !ok {
-		c.before[name], c.topics[name] = s.resources[c.kind][name], topic
+		c.before[name] = s.resources[t.Kind][name]
 	}
-	s.put(c.kind, name, it)
+	s.put(t, name, it)
 }
 
-func (s *state) put(k resource.Kind, name string, it item) {
+func (s *state) put(t resource.Topic, name string, it item) {
+	before := s.resources[t.Kind][name]
+	if before.present() {
+		if s.present[t.Target]--; s.present[t.Target] == 0 {
+			delete(s.present, t.Target)
+		}
+	}
+	if it.present() {
+		s.present[t.Target]++
+	}
+	delete(s.held, name)
+	if it.held {
+		s.held[name] = t
+	}
 	if it.message == nil {
-		delete(s.resources[k], name)
+		delete(s.resources[t.Kind], name)
 	} else {
-		s.resources[k][name] = it
+		s.resources[t.Kind][name] = it
 	}
 }
 
@@ -200,21 +219,6 @@ func decode(t resource.Topic, full string, value []byte) (proto.Message, error) 
 	return nil, fmt.Errorf("no message for %v", t.Kind)
 }
 
-// snapshot is all resources, in the order of their names. Messages are shared with the state, which never changes them.
-func (s *state) snapshot() *resourcev1.Snapshot {
-	out := &resourcev1.Snapshot{Environment: s.environment}
-	for _, name := range slices.Sorted(maps.Keys(s.resources[resource.KindEndpoint])) {
-		out.Endpoints = append(out.Endpoints, s.resources[resource.KindEndpoint][name].message.(*resourcev1.Endpoint))
-	}
-	for _, name := range slices.Sorted(maps.Keys(s.resources[resource.KindServicePolicy])) {
-		out.Policies = append(out.Policies, s.resources[resource.KindServicePolicy][name].message.(*resourcev1.ServicePolicy))
-	}
-	for _, name := range slices.Sorted(maps.Keys(s.resources[resource.KindAuthPolicy])) {
-		out.AuthPolicies = append(out.AuthPolicies, s.resources[resource.KindAuthPolicy][name].message.(*resourcev1.AuthPolicy))
-	}
-	return out
-}
-
 // subscription is a request for all that is followed, or for some targets of it, of one kind.
 func (s *state) subscription(k resource.Kind, targets []string, resume bool) *discoveryv3.DeltaDiscoveryRequest {
 	r := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: k.TypeURL()}
@@ -224,55 +228,13 @@ func (s *state) subscription(k resource.Kind, targets []string, resume bool) *di
 	if resume {
 		r.InitialResourceVersions = make(map[string]string, len(s.resources[k]))
 		for name, it := range s.resources[k] {
-			r.InitialResourceVersions[name] = it.version
+			if !it.held {
+				r.InitialResourceVersions[name] = it.version
+			}
 		}
 	}
 	return r
 }
 
-// save is the state for the disk.
-func (s *state) save(now int64) *resourcev1.Saved {
-	out := &resourcev1.Saved{Environment: s.environment, WrittenUnixMs: now, Targets: slices.Sorted(maps.Keys(s.followed))}
-	for _, k := range kinds {
-		for _, name := range slices.Sorted(maps.Keys(s.resources[k])) {
-			it := s.resources[k][name]
-			out.Resources = append(out.Resources, &resourcev1.SavedResource{
-				TypeUrl: k.TypeURL(), Name: name, Version: it.version, Value: it.value,
-			})
-		}
-	}
-	return out
-}
-
-// restore makes a state of what was saved. What it does not know, of a later version, it leaves out.
-func restore(environment string, saved *resourcev1.Saved) (*state, error) {
-	if saved.Environment != environment {
-		return nil, fmt.Errorf("it is of environment %q, not %q", saved.Environment, environment)
-	}
-	s := newState(environment)
-	for _, target := range saved.Targets {
-		if !resource.IsName(target) {
-			return nil, fmt.Errorf("target %q", target)
-		}
-		s.followed[target] = true
-		for _, k := range kinds {
-			s.answered[s.topic(k, target)] = true // as far as one knew
-		}
-	}
-	for _, r := range saved.Resources {
-		kind, ok := resource.KindOf(r.TypeUrl)
-		if !ok || !slices.Contains(kinds[:], kind) {
-			continue
-		}
-		topic, err := resource.TopicOf(kind, r.Name)
-		if err != nil {
-			return nil, err
-		}
-		m, err := decode(topic, r.Name, r.Value)
-		if err != nil {
-			return nil, fmt.Errorf("%v %q: %w", kind, r.Name, err)
-		}
-		s.resources[kind][r.Name] = item{r.Version, r.Value, m}
-	}
-	return s, nil
-}
+// targets are what is followed, sorted.
+func (s *state) targets() []string { return slices.Sorted(maps.Keys(s.followed)) }

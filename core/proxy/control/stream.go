@@ -2,9 +2,8 @@ package control
 
 import (
 	"context"
-	"maps"
-	"slices"
 	"sync"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -15,8 +14,8 @@ import (
 
 type response = discoveryv3.DeltaDiscoveryResponse
 
-// maxResponse bounds a response; a Pilot's have about 1 MiB.
-const maxResponse = 64 << 20
+// maxResponse bounds a response, before memory is taken for it; a Pilot's have about 1 MiB, or one resource.
+const maxResponse = 16 << 20
 
 // stream is one stream to one Pilot. Requests are sent by a goroutine of its own, in order, so that nobody who has
 // something to say waits for the network.
@@ -25,6 +24,7 @@ type stream struct {
 	cancel                context.CancelFunc
 	sender                sync.WaitGroup
 	environment, instance string
+	opened                time.Time
 
 	mu    sync.Mutex
 	queue []*discoveryv3.DeltaDiscoveryRequest
@@ -38,7 +38,7 @@ func openStream(ctx context.Context, pilot grpc.ClientConnInterface, environment
 		cancel()
 		return nil, err
 	}
-	s := &stream{grpc: g, cancel: cancel, environment: environment, instance: instance, news: make(chan struct{}, 1)}
+	s := &stream{grpc: g, cancel: cancel, environment: environment, instance: instance, news: make(chan struct{}, 1), opened: time.Now()}
 	s.sender.Go(s.send)
 	return s, nil
 }
@@ -80,7 +80,7 @@ func (s *stream) say(requests ...*discoveryv3.DeltaDiscoveryRequest) {
 
 // begin introduces the proxy, and goes on where an earlier stream has ended.
 func (s *stream) begin(st *state) {
-	targets := slices.Sorted(maps.Keys(st.followed))
+	targets := st.targets()
 	for i, k := range kinds {
 		r := st.subscription(k, targets, true)
 		if i == 0 {
@@ -94,6 +94,15 @@ func (s *stream) begin(st *state) {
 func (s *stream) subscribe(targets []string) {
 	for _, k := range kinds {
 		s.say((&state{environment: s.environment}).subscription(k, targets, false))
+	}
+}
+
+// unsubscribe asks for no more of targets.
+func (s *stream) unsubscribe(targets []string) {
+	for _, k := range kinds {
+		r := (&state{environment: s.environment}).subscription(k, targets, false)
+		r.ResourceNamesSubscribe, r.ResourceNamesUnsubscribe = nil, r.ResourceNamesSubscribe
+		s.say(r)
 	}
 }
 

@@ -81,7 +81,7 @@ func (c *compiler) endpoint(r *resourcev1.Endpoint, identities []string, old *cl
 		Target: r.GetTarget(), Instance: r.GetInstance(), Incarnation: r.GetIncarnation(),
 		MeshAddress: r.GetMeshAddress(), DirectAddress: r.GetDirectAddress(), Zone: r.GetZone(),
 		Weight: DefaultEndpointWeight, Tags: r.GetTags(), Disabled: r.GetDisabled(), Backup: r.GetBackup(),
-		Identities: identities,
+		Identities: identities, Held: r.GetStanding() == resourcev1.Standing_STANDING_HELD,
 	}
 	if r.GetIdentity() != "" {
 		e.Identities = []string{r.GetIdentity()}
@@ -108,7 +108,7 @@ func (c *compiler) endpoint(r *resourcev1.Endpoint, identities []string, old *cl
 
 func same(a, b *cluster.Endpoint) bool {
 	return a.MeshAddress == b.MeshAddress && a.DirectAddress == b.DirectAddress && a.Zone == b.Zone &&
-		a.Weight == b.Weight && a.Disabled == b.Disabled && a.Backup == b.Backup && a.Peer == b.Peer && maps.Equal(a.Tags, b.Tags) &&
+		a.Weight == b.Weight && a.Disabled == b.Disabled && a.Backup == b.Backup && a.Held == b.Held && a.Peer == b.Peer && maps.Equal(a.Tags, b.Tags) &&
 		slices.Equal(a.Identities, b.Identities)
 }
 

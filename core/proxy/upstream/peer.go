@@ -11,6 +11,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/octomesh/octomesh/core/lifecycle"
@@ -85,7 +86,8 @@ type Peer struct {
 	sessions map[*session.Session]bool // that stand; true: its peer leaves, or we gave it up
 	dialing  bool
 	closed   bool
-	failures int
+	failures int // of dials in a row
+	refused  int // of these, the last ones that were refused: nobody listens there
 }
 
 // Address implements cluster.Peer.
@@ -212,6 +214,16 @@ func (p *Peer) check(identity string) error {
 // Stranger returns who answered at the address instead of whom was expected; nil: nobody.
 func (p *Peer) Stranger() *StrangerError { return p.stranger.Load() }
 
+// desertedAfter is how many dials in a row have to be refused until it counts as sure that nobody comes back.
+const desertedAfter = 5
+
+// Deserted tells whether nobody has listened at the address for some dials: its host is there, and says so.
+func (p *Peer) Deserted() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.current.Load() == nil && p.refused >= desertedAfter
+}
+
 // Draining tells whether new calls go by a connection whose peer leaves, since no other one stands yet.
 func (p *Peer) Draining() bool {
 	p.mu.Lock()
@@ -251,12 +263,15 @@ func (p *Peer) dialEnded(s *session.Session, err error) {
 	errors.As(err, &stranger)
 	p.stranger.Store(stranger)
 	if err == nil {
-		p.failures = 0
+		p.failures, p.refused = 0, 0
 		p.restEnd.Store(0)
 		p.sessions[s] = false
 		p.current.Store(s)
 	} else {
 		p.failures++
+		if p.refused++; !errors.Is(err, syscall.ECONNREFUSED) {
+			p.refused = 0
+		}
 		p.rest()
 	}
 	waiters := p.waiters
