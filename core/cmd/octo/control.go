@@ -42,6 +42,11 @@ func newControl(t *terminal, name, text string) *control {
 	f.StringVar(&c.config.TLS.Key, "key", "", "its key (PEM file)")
 	f.StringVar(&c.config.TLS.Authorities, "authorities", "", "authorities that callers' certificates must be of (PEM file)")
 	f.StringVar(&c.writers, "writers", "", "with TLS: SPIFFE ids that may change configurations, by commas; each may end in *")
+	r := &c.config.RateLimits
+	f.StringVar(&r.Redis, "redis", "", "where the Dispatcher counts global rate limits: host:port or unix:/path, of a cluster several by commas.\nWithout it they are counted in memory if --data is given, else not at all. A password is in OCTO_REDIS_PASSWORD")
+	f.StringVar(&r.User, "redis-user", "", "user of Redis")
+	f.StringVar(&r.Authorities, "redis-authorities", "", "speak TLS with Redis, whose certificate is of these authorities (PEM file)")
+	f.StringVar(&r.File, "rate-limits", "", "limits of the Dispatcher's own, for stock Envoys and for policies without figures: a YAML file, read again on SIGHUP")
 	l := &c.config.Limits
 	f.IntVar(&l.StreamsPerSecond, "streams-per-second", 0, "how many streams of proxies may begin in a second; others are told when to come again (default 2000)")
 	f.IntVar(&l.Streams, "streams-per-identity", 0, "how many streams one proxy may have open (default 8)")
@@ -96,6 +101,7 @@ func (c *control) parse(args []string) (err error) {
 		}
 		c.config.Registries = append(c.config.Registries, spec)
 	}
+	c.config.RateLimits.Password = c.terminal.getenv("OCTO_REDIS_PASSWORD")
 	c.config.Writers, c.config.Store.Endpoints = list(c.writers), list(c.etcd)
 	return c.password()
 }

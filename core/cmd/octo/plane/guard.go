@@ -18,6 +18,7 @@ const (
 	serviceDispatch  = "octo.dispatch.v1.Dispatch"
 	serviceDiscovery = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 	serviceNode      = "octo.control.v1.Node"
+	serviceLimits    = "envoy.service.ratelimit.v3.RateLimitService"
 )
 
 // may tells whether a peer may call a method: nil, or a status that says why not.
@@ -27,6 +28,8 @@ func (p *Plane) may(peer identity.ID, method string) error {
 	case serviceConfig: // it looks at --writers itself
 		return nil
 	case serviceDiscovery, serviceNode: // the Pilot holds callers to their own names
+		return nil
+	case serviceLimits: // who may call at all is of the environment, as those are whose calls are counted
 		return nil
 	case serviceDispatch:
 		for _, role := range []string{RolePilot, roleDirectory, "health", "inspect"} {

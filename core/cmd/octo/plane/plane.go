@@ -54,6 +54,8 @@ type Config struct {
 	Writers []string
 	// Registries beside the control plane's own.
 	Registries []registries.Spec
+	// RateLimits are counted by the Dispatcher.
+	RateLimits RateLimits
 	// Limits of proxies at the Pilot.
 	Limits Limits
 	Log    *slog.Logger

@@ -148,6 +148,10 @@ func (p *Plane) etcdAnswers(ctx context.Context) error {
 }
 
 func (p *Plane) startDispatcher() (*role, error) {
+	limits, err := p.limits()
+	if err != nil {
+		return nil, err
+	}
 	own, err := p.registry()
 	if err != nil {
 		return nil, err
@@ -167,7 +171,7 @@ func (p *Plane) startDispatcher() (*role, error) {
 		c.MayPublish = func(peer identity.ID) error { return identity.MayBe(peer, RolePilot) }
 	}
 	d := dispatcher.New(c)
-	return &role{
+	r := &role{
 		register: d.Register, metrics: []prometheus.Collector{hubMetrics(h), registrationMetrics(d)},
 		ready: func(ctx context.Context) error {
 			if err := p.etcdAnswers(ctx); err != nil { // its own registry
@@ -179,7 +183,11 @@ func (p *Plane) startDispatcher() (*role, error) {
 			return nil
 		},
 		close: func() { d.Close(); h.Close(); set.Close() },
-	}, nil
+	}
+	if limits != nil {
+		p.addLimits(r, limits)
+	}
+	return r, nil
 }
 
 func (p *Plane) startPilot() (*role, error) {
