@@ -178,8 +178,10 @@ type Peer struct {
 	// Verified is the calling application as the server's own proxy, or mutual TLS, has verified it; ""
 	// where nobody has.
 	Verified string
-	// Instance is the process at the other end of the connection: the caller, or this server's proxy.
-	Instance string
+	// Instance is the process at the other end of the connection: the caller, or this server's proxy. Incarnation is its
+	// start, in nanoseconds since 1970; 0: it says nothing of it.
+	Instance    string
+	Incarnation uint64
 	// Address is the other end of the connection, "" for a Unix socket without a name.
 	Address string
 	// Proxied tells whether the call came by this server's proxy.

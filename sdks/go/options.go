@@ -94,6 +94,8 @@ type config struct {
 	tls          *TLS
 	server       string // the SPIFFE id that servers must have
 	secure       *security
+	directory    []string // addresses of Directories
+	registration Registration
 	err          error
 }
 
@@ -111,6 +113,7 @@ func newConfig() *config {
 		socket:      os.Getenv("OCTO_SOCKET"),
 		application: os.Getenv("OCTO_APPLICATION"),
 		environment: os.Getenv("OCTO_ENVIRONMENT"),
+		directory:   directories(),
 		drain:       30 * time.Second,
 		log:         slog.Default(),
 	}
@@ -143,7 +146,7 @@ func (c *config) finish() error {
 	if c.mode == modeOn && c.socket == "" {
 		return errors.New("octomesh: mode is on, but no proxy's socket is given: set OCTO_SOCKET or use WithSocket")
 	}
-	return errors.Join(transport.CheckSocketPath(c.socket), c.finishTLS())
+	return errors.Join(transport.CheckSocketPath(c.socket), c.checkRegistration(), c.finishTLS())
 }
 
 // WithSocket sets the path of the local proxy's Unix socket, at most 107 bytes. Default: OCTO_SOCKET.

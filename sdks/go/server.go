@@ -30,6 +30,7 @@ type Server struct {
 	serving   bool
 	listeners []net.Listener
 	sessions  map[*session]struct{}
+	registrar *registrar    // nil: the server does not register
 	changed   chan struct{} // closed and made anew when what Ready or Shutdown waits for changes
 	ctx       context.Context
 	cancel    context.CancelFunc
@@ -44,7 +45,8 @@ type serverMethod struct {
 
 // NewServer returns a server of target, the registry's service name. It does nothing before [Server.Serve].
 // It attaches to the local proxy whose socket OCTO_SOCKET or [WithSocket] names, unless OCTO_MODE is off,
-// and takes direct calls where [WithListen] says.
+// and takes direct calls where [WithListen] says. It registers its instance with the proxy, or without one with the
+// Directory that OCTO_DIRECTORY or [WithDirectory] names, if there is one: see [Server.Registration].
 func NewServer(target string, opts ...ServerOption) *Server {
 	s := &Server{target: target, cfg: newConfig(), services: make(map[string]map[string]*serverMethod),
 		sessions: make(map[*session]struct{}), changed: make(chan struct{})}
@@ -125,6 +127,7 @@ func (s *Server) start() error {
 	if s.cfg.socket != "" {
 		s.wg.Go(s.attach)
 	}
+	s.register()
 	s.notify()
 	return nil
 }
@@ -229,10 +232,16 @@ func (s *Server) forget(ses *session) {
 	s.notify()
 }
 
-// Shutdown stops the server: it takes no new connection, asks the peers to move, serves what still arrives
+// Shutdown stops the server: it deregisters, takes no new connection, asks the peers to move, serves what still arrives
 // until they have, and returns nil once no call is open. When ctx ends before, what is left is cut off, its
 // handlers' contexts are cancelled, and the error says so.
 func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	r := s.registrar
+	s.mu.Unlock()
+	if r != nil {
+		r.leave(ctx)
+	}
 	s.stopping.Store(true)
 	s.mu.Lock()
 	for _, l := range s.listeners {

@@ -150,7 +150,7 @@ func (s *session) handle() {
 	case wire.EventHello:
 		s.hello(&ev.Hello)
 	case wire.EventWelcome:
-		s.peer.Instance = ev.Welcome.Instance
+		s.peer.Instance, s.peer.Incarnation = ev.Welcome.Instance, ev.Welcome.Incarnation
 		close(s.shaken)
 	case wire.EventGoAway:
 		s.goAway(&ev.GoAway)
@@ -159,7 +159,7 @@ func (s *session) handle() {
 
 // hello answers a caller that dialed.
 func (s *session) hello(h *wire.Hello) {
-	s.peer.Application, s.peer.Instance = h.Application, h.Instance
+	s.peer.Application, s.peer.Instance, s.peer.Incarnation = h.Application, h.Instance, h.Incarnation
 	_, unix := s.tc.NetConn().(*net.UnixConn)
 	s.isSDK = unix || h.Kind != wire.PeerProxy && h.Kind != wire.PeerGateway
 	if !s.isSDK {

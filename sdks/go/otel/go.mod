@@ -17,6 +17,7 @@ require (
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/octomesh/octomesh/core/transport v0.0.0 // indirect
 	github.com/octomesh/octomesh/core/wire v0.0.0 // indirect
+	github.com/octomesh/octomesh/gen/go v0.0.0 // indirect
 	go.opentelemetry.io/auto/sdk v1.2.1 // indirect
 	go.opentelemetry.io/otel/log v1.47.0 // indirect
 	go.opentelemetry.io/otel/metric v1.47.0 // indirect
