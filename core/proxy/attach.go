@@ -13,6 +13,7 @@ import (
 // attached is the local instances that serve, by target. Readers see one immutable map.
 type attached struct {
 	mu      sync.Mutex
+	changed chan struct{} // closed, and made anew, at each change; nil: nobody waits
 	current atomic.Pointer[map[string][]*session.Session]
 }
 
@@ -77,4 +78,18 @@ func (a *attached) change(f func(map[string][]*session.Session)) {
 	}
 	f(next)
 	a.current.Store(&next)
+	if a.changed != nil {
+		close(a.changed)
+		a.changed = nil
+	}
+}
+
+// changes returns a channel that closes at the next change.
+func (a *attached) changes() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.changed == nil {
+		a.changed = make(chan struct{})
+	}
+	return a.changed
 }

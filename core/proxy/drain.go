@@ -5,6 +5,7 @@ import (
 	"math"
 	"time"
 
+	answers "github.com/octomesh/octomesh/core/proxy/directory"
 	"github.com/octomesh/octomesh/core/proxy/session"
 )
 
@@ -91,6 +92,7 @@ func (p *Proxy) Drain(ctx context.Context) (cut int) {
 	}
 	p.log.Info("draining", "deadline", p.cfg.DrainDeadline.String())
 	p.farewell(ctx)
+	p.local.leave(answers.ErrLeaving)
 	p.until(ctx, func() bool { return p.finished(callerKind, remoteKind) })
 	cut = p.cutOff()
 	p.endCopies()
@@ -105,7 +107,7 @@ func (p *Proxy) Drain(ctx context.Context) (cut int) {
 		return len(p.list(callerKind, remoteKind, instanceKind, upstreamKind)) == 0 && p.open() == 0
 	})
 	p.awaited.stop()
-	p.group.Stop()
+	p.Close()
 	return cut
 }
 

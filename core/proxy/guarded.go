@@ -64,5 +64,5 @@ func (p *Proxy) useOf(target string) (calls uint64, attached bool) {
 			}
 		}
 	}
-	return calls, p.attached.has([]byte(target))
+	return calls, p.attached.has([]byte(target)) || p.local.targets.Watched(target)
 }

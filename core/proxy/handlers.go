@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 
+	"github.com/octomesh/octomesh/core/directory"
 	"github.com/octomesh/octomesh/core/proxy/route"
 	"github.com/octomesh/octomesh/core/proxy/session"
 	"github.com/octomesh/octomesh/core/wire"
@@ -65,6 +66,10 @@ func (h *localHandler) Open(s *session.Session) {
 }
 
 func (h *localHandler) Serve(c *session.Call, head *wire.RequestHead) {
+	if string(head.Target) == directory.Target {
+		h.serveLocal(c, head)
+		return
+	}
 	h.Proxy.Serve(c, head, route.Outbound)
 }
 

@@ -15,10 +15,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/octomesh/octomesh/core/directory"
 	"github.com/octomesh/octomesh/core/lifecycle"
 	"github.com/octomesh/octomesh/core/proxy/cluster"
 	"github.com/octomesh/octomesh/core/proxy/listener"
 	"github.com/octomesh/octomesh/core/proxy/policy"
+	"github.com/octomesh/octomesh/core/proxy/register"
 	"github.com/octomesh/octomesh/core/proxy/route"
 	"github.com/octomesh/octomesh/core/proxy/session"
 	"github.com/octomesh/octomesh/core/proxy/store"
@@ -57,6 +59,10 @@ type Config struct {
 	AdmitHello func(p *session.Peer) error
 	// Limiter asks about global rate limits. nil: nobody does, and the limits do as they do without an answer.
 	Limiter Limiter
+	// Registrar makes the applications beside the proxy known by what they say of themselves. nil: nobody is.
+	Registrar register.Registrar
+	// Reports takes what the applications measured. nil: the proxy only adds it up.
+	Reports directory.Reports
 	// Tap tells of calls, and outlives the proxy. nil: nothing is told.
 	Tap *tap.Tap
 	Log *slog.Logger
@@ -79,6 +85,7 @@ type Proxy struct {
 	pool     *upstream.Pool
 	kept     *session.Memory
 	demand   demand
+	local    local
 	attached attached
 	awaited  awaited
 	inbound  sync.Map // target name -> *route.Target, for attached targets that no resource names
@@ -128,6 +135,7 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 		Published: func(g *store.Generation, addresses []string) {
 			p.log.Debug("configuration published", "generation", g.Number, "hash", g.Hash, "source", g.Source)
 			p.recheckPeers(addresses)
+			p.local.targets.Changed()
 		},
 	})
 	p.pool = upstream.NewPool(upstream.Config{
@@ -141,9 +149,12 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 		Opened: func(s *session.Session) { p.register(s, upstreamKind) },
 		Closed: p.unregister,
 	})
+	if err := p.openLocal(); err != nil {
+		return nil, err
+	}
 	if source, ok := cfg.Source.(Demander); ok {
 		p.demand.source = source
-		source.Answers(p.demand.answered)
+		source.Answers(func() { p.demand.answered(); p.local.targets.Changed() })
 	}
 	if cfg.Limiter != nil {
 		p.group.Go(func(ctx context.Context) { cfg.Limiter.Run(ctx, p.clock.Now) })
@@ -153,6 +164,7 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 		p.group.Go(func(ctx context.Context) { p.judge(ctx, source) })
 	}
 	p.group.Go(p.runSource)
+	p.group.Go(p.local.targets.Run)
 	p.group.Go(p.sweep)
 	if cfg.Outbound != nil {
 		p.listen()
@@ -299,7 +311,13 @@ func (p *Proxy) NotReady() (reasons []string) {
 }
 
 // Close ends the proxy at once; open calls are lost.
-func (p *Proxy) Close() { p.group.Stop() }
+func (p *Proxy) Close() {
+	p.group.Stop()
+	p.local.service.Wait()
+}
 
 // Wait returns when the proxy has ended.
-func (p *Proxy) Wait() { p.group.Wait() }
+func (p *Proxy) Wait() {
+	p.group.Wait()
+	p.local.service.Wait()
+}

@@ -21,7 +21,7 @@ import (
 )
 
 // kinds are what proxies ask for of each target.
-var kinds = []resource.Kind{resource.KindEndpoint, resource.KindServicePolicy, resource.KindAuthPolicy}
+var kinds = []resource.Kind{resource.KindEndpoint, resource.KindServicePolicy, resource.KindAuthPolicy, resource.KindMeshSwitch}
 
 // Pilot is one that runs until the test's end, or until Stop.
 type Pilot struct {

@@ -137,6 +137,23 @@ func (c *Client) Known(target string) bool {
 	return c.begun && c.state.known(target)
 }
 
+// Silent is since when no stream stands. Zero: one does.
+func (c *Client) Silent() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.health.connected {
+		return time.Time{}
+	}
+	return c.health.since
+}
+
+// Switches are the mesh switches of a target, by calling application and "*". They are not to be changed.
+func (c *Client) Switches(target string) map[string]*resourcev1.MeshSwitch {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state.switches[target]
+}
+
 // Await follows a target and waits until it is known.
 func (c *Client) Await(ctx context.Context, target string) error {
 	if !c.Follow(target) {

@@ -81,5 +81,6 @@ func restore(environment string, saved *resourcev1.Saved, instead func(k resourc
 		}
 		s.put(t, r.Name, it)
 	}
+	s.indexSwitches()
 	return s, nil
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // kinds are what a proxy asks for of each target that it follows.
-var kinds = [...]resource.Kind{resource.KindEndpoint, resource.KindServicePolicy, resource.KindAuthPolicy}
+var kinds = [...]resource.Kind{resource.KindEndpoint, resource.KindServicePolicy, resource.KindAuthPolicy, resource.KindMeshSwitch}
 
 // Bounds of what is taken from the control plane, far above any use: memory is bounded whatever is pushed.
 const (
@@ -35,6 +35,8 @@ type state struct {
 	present     map[string]int            // endpoints that the control plane has, by target
 	held        map[string]resource.Topic // endpoints that it has no more, by full name
 	answered    map[resource.Topic]bool
+	// switches are by target and calling application; maps are replaced, and never changed.
+	switches map[string]map[string]*resourcev1.MeshSwitch
 }
 
 // item is one resource, by its full name.
@@ -162,6 +164,25 @@ func (s *state) confirm(c *change) {
 			s.answered[t] = true
 		}
 	}
+	if c.kind == resource.KindMeshSwitch {
+		s.indexSwitches()
+	}
+}
+
+// indexSwitches finds the switches of each target. They change rarely.
+func (s *state) indexSwitches() {
+	s.switches = make(map[string]map[string]*resourcev1.MeshSwitch)
+	for name, it := range s.resources[resource.KindMeshSwitch] {
+		topic, err := resource.TopicOf(resource.KindMeshSwitch, name)
+		if err != nil {
+			continue
+		}
+		application, _ := topic.LocalName(name)
+		if s.switches[topic.Target] == nil {
+			s.switches[topic.Target] = make(map[string]*resourcev1.MeshSwitch)
+		}
+		s.switches[topic.Target][application] = it.message.(*resourcev1.MeshSwitch)
+	}
 }
 
 var errForeign = errors.New("not a name of this environment")
@@ -214,6 +235,13 @@ func decode(t resource.Topic, full string, value []byte) (proto.Message, error) 
 		m := &resourcev1.AuthPolicy{}
 		err := proto.Unmarshal(value, m)
 		m.Target = t.Target
+		return m, err
+	case resource.KindMeshSwitch:
+		m := &resourcev1.MeshSwitch{}
+		err := proto.Unmarshal(value, m)
+		if err == nil && m.Permille > 1000 {
+			err = fmt.Errorf("permille %d is more than 1000", m.Permille)
+		}
 		return m, err
 	}
 	return nil, fmt.Errorf("no message for %v", t.Kind)

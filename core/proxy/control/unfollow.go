@@ -73,6 +73,7 @@ func (c *Client) unfollow(targets []string) {
 		}
 		changes = append(changes, change)
 	}
+	c.state.indexSwitches()
 	if c.stream != nil {
 		c.stream.unsubscribe(targets)
 	}

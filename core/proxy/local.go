@@ -1,0 +1,98 @@
+package proxy
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/octomesh/octomesh/core/directory"
+	answers "github.com/octomesh/octomesh/core/proxy/directory"
+	"github.com/octomesh/octomesh/core/proxy/session"
+	"github.com/octomesh/octomesh/core/wire"
+	directoryv1 "github.com/octomesh/octomesh/gen/go/octo/directory/v1"
+	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
+)
+
+// local is what the proxy itself answers to the applications beside it: the Directory.
+type local struct {
+	targets *answers.Targets
+	service *directory.Service
+	ctx     context.Context // of the calls
+	leave   context.CancelCauseFunc
+	open    atomic.Int64
+}
+
+// maxLocal bounds the calls that the proxy itself answers at once: each has a goroutine.
+const maxLocal = 4096
+
+// openLocal makes the Directory. Its goroutines are the proxy's group's.
+func (p *Proxy) openLocal() error {
+	p.local.ctx, p.local.leave = context.WithCancelCause(p.group.Context())
+	p.local.targets = answers.NewTargets(p.store, p.askable())
+	var err error
+	p.local.service, err = directory.New(directory.Config{
+		Environment: p.cfg.Environment, Source: directoryv1.WatchResponse_SOURCE_PROXY, Targets: p.local.targets,
+		Registrar: p.cfg.Registrar, Serves: p.serves, Reports: p.cfg.Reports, Log: p.log,
+	})
+	return err
+}
+
+// Directory is what answers the applications beside the proxy.
+func (p *Proxy) Directory() *directory.Service { return p.local.service }
+
+// askable is the proxy's source, as far as the Directory asks it; nil: it is a file.
+func (p *Proxy) askable() answers.Source {
+	if full, ok := p.cfg.Source.(answers.Source); ok {
+		return full
+	}
+	if d, ok := p.cfg.Source.(Demander); ok {
+		return withoutSwitches{d}
+	}
+	return nil
+}
+
+// withoutSwitches is a source that knows of no switches, and is always heard.
+type withoutSwitches struct{ Demander }
+
+func (withoutSwitches) Switches(string) map[string]*resourcev1.MeshSwitch { return nil }
+func (withoutSwitches) Silent() time.Time                                 { return time.Time{} }
+
+// serveLocal answers a call to the proxy itself, on a goroutine of its own.
+func (p *Proxy) serveLocal(c *session.Call, head *wire.RequestHead) {
+	method, refused, ok := answers.Check(head)
+	switch {
+	case !ok:
+		c.Refuse(refused)
+		return
+	case p.draining.Load():
+		c.Refuse(wire.Refuse(wire.ReasonProxyDraining, wire.OriginClientProxy, "the proxy leaves"))
+		return
+	case p.local.open.Add(1) > maxLocal:
+		p.local.open.Add(-1)
+		c.Refuse(wire.Refuse(wire.ReasonQueueFull, wire.OriginClientProxy, "the proxy answers as many calls itself as it can"))
+		return
+	}
+	l := c.Here(p.local.ctx)
+	if l == nil {
+		p.local.open.Add(-1)
+		c.Refuse(wire.Refuse(wire.ReasonQueueFull, wire.OriginClientProxy, "the proxy answers as many calls of this connection itself as it can"))
+		return
+	}
+	p.group.Go(func(context.Context) {
+		defer p.local.open.Add(-1)
+		answers.Answer(p.local.service, l, method)
+	})
+}
+
+// serves is the targets that a caller's process has attached with, and a channel that closes when they may have changed.
+func (p *Proxy) serves(c directory.Caller) (targets []string, changed <-chan struct{}) {
+	changed = p.attached.changes()
+	for _, s := range p.list(instanceKind) {
+		peer := s.Peer()
+		if peer.Application == c.Application && peer.Instance == c.Instance && peer.Incarnation == c.Incarnation {
+			targets = append(targets, peer.Targets...)
+		}
+	}
+	return slices.Clip(targets), changed
+}
