@@ -40,6 +40,8 @@ func (t *testee) start(c *conformancev1.StartServer) (address string, err error)
 	opts := []octomesh.ServerOption{
 		octomesh.WithEnvironment(c.Environment), octomesh.WithInstance(c.Name), octomesh.WithSocket(c.Socket),
 		octomesh.WithApplication(c.Target), octomesh.WithLogger(t.log), octomesh.WithMode("auto"),
+		// The reference peer, in a proxy's place, expects no connection and no call beside those of its script.
+		octomesh.WithRegistration(octomesh.Registration{Off: true}),
 	}
 	if c.Listen != "" {
 		opts = append(opts, octomesh.WithListen(c.Listen))
