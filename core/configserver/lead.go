@@ -167,7 +167,7 @@ func (l *leader) remember(said map[string][]word) {
 // step moves one roll-out on, as far as Pilots say that it may.
 func (l *leader) step(ctx context.Context, r *configv1.Rollout, key string, words []word) error {
 	now := l.service.now()
-	words = slices.DeleteFunc(words, func(w word) bool { return now.Sub(l.heard[w.key].now) > l.service.cfg.Pace.Stale })
+	words = slices.DeleteFunc(slices.Clone(words), func(w word) bool { return now.Sub(l.heard[w.key].now) > l.service.cfg.Pace.Stale })
 	m := move{environment: r.Environment, id: r.Id, now: now, begun: l.begun}
 	waiting, first, applied := 0, false, false
 	for _, w := range words {

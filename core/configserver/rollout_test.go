@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/octomesh/octomesh/core/configserver"
@@ -81,6 +82,7 @@ func (registry) Watch(s grpc.BidiStreamingServer[dispatchv1.WatchRequest, dispat
 type mesh struct {
 	t     *testing.T
 	store store.Store
+	pace  configserver.Pace
 	conns []grpc.ClientConnInterface
 	stops []func()
 
@@ -102,7 +104,7 @@ type proxy struct {
 
 // configServer adds a Config Server; stop takes it away again.
 func (m *mesh) configServer() (s *configserver.Service, conn grpc.ClientConnInterface, stop func()) {
-	s = configserver.New(configserver.Config{Store: m.store, Log: slog.New(slog.DiscardHandler), Pace: brisk})
+	s = configserver.New(configserver.Config{Store: m.store, Log: slog.New(slog.DiscardHandler), Pace: m.pace})
 	c, end := serve(m.t, s.Register)
 	ctx, cancel := context.WithCancel(context.Background())
 	var runs sync.WaitGroup
@@ -130,7 +132,7 @@ func (m *mesh) addPilot(servers ...grpc.ClientConnInterface) {
 }
 
 func newMesh(t *testing.T) *mesh {
-	return &mesh{t: t, store: store.NewMemory(0), proxies: make(map[string]*proxy), news: make(chan struct{}, 1)}
+	return &mesh{t: t, store: store.NewMemory(0), pace: brisk, proxies: make(map[string]*proxy), news: make(chan struct{}, 1)}
 }
 
 func (m *mesh) changed() {
@@ -520,6 +522,42 @@ func TestARollOutOutlivesConfigServersAndPilots(t *testing.T) {
 		}
 	}
 	m.all(200)
+}
+
+// TestAPilotThatIsGoneForGoodIsNotWaitedFor has the word of one that did not end its stream, nor did the Config Server that
+// heard it.
+func TestAPilotThatIsGoneForGoodIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t)
+	m.pace.Stale = 200 * time.Millisecond
+	s, conn, _ := m.configServer()
+	m.addPilot(conn)
+	m.put(s, limit(100), nil)
+	m.start("p1", nil)
+	m.all(100)
+	const ghost = "config/observed/prod/00000000000000000001/ghost"
+	word, err := proto.Marshal(&configv1.Observation{Environment: "prod", Rollout: 1, Connected: 5, Waiting: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.store.Commit(t.Context(), store.Op{Key: ghost, Value: word}); err != nil {
+		t.Fatal(err)
+	}
+	_, at, err := m.store.List(t.Context(), ghost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := m.put(s, limit(200), soak(2*time.Second))
+	ctx, cancel := context.WithTimeout(t.Context(), long)
+	defer cancel()
+	err = m.store.Watch(ctx, ghost, at, func(store.Batch) error { return errFound })
+	if !errors.Is(err, errFound) {
+		t.Fatal("what the ghost said is kept as long as the roll-out lasts:", err)
+	}
+	if r := m.until(s, id, "settled", settled(0)); r.GetProgress().GetPilots() != 1 {
+		t.Error(r)
+	}
+	m.until(s, id, "at 1 %", func(r *configv1.Rollout) bool { return r.GetStage() == 1 })
 }
 
 func TestWhileAChangeIsRolledOutNobodyOverwritesIt(t *testing.T) {

@@ -40,8 +40,9 @@ const (
 	MaxResources = 200_000
 	// MaxEnvironment is how large an environment's resources may be together, in bytes as they are kept.
 	MaxEnvironment = 256 << 20
-	// MaxFiles is how large the files of one request may be together, in bytes.
-	MaxFiles = 3 << 20
+	// MaxFiles is how large the files of one request may be together, in bytes: with the revisions of a preview they
+	// stay below what a gRPC server takes.
+	MaxFiles = 3 << 19
 
 	// registryPatience is how long registries may take to say whether they know what a change refers to.
 	registryPatience = 3 * time.Second

@@ -59,7 +59,7 @@ func TestWhatIsBadIsRefusedWithWhereAndWhatToDo(t *testing.T) {
 	if err := os.WriteFile(huge, []byte(good+strings.Repeat("# much ado about nothing\n", 200_000)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	o.expect(exitInvalid, "", args("apply -f "+huge+" -m huge"), "nothing was written: the files have 5000068 bytes together, at most 3145728")
+	o.expect(exitInvalid, "", args("apply -f "+huge+" -m huge"), "nothing was written: the files have 5000068 bytes together, at most 1572864")
 	o.expect(exitInvalid, "policies: [{target: x}]\n", args("apply --waves --soak 25h -f - -m", "slow"), "a stage cannot last 25h0m0s")
 	if after := o.expect(exitDone, "", args("get -o yaml")); after != before {
 		t.Errorf("after all refusals there is\n%s\nand was\n%s", after, before)

@@ -106,20 +106,29 @@ func (o *options) why() (*configv1.Why, error) {
 
 // client connects to the server; nothing is sent before the first call.
 func (o *options) client() (configv1.ConfigClient, func(), error) {
+	conn, err := o.connect()
+	if err != nil {
+		return nil, nil, err
+	}
+	return configv1.NewConfigClient(conn), func() { _ = conn.Close() }, nil
+}
+
+// connect is client for any service.
+func (o *options) connect() (*grpc.ClientConn, error) {
 	secrets := insecure.NewCredentials()
 	if o.tls != (identity.Files{}) {
 		id, err := identity.Load(o.tls)
 		if err != nil {
-			return nil, nil, usage("%v", err)
+			return nil, usage("%v", err)
 		}
 		secrets = credentials.NewTLS(id.Client(id.SameEnvironment))
 	}
 	conn, err := grpc.NewClient(o.server, grpc.WithTransportCredentials(secrets),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)))
 	if err != nil {
-		return nil, nil, usage("--server %s: %v", o.server, err)
+		return nil, usage("--server %s: %v", o.server, err)
 	}
-	return configv1.NewConfigClient(conn), func() { _ = conn.Close() }, nil
+	return conn, nil
 }
 
 // name reads "kind name" or "kind/name".

@@ -46,6 +46,8 @@ func commands() []command {
 		{"schema", "say what a target serves", runSchema},
 		{"explain", "show what binds calls to a target, and where it comes from", runExplain},
 		{"up", "run the whole control plane in one process", runUp},
+		{"instance", "show instances of a target, take them out and in, weigh them", runInstance},
+		{"registry", "show what is wrong with registries, and confirm what they say", runRegistry},
 		{"control", "run roles of the control plane", runControl},
 	}
 }
