@@ -277,7 +277,7 @@ func (r *running) serveAdmin(l net.Listener) {
 	}
 	p, told := r.p, r.told
 	metrics := telemetry.NewMetrics("octo-proxy", proxy.Version)
-	metrics.Add(admin.NewCollector(p.Store(), p.InboundTargets).Clock(p.Now), admin.NewTelemetryCollector(told.Status))
+	metrics.Add(admin.NewCollector(p.Store(), p.InboundTargets).Clock(p.Now), admin.NewTelemetryCollector(told.Status), p.Directory())
 	if r.limiter != nil {
 		metrics.Add(admin.NewLimiterCollector(r.limiter.Status))
 	}
