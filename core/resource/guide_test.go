@@ -18,15 +18,15 @@ func TestGuideToTheProxyShowsFilesThatWork(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocks := strings.Split(string(guide), "```yaml\n")[1:]
-	if len(blocks) != 5 {
-		t.Fatalf("%d blocks of YAML, want 5", len(blocks))
+	if len(blocks) != 6 {
+		t.Fatalf("%d blocks of YAML, want 6", len(blocks))
 	}
 	for i := range blocks {
 		blocks[i], _, _ = strings.Cut(blocks[i], "```")
 	}
 	dir := t.TempDir()
 	bootstrap := filepath.Join(dir, "proxy.yaml")
-	if err := os.WriteFile(bootstrap, []byte(blocks[0]+blocks[2]+blocks[3]), 0o600); err != nil {
+	if err := os.WriteFile(bootstrap, []byte(blocks[0]+blocks[2]+blocks[3]+blocks[4]), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	b, err := resource.ReadBootstrap(bootstrap, func(string) string { return "" })
@@ -36,7 +36,10 @@ func TestGuideToTheProxyShowsFilesThatWork(t *testing.T) {
 	if !resource.MayConnect(b, 1, 1001, "shop.cart") || resource.MayConnect(b, 1, 1001, "other") {
 		t.Error("socket_users do not say what the guide says")
 	}
-	followed := strings.Replace(blocks[0], "resources_file:", "# resources_file:", 1) + blocks[4]
+	if s := b.GetRateLimitServices(); !s.GetPlaintext() || len(s.GetAddresses()) != 2 {
+		t.Errorf("rate limit services: %v", s)
+	}
+	followed := strings.Replace(blocks[0], "resources_file:", "# resources_file:", 1) + blocks[5]
 	if err := os.WriteFile(bootstrap, []byte(followed), 0o600); err != nil {
 		t.Fatal(err)
 	}
