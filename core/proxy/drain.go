@@ -81,12 +81,14 @@ func (p *Proxy) closeFinished() {
 // open, and ends the proxy. What is open at the drain deadline ends UNKNOWN; Drain returns how many calls
 // that were.
 func (p *Proxy) Drain(ctx context.Context) (cut int) {
-	if p.draining.Swap(true) {
+	if p.parting.Swap(true) {
 		p.group.Wait()
 		return 0
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.DrainDeadline)
 	defer cancel()
+	p.withdraw(ctx)
+	p.draining.Store(true)
 	for _, l := range p.listening() {
 		_ = l.Close()
 	}

@@ -55,6 +55,7 @@ func (h *localHandler) Open(s *session.Session) {
 	if p := s.Peer(); p.Role == wire.RoleServe {
 		h.attached.add(s)
 		h.came(p, false)
+		h.registers(s)
 		if source := h.demand.source; source != nil {
 			for _, target := range p.Targets { // who may call it, and how often, is this proxy's to know
 				source.Follow(target)
@@ -78,6 +79,7 @@ func (h *localHandler) GoAway(s *session.Session, g *wire.GoAway) {
 	if s.Peer().Role == wire.RoleServe && g.Code.Graceful() {
 		h.attached.remove(s)
 		h.tellGone(s)
+		h.unregisters(s, true)
 		s.SendDrained()
 	}
 }
@@ -87,6 +89,7 @@ func (h *localHandler) Drained(*session.Session) {}
 func (h *localHandler) Closed(s *session.Session, err error) {
 	if s.Peer().Role == wire.RoleServe {
 		h.attached.remove(s)
+		h.unregisters(s, false)
 	}
 	h.closed(s, err)
 }

@@ -59,7 +59,11 @@ type Config struct {
 	AdmitHello func(p *session.Peer) error
 	// Limiter asks about global rate limits. nil: nobody does, and the limits do as they do without an answer.
 	Limiter Limiter
-	// Registrar makes the applications beside the proxy known by what they say of themselves. nil: nobody is.
+	// Register says at the control plane which instances are attached, and what goes wrong with endpoints. It runs as long
+	// as the proxy does. nil: nothing is said.
+	Register *register.Client
+	// Registrar makes the applications beside the proxy known by what they say of themselves. nil: Register does, if there
+	// is one.
 	Registrar register.Registrar
 	// Reports takes what the applications measured. nil: the proxy only adds it up.
 	Reports directory.Reports
@@ -88,6 +92,7 @@ type Proxy struct {
 	local    local
 	attached attached
 	awaited  awaited
+	detaches sync.Map // *session.Session -> func(left bool), of instances that are registered
 	inbound  sync.Map // target name -> *route.Target, for attached targets that no resource names
 
 	peersMu sync.Mutex
@@ -96,8 +101,9 @@ type Proxy struct {
 	mu       sync.Mutex
 	sessions map[*session.Session]kind
 
-	listeners []*listener.Listener // guarded by mu
-	draining  atomic.Bool
+	listeners []*listener.Listener                // guarded by mu
+	parting   atomic.Bool                         // it has begun to leave
+	draining  atomic.Bool                         // it takes nothing new any more
 	holding   atomic.Bool                         // nobody is welcomed, until it is known who is the proxy
 	yielded   atomic.Bool                         // a successor is
 	gone      atomic.Pointer[func(*session.Peer)] // tells the successor of instances that leave; nil: there is none
@@ -125,6 +131,9 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
+	if cfg.Registrar == nil && cfg.Register != nil {
+		cfg.Registrar = cfg.Register
+	}
 	p := &Proxy{
 		cfg: cfg, log: cfg.Log, clock: session.NewClock(), group: lifecycle.New(ctx), started: time.Now(),
 		kept: session.NewMemory(maxKept), sessions: make(map[*session.Session]kind), peers: make(map[string]*upstream.Peer),
@@ -134,6 +143,7 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 		Environment: cfg.Environment, Zone: cfg.Zone, Asker: cfg.Limiter, NewPeer: p.newPeer, Released: p.releasePeers,
 		Published: func(g *store.Generation, addresses []string) {
 			p.log.Debug("configuration published", "generation", g.Number, "hash", g.Hash, "source", g.Source)
+			cfg.Register.Applied(g.Number, g.Hash)
 			p.recheckPeers(addresses)
 			p.local.targets.Changed()
 		},
@@ -146,6 +156,7 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 			Role: wire.RoleCall, Kind: wire.PeerProxy, SDK: "octo-proxy", SDKVersion: Version,
 			Environment: cfg.Environment, Instance: cfg.Instance, Incarnation: uint64(p.started.UnixNano()),
 		},
+		Failed: p.unreachable,
 		Opened: func(s *session.Session) { p.register(s, upstreamKind) },
 		Closed: p.unregister,
 	})
@@ -163,6 +174,7 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 		source.Uses(p.useOf)
 		p.group.Go(func(ctx context.Context) { p.judge(ctx, source) })
 	}
+	p.group.Go(cfg.Register.Run)
 	p.group.Go(p.runSource)
 	p.group.Go(p.local.targets.Run)
 	p.group.Go(p.sweep)
@@ -304,7 +316,7 @@ func (p *Proxy) NotReady() (reasons []string) {
 	if p.store.Current().Number == 0 {
 		reasons = append(reasons, "no configuration yet")
 	}
-	if p.draining.Load() {
+	if p.parting.Load() {
 		reasons = append(reasons, "draining")
 	}
 	return reasons

@@ -6,6 +6,7 @@ import (
 	"github.com/octomesh/octomesh/core/proxy/policy"
 	"github.com/octomesh/octomesh/core/proxy/session"
 	"github.com/octomesh/octomesh/core/wire"
+	controlv1 "github.com/octomesh/octomesh/gen/control/octo/control/v1"
 )
 
 // maxKept bounds what the calls of a proxy keep for another attempt, all together. Calls beyond it go once.
@@ -58,5 +59,7 @@ func (p *Proxy) attemptEnded(c *session.Call, st *wire.Status, now int64) {
 	if policy.Unprocessed(st) && st.Origin != wire.OriginClientProxy && c.Decision.Outlier == nil {
 		e.Leave(now + absence)
 	}
-	c.Decision.Ended(e, st, now)
+	if c.Decision.Ended(e, st, now) {
+		p.sees(e, controlv1.Anomaly_KIND_EJECTED, "ejected: its last call ended "+st.Code.String()+", "+st.Reason.String())
+	}
 }

@@ -137,7 +137,10 @@ func (v *validator) bootstrap(b *resourcev1.Bootstrap) {
 	}
 	v.origin(b)
 	v.address("inbound_address", b.GetInboundAddress(), true)
-	v.address("advertise_address", b.GetAdvertiseAddress(), false)
+	v.address("advertise_address", b.GetAdvertiseAddress(), true) // port 0: the one that was bound
+	if strings.HasPrefix(b.GetAdvertiseAddress(), ":") {
+		v.bad("advertise_address", "%q has no host", shorten(b.GetAdvertiseAddress()))
+	}
 	v.duration("drain_deadline", b.GetDrainDeadline(), maxDrainDeadline)
 	l := b.GetLimits()
 	v.within("limits.max_streams", l.GetMaxStreams(), 1, maxStreams)

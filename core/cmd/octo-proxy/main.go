@@ -26,6 +26,7 @@ import (
 	"github.com/octomesh/octomesh/core/proxy/admin"
 	"github.com/octomesh/octomesh/core/proxy/handover"
 	"github.com/octomesh/octomesh/core/proxy/ratelimit"
+	"github.com/octomesh/octomesh/core/proxy/register"
 	"github.com/octomesh/octomesh/core/proxy/session"
 	"github.com/octomesh/octomesh/core/proxy/tap"
 	"github.com/octomesh/octomesh/core/resource"
@@ -111,6 +112,8 @@ type running struct {
 	ops  *lifecycle.Group
 	log  *slog.Logger
 
+	register *register.Client // nil: there is no control plane
+
 	limiter *ratelimit.Client // nil: nobody counts global rate limits
 
 	admin  *lifecycle.Group // of the operator's socket
@@ -148,6 +151,13 @@ func (r *running) listen(ctx context.Context, next *handover.Successor) error {
 	}
 	if s.taken {
 		r.p.Inherit(s.attached, s.complete)
+	}
+	if s.inbound != nil {
+		address, err := advertised(r.b, s.inbound.Addr().String())
+		if err != nil {
+			return err
+		}
+		r.register.Reached(address)
 	}
 	r.p.Listen(s.outbound, s.inbound)
 	if s.taken {
@@ -244,13 +254,16 @@ func (r *running) prepare(id *identity.Source, reload <-chan os.Signal) (err err
 	if r.limiter, err = limiterOf(b, id, r.log); err != nil {
 		return err
 	}
-	source, err := sourceOf(b, id, reload, r.log)
+	pilots, err := pilotsOf(b, id)
 	if err != nil {
 		return err
 	}
+	source := sourceOf(b, pilots, reload, r.log)
+	r.register = registerOf(b, id, pilots, source, r.log)
 	l := b.GetLimits()
 	cfg := proxy.Config{
-		TLS: id, Tap: r.told, Environment: b.GetEnvironment(), Instance: b.GetInstance(), Zone: b.GetZone(), Source: source,
+		TLS: id, Tap: r.told, Environment: b.GetEnvironment(), Instance: b.GetInstance(), Zone: b.GetZone(),
+		Source: source, Register: r.register,
 		Limits:        wire.Limits{MaxStreams: l.GetMaxStreams(), StreamWindow: l.GetStreamWindow(), MaxFrameBody: l.GetMaxFrameBody()},
 		DrainDeadline: b.GetDrainDeadline().AsDuration(), MaxQueue: int(l.GetMaxQueuedBytes()), Log: r.log,
 		AdmitHello: func(p *session.Peer) error { return admit(b, p) },
@@ -285,7 +298,7 @@ func (r *running) serveAdmin(l net.Listener) {
 		metrics.Gauge("octo_sessions_"+kind, "Connections of the kind "+kind+".", func() float64 { return float64(p.Sessions()[kind]) })
 	}
 	cfg := admin.Config{
-		Store: p.Store(), NotReady: p.NotReady, Now: p.Now, Metrics: metrics.Handler(), Telemetry: told.Status,
+		Store: p.Store(), NotReady: p.NotReady, Registrations: p.Registrations, Now: p.Now, Metrics: metrics.Handler(), Telemetry: told.Status,
 		Calls: func(yield func(admin.Call) bool) { openCalls(p, yield) },
 		Drain: func() {
 			select {

@@ -175,7 +175,8 @@ func check(key source.Key, r *controlv1.Registration) error {
 	return err
 }
 
-// Withdraw ends a registration, whoever made it, if it is of that incarnation and mesh address.
+// Withdraw ends a registration if it is of that incarnation and mesh address, also one of a stream that was lost, or of
+// another Dispatcher; but not what another stream speaks for.
 func (s *Stream) Withdraw(environment string, w *controlv1.Withdrawal) {
 	i := id{source.Key{Environment: environment, Target: w.GetTarget()}, w.GetInstance()}
 	meant := i.of(w.GetIncarnation(), w.GetMeshAddress())
@@ -193,10 +194,8 @@ func (s *Stream) Withdraw(environment string, w *controlv1.Withdrawal) {
 	c := t.claims[i]
 	switch {
 	case i.key.Check() != nil || !resource.IsName(i.instance) || lane == nil || c != nil && !source.Same(c.last, meant):
+	case c != nil && c.owner != nil && c.owner != s: // it has been registered since by another Pilot
 	case c != nil && (how == leaves || c.owner == s):
-		if c.owner != nil && c.owner != s {
-			c.tell(controlv1.RegistrationState_STATE_WITHDRAWN, nil)
-		}
 		c.owner = s
 		c.end(how)
 		return

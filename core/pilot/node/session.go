@@ -62,6 +62,9 @@ func (s *Service) Connect(g grpc.BidiStreamingServer[controlv1.ConnectRequest, c
 		return err
 	}
 	defer leave()
+	if err := g.SendHeader(nil); err != nil { // so that the proxy knows at once that it is taken
+		return err
+	}
 	n := &node{
 		service: s, grpc: g, entries: make(map[*entry]struct{}), states: make(map[entryID]*controlv1.RegistrationState),
 		info: Info{

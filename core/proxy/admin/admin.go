@@ -9,6 +9,7 @@
 //	GET  /control       how the control plane is followed: connected, degraded, disk, what is held and quarantined
 //	POST /control/drop  drop held endpoints (?target=, &instance= as often as wanted; none: all of the target)
 //	POST /control/pardon  take a resource out of quarantine (?name=, as /control shows it)
+//	GET  /registrations what became of the instances that are attached
 //	GET  /telemetry     what became of spans and of the access log's lines
 //	GET  /metrics       Prometheus, or OpenMetrics with exemplars, as the Accept header says
 //	GET  /debug/pprof/  profiles
@@ -28,6 +29,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/octomesh/octomesh/core/proxy/register"
 	"github.com/octomesh/octomesh/core/proxy/store"
 	"github.com/octomesh/octomesh/core/proxy/tap"
 )
@@ -42,6 +44,8 @@ type Config struct {
 	Now func() int64
 	// Calls yields the open calls. Nil: none are known.
 	Calls iter.Seq[Call]
+	// Registrations returns what became of the instances that are attached. Nil: they are not registered.
+	Registrations func() register.Report
 	// Drain begins leaving and returns at once.
 	Drain func()
 	// Telemetry returns what became of spans and lines. Nil: there are none.
@@ -81,6 +85,7 @@ func Handler(cfg Config) http.Handler {
 		mux.HandleFunc("POST /control/pardon", a.pardon)
 	}
 	mux.HandleFunc("GET /telemetry", a.telemetry)
+	mux.HandleFunc("GET /registrations", a.registrations)
 	mux.HandleFunc("POST /drain", a.drain)
 	if cfg.Metrics != nil {
 		mux.Handle("GET /metrics", cfg.Metrics)
@@ -110,7 +115,7 @@ func reply(w http.ResponseWriter, code int, v any) {
 func (a *handler) index(w http.ResponseWriter, _ *http.Request) {
 	reply(w, http.StatusOK, []string{
 		"GET /ready", "GET /config", "GET /generations", "GET /calls", "GET /endpoints", "GET /control", "POST /control/drop", "POST /control/pardon",
-		"GET /telemetry", "GET /metrics", "GET /debug/pprof/", "POST /drain",
+		"GET /registrations", "GET /telemetry", "GET /metrics", "GET /debug/pprof/", "POST /drain",
 	})
 }
 

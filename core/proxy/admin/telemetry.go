@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/octomesh/octomesh/core/proxy/register"
 	"github.com/octomesh/octomesh/core/proxy/tap"
 )
 
@@ -53,6 +54,16 @@ func (a *handler) telemetry(w http.ResponseWriter, _ *http.Request) {
 	status := tap.Status{}
 	if a.cfg.Telemetry != nil {
 		status = a.cfg.Telemetry()
+	}
+	reply(w, http.StatusOK, status)
+}
+
+func (a *handler) registrations(w http.ResponseWriter, _ *http.Request) {
+	status := register.Report{Registrations: []register.Registered{}}
+	if a.cfg.Registrations != nil {
+		if status = a.cfg.Registrations(); status.Registrations == nil {
+			status.Registrations = []register.Registered{}
+		}
 	}
 	reply(w, http.StatusOK, status)
 }

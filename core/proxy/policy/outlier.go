@@ -41,16 +41,15 @@ func NewOutlier(rules OutlierRules, members []*cluster.Endpoint, state *Ejection
 	return &Outlier{rules, members, state}
 }
 
-// Done counts how a call to an endpoint ended, and ejects the endpoint if that was one failure too many.
-func (o *Outlier) Done(e *cluster.Endpoint, st *wire.Status, now int64) {
+// Done counts how a call to an endpoint ended, and ejects the endpoint if that was one failure too many: then it returns
+// true.
+func (o *Outlier) Done(e *cluster.Endpoint, st *wire.Status, now int64) (ejected bool) {
 	result := Judge(st, o.rules.Codes)
 	if result == Unsaid {
-		return
+		return false
 	}
 	t := e.Note(result == Failure, now, o.rules.Window)
-	if result == Failure && o.tooMany(t) {
-		o.eject(e, now)
-	}
+	return result == Failure && o.tooMany(t) && o.eject(e, now)
 }
 
 func (o *Outlier) tooMany(t cluster.Tally) bool {
@@ -60,14 +59,15 @@ func (o *Outlier) tooMany(t cluster.Tally) bool {
 }
 
 // eject takes the endpoint out unless too many are out already; then its next failure asks again.
-func (o *Outlier) eject(e *cluster.Endpoint, now int64) {
+func (o *Outlier) eject(e *cluster.Endpoint, now int64) bool {
 	o.state.mu.Lock()
 	defer o.state.mu.Unlock()
 	if e.Ejected(now) || (o.Ejected(now)+1)*100 > o.rules.MaxPercent*len(o.members) {
-		return
+		return false
 	}
 	e.Eject(now, o.rules.Base, o.rules.Cap)
 	o.state.total.Add(1)
+	return true
 }
 
 // Ejected returns how many of the target's endpoints are ejected now.

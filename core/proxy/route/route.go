@@ -249,10 +249,8 @@ func LaneOf(h *wire.RequestHead) []byte {
 }
 
 // Ended tells what a call to an endpoint that was picked came to.
-func (d *Decision) Ended(e *cluster.Endpoint, st *wire.Status, now int64) {
-	if d.Outlier != nil {
-		d.Outlier.Done(e, st, now)
-	}
+func (d *Decision) Ended(e *cluster.Endpoint, st *wire.Status, now int64) (ejected bool) {
+	return d.Outlier != nil && d.Outlier.Done(e, st, now)
 }
 
 // Target returns what the table says of a target, or nil.

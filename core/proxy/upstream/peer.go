@@ -37,7 +37,9 @@ type Config struct {
 	Hello   wire.Hello
 	// Opened and Closed tell of sessions, so that their owner can tick and list them. They must not wait.
 	Opened, Closed func(*session.Session)
-	Log            *slog.Logger
+	// Failed tells of dials that failed. It must not wait. nil: nobody is told.
+	Failed func(address string, err error)
+	Log    *slog.Logger
 	// TLS is spoken to every peer, and says who it is. nil: plain.
 	TLS *tls.Config
 	// Expect tells whether a peer of a proved identity, empty for none, may answer at an address. nil: any may.
@@ -279,6 +281,9 @@ func (p *Peer) dialEnded(s *session.Session, err error) {
 	p.mu.Unlock()
 	if err != nil && p.pool.cfg.Group.Context().Err() == nil {
 		p.pool.cfg.Log.Warn("dial of a peer failed", "address", p.address, "error", err)
+		if p.pool.cfg.Failed != nil {
+			p.pool.cfg.Failed(p.address, err)
+		}
 	}
 	for _, old := range leaving {
 		old.SendDrained()

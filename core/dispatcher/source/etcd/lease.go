@@ -49,7 +49,7 @@ type leases struct {
 	making chan struct{} // holds one element while somebody makes a lease
 
 	mu      sync.Mutex
-	watched bool
+	begun   bool
 	all     map[clientv3.LeaseID]*lease
 	held    map[string]*registration // by path
 	taken   map[clientv3.LeaseID]bool
@@ -87,17 +87,21 @@ func (l *leases) reserve(ctx context.Context, ttl int64) (*lease, error) {
 	if best != nil {
 		best.reserved++
 	}
-	watched := l.watched
-	l.watched = true
+	l.begin()
 	l.mu.Unlock()
-	if !watched {
-		l.source.group.Go(l.watch)
-		l.source.group.Go(l.tell)
-	}
 	if best != nil {
 		return best, nil
 	}
 	return l.make(ctx, ttl)
+}
+
+// begin has others heard, and told. The lock is held.
+func (l *leases) begin() {
+	if !l.begun {
+		l.begun = true
+		l.source.group.Go(l.watch)
+		l.source.group.Go(l.tell)
+	}
 }
 
 // make asks etcd for a new lease.
@@ -280,13 +284,15 @@ func (l *leases) spare(c *lease) bool {
 // notify has the holder of a lease look at its keys.
 func (l *leases) notify(id clientv3.LeaseID) {
 	l.mu.Lock()
+	l.begin()
 	own := l.all[id]
 	if own == nil {
 		l.taken[id] = true
 	}
 	l.mu.Unlock()
 	if own != nil {
-		return // we know
+		own.ring()
+		return
 	}
 	select {
 	case l.telling <- struct{}{}:

@@ -195,6 +195,9 @@ func (s *Source) Remove(ctx context.Context, key source.Key, e *resourcev1.Endpo
 			if !t.Succeeded {
 				continue
 			}
+			if there.Lease != 0 {
+				s.leases.notify(clientv3.LeaseID(there.Lease)) // who had the key learns by it that it is lost
+			}
 		}
 		if err := s.bury(ctx, path); err != nil {
 			return s.fail("remove", key, err)

@@ -248,15 +248,18 @@ func removed(t *testing.T, s *Subject) {
 }
 
 func manyRegistrations(t *testing.T, s *Subject) {
-	const n = 120
+	const n, atOnce = 60, 8
 	r, _ := s.Registrar(t)
 	other, _ := s.Registrar(t)
 	f := follow(t, s.Source, cart)
 	leases, want := make([]held, n), make([]*resourcev1.Endpoint, n)
 	var wg sync.WaitGroup
+	turns := make(chan struct{}, atOnce)
 	for i := range n {
+		turns <- struct{}{}
 		want[i] = Endpoint(cart, fmt.Sprintf("i%d", i), 1)
 		wg.Go(func() {
+			defer func() { <-turns }()
 			lost := make(chan struct{})
 			reg, err := r.Register(t.Context(), cart, want[i], leaseTime, func() { close(lost) })
 			if err != nil {

@@ -36,7 +36,7 @@ type DispatchClient interface {
 	Watch(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[WatchRequest, WatchResponse], error)
 	// Publish registers instances in registries for one Pilot. What it registered stays for 60 s after the stream is lost,
 	// so that its proxies can come back by another Pilot; who registers an instance again takes it over without a gap. A
-	// withdrawal of what another stream has registered counts if incarnation and address are the same.
+	// withdrawal of what a stream that is gone has registered counts if incarnation and address are the same.
 	Publish(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PublishRequest, PublishResponse], error)
 	// Troubled lists keys that an operator should look at.
 	Troubled(ctx context.Context, in *TroubledRequest, opts ...grpc.CallOption) (*TroubledResponse, error)
@@ -109,7 +109,7 @@ type DispatchServer interface {
 	Watch(grpc.BidiStreamingServer[WatchRequest, WatchResponse]) error
 	// Publish registers instances in registries for one Pilot. What it registered stays for 60 s after the stream is lost,
 	// so that its proxies can come back by another Pilot; who registers an instance again takes it over without a gap. A
-	// withdrawal of what another stream has registered counts if incarnation and address are the same.
+	// withdrawal of what a stream that is gone has registered counts if incarnation and address are the same.
 	Publish(grpc.BidiStreamingServer[PublishRequest, PublishResponse]) error
 	// Troubled lists keys that an operator should look at.
 	Troubled(context.Context, *TroubledRequest) (*TroubledResponse, error)

@@ -85,8 +85,8 @@ type Bootstrap struct {
 	// "host:port" on which other proxies call; port 0 lets the system choose. Absent: none, and no calls
 	// from other hosts.
 	InboundAddress string `protobuf:"bytes,5,opt,name=inbound_address,json=inboundAddress,proto3" json:"inbound_address,omitempty"`
-	// "host:port" under which other proxies reach the inbound address. Absent: the inbound address as it
-	// was bound.
+	// "host:port" under which other proxies reach the inbound address; port 0 stands for the port that was bound. Absent: the
+	// inbound address as it was bound. It must be given if that is every address of the host and instances are registered.
 	AdvertiseAddress string `protobuf:"bytes,6,opt,name=advertise_address,json=advertiseAddress,proto3" json:"advertise_address,omitempty"`
 	// The Unix socket of the operator's HTTP interface. Absent: none.
 	AdminSocket string `protobuf:"bytes,7,opt,name=admin_socket,json=adminSocket,proto3" json:"admin_socket,omitempty"`
@@ -322,7 +322,9 @@ type ControlPlane struct {
 	// calls wait for a Pilot after each start.
 	Directory string `protobuf:"bytes,2,opt,name=directory,proto3" json:"directory,omitempty"`
 	// Targets to follow from the start. Others are followed when they are first called.
-	Targets       []string `protobuf:"bytes,3,rep,name=targets,proto3" json:"targets,omitempty"`
+	Targets []string `protobuf:"bytes,3,rep,name=targets,proto3" json:"targets,omitempty"`
+	// Whether instances that attach to the proxy are registered, under advertise_address. Absent: they are.
+	Register      *bool `protobuf:"varint,4,opt,name=register,proto3,oneof" json:"register,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -376,6 +378,13 @@ func (x *ControlPlane) GetTargets() []string {
 		return x.Targets
 	}
 	return nil
+}
+
+func (x *ControlPlane) GetRegister() bool {
+	if x != nil && x.Register != nil {
+		return *x.Register
+	}
+	return false
 }
 
 // Telemetry is what the proxy tells of single calls. What it does not tell costs the calls nothing.
@@ -892,11 +901,13 @@ const file_octo_resource_v1_bootstrap_proto_rawDesc = "" +
 	"\x0ftakeover_socket\x18\x10 \x01(\tR\x0etakeoverSocket\"O\n" +
 	"\x11RateLimitServices\x12\x1c\n" +
 	"\taddresses\x18\x01 \x03(\tR\taddresses\x12\x1c\n" +
-	"\tplaintext\x18\x02 \x01(\bR\tplaintext\"^\n" +
+	"\tplaintext\x18\x02 \x01(\bR\tplaintext\"\x8c\x01\n" +
 	"\fControlPlane\x12\x16\n" +
 	"\x06pilots\x18\x01 \x03(\tR\x06pilots\x12\x1c\n" +
 	"\tdirectory\x18\x02 \x01(\tR\tdirectory\x12\x18\n" +
-	"\atargets\x18\x03 \x03(\tR\atargets\"\xb8\x01\n" +
+	"\atargets\x18\x03 \x03(\tR\atargets\x12\x1f\n" +
+	"\bregister\x18\x04 \x01(\bH\x00R\bregister\x88\x01\x01B\v\n" +
+	"\t_register\"\xb8\x01\n" +
 	"\tTelemetry\x122\n" +
 	"\x04otlp\x18\x01 \x01(\v2\x1e.octo.resource.v1.OtlpExporterR\x04otlp\x12;\n" +
 	"\bsampling\x18\x02 \x01(\v2\x1f.octo.resource.v1.TraceSamplingR\bsampling\x12:\n" +
@@ -1004,6 +1015,7 @@ func file_octo_resource_v1_bootstrap_proto_init() {
 	if File_octo_resource_v1_bootstrap_proto != nil {
 		return
 	}
+	file_octo_resource_v1_bootstrap_proto_msgTypes[2].OneofWrappers = []any{}
 	file_octo_resource_v1_bootstrap_proto_msgTypes[5].OneofWrappers = []any{}
 	file_octo_resource_v1_bootstrap_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
