@@ -67,7 +67,7 @@ func Run(self string, args []string, out, progress io.Writer) (*Report, string, 
 	jsonFile := f.String("json", "", "file for the figures; a .run.json beside it says what they were taken on; empty: none")
 	fanouts := f.String("fanouts", "1,10,100,500,5000", "push: how many streams follow what changes")
 	f.IntVar(&o.rounds, "rounds", 3, "push: rounds, which alternate between the servers; medians are printed")
-	f.IntVar(&o.pushes, "pushes", 5000, "push: pushes in each round and fan-out: so many changes that fan-out times changes is this, but 20 at least")
+	f.IntVar(&o.pushes, "pushes", 5000, "push: pushes in each round and fan-out: so many changes that fan-out times changes is this, but 10 at least")
 	f.IntVar(&o.sharing, "sharing", 50, "push: connections that all streams share in the second table; in the first one each has its own")
 	f.IntVar(&o.instances, "instances", 10000, "change: instances of the target")
 	f.IntVar(&o.subscribers, "subscribers", 100, "change: streams that follow it, each with its connection")

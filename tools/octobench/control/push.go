@@ -47,7 +47,7 @@ func (o *options) pushTable(streams, connections int) (Table, error) {
 		Title: "A push with its acknowledgement, a connection for each stream",
 		Notes: []string{
 			fmt.Sprintf("%d streams over %d connections stand; a change goes to as many of them as the fan-out says, and the next change follows when all have acknowledged", streams, connections),
-			fmt.Sprintf("medians of %d rounds, which alternate between the servers; about %d pushes in each, but 20 changes at least", o.rounds, o.pushes),
+			fmt.Sprintf("medians of %d rounds, which alternate between the servers; about %d pushes in each, but 10 changes at least", o.rounds, o.pushes),
 			"CPU is the server's, user and system, for one push and its acknowledgement; latency is from the change to the client that has read and decoded it",
 			"bare: grpc-go without anything, which sends each stream the same message and reads an answer",
 		},
@@ -99,7 +99,7 @@ func (o *options) pushRound(kind string, streams, connections int, figures bySer
 	}
 	defer client.stop()
 	for _, f := range o.fanouts {
-		changes := max(20, o.pushes/f)
+		changes := max(10, o.pushes/f)
 		if _, err := server.do(order{Do: "push", Target: fanout(f), Times: max(5, changes/10), Wait: f}); err != nil { // warm
 			return err
 		}
