@@ -102,3 +102,15 @@ func TestOneWhoAsksAgainHearsOfWhatWentMeanwhile(t *testing.T) {
 	f.Subscribe(stock, nil)
 	wants(t, f, "Endpoint +prod/shop.stock/s1 -prod/shop.stock/s2")
 }
+
+func TestElementsAreOfTheirSize(t *testing.T) {
+	value := make([]byte, 300)
+	for _, n := range []int{0, 1, 100, 300} {
+		if r := snapshot.Encoded(stock, "s1", value[:n]); cap(r.Element) > len(r.Element)+len(r.Element)/7+8 || len(r.Value()) != n {
+			t.Errorf("%d bytes: an element of %d in %d, with a value of %d", n, len(r.Element), cap(r.Element), len(r.Value()))
+		}
+	}
+	if allocs := testing.AllocsPerRun(100, func() { _ = snapshot.Encoded(stock, "s1", value) }); allocs > 6 {
+		t.Errorf("%v allocations", allocs)
+	}
+}

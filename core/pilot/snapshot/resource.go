@@ -45,18 +45,29 @@ func New(t resource.Topic, name string, m proto.Message) (*Resource, error) {
 // Encoded is New for what is encoded already: deterministically, or Pilots would not agree on its version.
 func Encoded(t resource.Topic, name string, value []byte) *Resource {
 	r := &Resource{Name: name, Version: VersionOf(value)}
+	full := t.FullName(name)
 	// The Any has no type: the response says it for all of its resources.
-	content := protowire.AppendTag(nil, anyValue, protowire.BytesType)
-	content = protowire.AppendBytes(content, value)
-	body := protowire.AppendTag(nil, resourceVersion, protowire.BytesType)
-	body = protowire.AppendString(body, r.Version)
-	body = protowire.AppendTag(body, resourceAny, protowire.BytesType)
-	body = protowire.AppendBytes(body, content)
-	body = protowire.AppendTag(body, resourceName, protowire.BytesType)
-	body = protowire.AppendString(body, t.FullName(name))
-	r.Element = protowire.AppendTag(nil, responseResources, protowire.BytesType)
-	r.Element = protowire.AppendBytes(r.Element, body)
+	content := sizeOf(anyValue, len(value))
+	body := sizeOf(resourceVersion, len(r.Version)) + sizeOf(resourceAny, content) + sizeOf(resourceName, len(full))
+	// There are millions of them: in one piece, and of its size.
+	b := make([]byte, 0, sizeOf(responseResources, body))
+	b = appendHead(b, responseResources, body)
+	b = append(appendHead(b, resourceVersion, len(r.Version)), r.Version...)
+	b = appendHead(b, resourceAny, content)
+	b = append(appendHead(b, anyValue, len(value)), value...)
+	b = append(appendHead(b, resourceName, len(full)), full...)
+	r.Element = b
 	return r
+}
+
+// sizeOf is the size of a field of so many bytes, with its tag and length.
+func sizeOf(number protowire.Number, bytes int) int {
+	return protowire.SizeTag(number) + protowire.SizeBytes(bytes)
+}
+
+// appendHead appends the tag and length of a field of so many bytes.
+func appendHead(b []byte, number protowire.Number, bytes int) []byte {
+	return protowire.AppendVarint(protowire.AppendTag(b, number, protowire.BytesType), uint64(bytes))
 }
 
 // VersionOf is the version of a resource with an encoded message.

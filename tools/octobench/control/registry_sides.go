@@ -197,8 +197,6 @@ func serveRegistry(s setup, c *conversation) error {
 		}
 		r.Elapsed = time.Since(at)
 		r.CPU, r.Memory = used()-begun, measure(o.Do == "collected")
-		r.Counts["topics"], _ = p.cache.Topics()
-		r.Counts["followed"] = in.Followed()
 		return r, nil
 	})
 }
