@@ -239,6 +239,7 @@ func (st *stream) receiveAll(r *discoveryv3.DeltaDiscoveryRequest) error {
 		if st.ready() {
 			st.wake()
 		}
+		r.Reset() // until the next one comes, which may be never
 		if err := st.grpc.RecvMsg(r); err != nil {
 			return err
 		}

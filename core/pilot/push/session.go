@@ -5,7 +5,6 @@ package push
 import (
 	"fmt"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -141,7 +140,7 @@ func (s *session) initial(kind resource.Kind, versions map[string]string) (map[r
 			have[t] = make(map[string]string)
 		}
 		name, _ := t.LocalName(full)
-		have[t][strings.Clone(name)] = strings.Clone(version)
+		have[t][name] = version
 	}
 	return have, nil
 }

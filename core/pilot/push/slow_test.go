@@ -86,8 +86,7 @@ func has(got, want map[string]string) (n int) {
 
 func TestAServerWithoutTheOptionsSaysSo(t *testing.T) {
 	p := pilottest.Start(t, "prod", push.Config{}, grpc.EmptyServerOption{})
-	c := (&pilot{Pilot: p, t: t}).client("n1")
-	c.send(subscribe("prod/stock/*"))
+	c := (&pilot{Pilot: p, t: t}).client("n1") // which has not said anything yet
 	if err := c.fails(); status.Code(err) != codes.Internal || !strings.Contains(err.Error(), "ServerOptions") {
 		t.Fatal(err)
 	}
