@@ -22,7 +22,7 @@ type control struct {
 	config   plane.Config
 
 	roles, etcd, writers, level, passwordFile, readyFile string
-	registries                                           paths
+	registries, directories                              paths
 }
 
 const loopbackOnly = "where to listen for proxies, operators and other roles: host:port or unix:/path. Beyond loopback only with TLS"
@@ -38,6 +38,8 @@ func newControl(t *terminal, name, text string) *control {
 	}
 	f.StringVar(&c.config.Listen, "listen", defaultServer, loopbackOnly)
 	f.Var(&c.registries, "registry", "a registry beside the own one; may stand several times, and the first that fits a target has it.\n"+registries.Form)
+	f.Var(&c.directories, "directory", "where SDKs without a proxy ask about an environment, ENVIRONMENT=HOST:PORT; may stand several times.\n"+
+		"Beyond loopback only with TLS")
 	f.StringVar(&c.config.TLS.Certificate, "certificate", "", "own certificate (PEM file); with --key and --authorities: speak TLS")
 	f.StringVar(&c.config.TLS.Key, "key", "", "its key (PEM file)")
 	f.StringVar(&c.config.TLS.Authorities, "authorities", "", "authorities that callers' certificates must be of (PEM file)")
@@ -102,6 +104,13 @@ func (c *control) parse(args []string) (err error) {
 		c.config.Registries = append(c.config.Registries, spec)
 	}
 	c.config.RateLimits.Password = c.terminal.getenv("OCTO_REDIS_PASSWORD")
+	for _, text := range c.directories {
+		d, err := plane.ParseDirectory(text)
+		if err != nil {
+			return usage("%v", err)
+		}
+		c.config.Directories = append(c.config.Directories, d)
+	}
 	c.config.Writers, c.config.Store.Endpoints = list(c.writers), list(c.etcd)
 	return c.password()
 }

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 
 	"github.com/octomesh/octomesh/core/cmd/octo/plane"
+	"github.com/octomesh/octomesh/core/resource"
+	"github.com/octomesh/octomesh/core/transport/identity"
 )
 
 const (
@@ -13,6 +15,8 @@ const (
 	defaultData = "octo-data"
 	// defaultMetrics is where `octo up` shows its metrics and its roles' health.
 	defaultMetrics = "127.0.0.1:7601"
+	// defaultDirectory is where SDKs without a proxy ask about the default environment.
+	defaultDirectory = "127.0.0.1:7602"
 )
 
 func runUp(ctx context.Context, t *terminal, args []string) error {
@@ -22,6 +26,7 @@ func runUp(ctx context.Context, t *terminal, args []string) error {
 	f.StringVar(&c.config.Store.Data, "data", defaultData, "directory for all data; it is made if it is not there")
 	f.StringVar(&c.config.Metrics, "metrics", "", "where to serve /metrics, /healthz and /readyz over HTTP, host:port (default "+
 		defaultMetrics+"; with another --listen than the default: nowhere)")
+	f.Lookup("directory").Usage += " (default " + resource.DefaultEnvironment + "=" + defaultDirectory + "; with another --listen than the default, or TLS: none)"
 	f.StringVar(&c.level, "log", "warn", "log level: debug, info, warn, error")
 	c.roles = "all"
 	if err := c.parse(args); err != nil {
@@ -29,6 +34,9 @@ func runUp(ctx context.Context, t *terminal, args []string) error {
 	}
 	if c.config.Metrics == "" && c.config.Listen == defaultServer {
 		c.config.Metrics = defaultMetrics
+	}
+	if len(c.config.Directories) == 0 && c.config.Listen == defaultServer && c.config.TLS == (identity.Files{}) {
+		c.config.Directories = []plane.Directory{{Environment: resource.DefaultEnvironment, Listen: defaultDirectory}}
 	}
 	return c.run(ctx, func(p *plane.Plane) { c.welcome(p) })
 }
@@ -47,6 +55,9 @@ func (c *control) welcome(p *plane.Plane) {
 	rows := [][]string{{"WHAT", "WHERE"}, {"proxies and operators (gRPC)", p.Address()}}
 	if m := p.MetricsAddress(); m != "" {
 		rows = append(rows, []string{"metrics, health (HTTP)", "http://" + m + "/metrics, /readyz"})
+	}
+	for _, d := range p.Directories() {
+		rows = append(rows, []string{"SDKs without a proxy, environment " + d.Environment, d.Listen})
 	}
 	rows = append(rows, []string{"etcd: configuration and registry", p.StoreName()}, []string{"data", data})
 	table(out, rows)

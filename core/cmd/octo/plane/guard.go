@@ -32,7 +32,7 @@ func (p *Plane) may(peer identity.ID, method string) error {
 	case serviceLimits: // who may call at all is of the environment, as those are whose calls are counted
 		return nil
 	case serviceDispatch:
-		for _, role := range []string{RolePilot, roleDirectory, "health", "inspect"} {
+		for _, role := range []string{RolePilot, RoleDirectory, "health", "inspect"} {
 			if identity.MayBe(peer, role) == nil {
 				return nil
 			}

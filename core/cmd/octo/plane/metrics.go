@@ -3,6 +3,7 @@ package plane
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/octomesh/octomesh/core/directory"
 	"github.com/octomesh/octomesh/core/dispatcher"
 	"github.com/octomesh/octomesh/core/dispatcher/hub"
 	"github.com/octomesh/octomesh/core/dispatcher/registrar"
@@ -113,5 +114,18 @@ func pilotMetrics(p *pilot.Pilot) prometheus.Collector {
 		counter("strangers", "Streams whose caller was not whom it said to be.", func(s pilot.Stats) uint64 { return s.Callers.Strangers }),
 		counter("callers_limited", "Streams that were refused for a limit of their caller's.", func(s pilot.Stats) uint64 { return s.Callers.Turned }),
 		counter("overdue", "Streams that were ended for their silence.", func(s pilot.Stats) uint64 { return s.Push.Overdue }),
+	}}
+}
+
+func directoryMetrics(d *directories) prometheus.Collector {
+	gauge, _ := named[directory.Stats, int]("octo_directory_")
+	_, counter := named[directory.Stats, uint64]("octo_directory_")
+	return family[directory.Stats]{d.stats, []value[directory.Stats]{
+		gauge("watches", "Streams that follow a target.", func(s directory.Stats) int { return int(s.Watches) }),
+		gauge("registrations", "Streams that register an instance.", func(s directory.Stats) int { return int(s.Registrations) }),
+		counter("snapshots", "Snapshots sent.", func(s directory.Stats) uint64 { return s.Snapshots }),
+		counter("reports", "Reports of SDKs.", func(s directory.Stats) uint64 { return s.Reports }),
+		counter("turned_away", "Calls that a limit turned away.", func(s directory.Stats) uint64 { return s.TurnedAway }),
+		counter("refused", "Calls that asked for what cannot be.", func(s directory.Stats) uint64 { return s.Refused }),
 	}}
 }

@@ -52,6 +52,8 @@ type Config struct {
 	TLS identity.Files
 	// Writers are, with TLS, SPIFFE ids of those who may change configurations; each may end in "*".
 	Writers []string
+	// Directories are the addresses of the role directory, at most one for each environment.
+	Directories []Directory
 	// Registries beside the control plane's own.
 	Registries []registries.Spec
 	// RateLimits are counted by the Dispatcher.
@@ -98,11 +100,12 @@ type Plane struct {
 	own        *embedded.Server // nil: etcd is elsewhere
 	rendezvous *rendezvous.Rendezvous
 
-	roles  []*role
-	inner  *memory      // for the roles here
-	outer  *grpc.Server // for everybody else
-	conns  map[string]*grpc.ClientConn
-	health *healthServer
+	roles       []*role
+	directories []Directory
+	inner       *memory      // for the roles here
+	outer       *grpc.Server // for everybody else
+	conns       map[string]*grpc.ClientConn
+	health      *healthServer
 	// closers run in the reverse order.
 	closers []func()
 }
@@ -228,6 +231,12 @@ func (p *Plane) stopOuter() {
 func check(c *Config) error {
 	if len(c.Roles) == 0 {
 		return usage("--roles is empty: %s are there", strings.Join(Roles(), ", "))
+	}
+	if len(c.Directories) == 0 && len(c.Roles) == len(Roles()) { // "all" are those for which all is said
+		c.Roles = slices.DeleteFunc(slices.Clone(c.Roles), func(name string) bool { return name == RoleDirectory })
+	}
+	if len(c.Directories) > 0 && !slices.Contains(c.Roles, RoleDirectory) {
+		return usage("--directory is of the role directory: add it to --roles")
 	}
 	if l := c.Limits; min(l.StreamsPerSecond, l.Streams, l.OpensPerMinute, l.Topics) < 0 {
 		return usage("a limit of streams or topics is negative: 0 takes its default")

@@ -29,19 +29,18 @@ const (
 	RoleConfig     = "config"
 	RoleDispatcher = "dispatcher"
 	RolePilot      = "pilot"
-
-	roleDirectory = "directory"
+	RoleDirectory  = "directory"
 )
 
 // Roles are all that there are, in the order in which they start.
-func Roles() []string { return []string{RoleConfig, RoleDispatcher, RolePilot} }
+func Roles() []string { return []string{RoleConfig, RoleDispatcher, RolePilot, RoleDirectory} }
 
 // later are roles that the design has and the program has not.
-func later() []string { return []string{"directory", "health", "inspect", "meta"} }
+func later() []string { return []string{"health", "inspect", "meta"} }
 
 // needs are roles that a role asks.
 func needs(role string) []string {
-	if role == RolePilot {
+	if role == RolePilot || role == RoleDirectory {
 		return []string{RoleDispatcher, RoleConfig}
 	}
 	return nil
@@ -89,6 +88,8 @@ func (p *Plane) startRole(name string) (*role, error) {
 		return p.startDispatcher()
 	case RolePilot:
 		return p.startPilot()
+	case RoleDirectory:
+		return p.startDirectory()
 	}
 	return nil, usage("--roles: %q is no role", name)
 }
@@ -204,7 +205,7 @@ func (p *Plane) startPilot() (*role, error) {
 		Push: push.Config{Topics: p.cfg.Limits.Topics, StreamsPerSecond: p.cfg.Limits.StreamsPerSecond},
 		Callers: callers.Config{
 			Prove: p.id != nil, Streams: p.cfg.Limits.Streams, OpensPerMinute: p.cfg.Limits.OpensPerMinute,
-			MaySpeakForAll: func(id identity.ID) error { return identity.MayBe(id, roleDirectory) },
+			MaySpeakForAll: func(id identity.ID) error { return identity.MayBe(id, RoleDirectory) },
 		},
 	})
 	if err != nil {
