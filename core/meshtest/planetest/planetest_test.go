@@ -130,10 +130,8 @@ func TestApart(t *testing.T) {
 	s.works("rating")
 	s.Dispatchers[0].Restart()
 	s.Dispatchers[1].Kill()
-	s.Remove("rating", "rating-1")
-	s.fails("rating")
-	s.Put("rating", "rating-1", s.server.Inbound)
-	s.follows("rating")
+	s.add("basket")
+	s.works("basket")
 	s.Dispatchers[1].Restart()
 
 	s.Etcd[0].Kill()
