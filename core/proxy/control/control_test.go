@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/octomesh/octomesh/core/pilot/pilottest"
 	"github.com/octomesh/octomesh/core/pilot/push"
@@ -242,7 +243,7 @@ func TestARestartServesFromTheDisk(t *testing.T) {
 	back := startProxy(t, dir, nil, pilot.Conn)
 	back.await(t, "cart/c1=h:2 stock/s1=h:9 policy stock")
 	back.stop()
-	if files, _ := filepath.Glob(filepath.Join(dir, "*")); len(files) == 0 || len(files) > 3 {
+	if files, _ := filepath.Glob(filepath.Join(dir, "config-*")); len(files) == 0 || len(files) > 3 {
 		t.Fatal(files)
 	}
 }
@@ -305,4 +306,66 @@ func TestADiskThatCannotBeWrittenHarmsNobody(t *testing.T) {
 	p.Follow("stock")
 	p.await(t, "stock/s1=h:1")
 	p.stop()
+}
+
+// TestPoisonIsRefusedAndTheRestTaken is row 15 of the table of faults, as one proxy sees it.
+func TestPoisonIsRefusedAndTheRestTaken(t *testing.T) {
+	pilot := startPilot(t)
+	pilot.endpoint("stock", "s1", "h:1")
+	s := store.New(store.Config{Environment: "prod"})
+	c := control.New(control.Config{Environment: "prod", Instance: "p1", Pilots: []grpc.ClientConnInterface{pilot.Conn}, Log: quiet})
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = s.Run(ctx, c) })
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	for _, target := range []string{"stock", "cart"} {
+		if err := c.Await(within(t), target); err != nil {
+			t.Fatal(err)
+		}
+	}
+	large := &resourcev1.ServicePolicy{}
+	for i := range 4 {
+		name := fmt.Sprintf("r%d", i)
+		to := &resourcev1.Destination{Subset: map[string]string{"x": strings.Repeat("y", 300<<10)}}
+		large.Routes = append(large.Routes, &resourcev1.Route{Name: name, Destinations: []*resourcev1.Destination{to}})
+	}
+	before := s.Current().Hash
+	for _, bad := range []struct {
+		says   string
+		policy *resourcev1.ServicePolicy
+	}{
+		{"and 1048576 at most", large},
+		{"routes[0].destinations (policy stock): is empty", &resourcev1.ServicePolicy{Routes: []*resourcev1.Route{{Name: "r"}}}},
+		{"default_timeout (policy stock)", &resourcev1.ServicePolicy{DefaultTimeout: durationpb.New(-time.Second)}},
+	} {
+		pilot.Set(resource.KindServicePolicy, "stock", "", bad.policy)
+		select {
+		case why := <-pilot.refused:
+			if !strings.Contains(why, bad.says) {
+				t.Errorf("refused as %.300q, want %q in it", why, bad.says)
+			}
+		case <-time.After(long):
+			t.Fatalf("nobody refuses what %s", bad.says)
+		}
+		if now := s.Current().Hash; now != before {
+			t.Fatal("what was refused has changed something")
+		}
+	}
+	topic := pilot.Topic(resource.KindEndpoint, "cart")
+	pilot.Load("cart", map[string]snapshot.Entry{ // in one response
+		"bad":  pilottest.Entry(t, topic, "bad", &resourcev1.Endpoint{MeshAddress: "nowhere"}),
+		"good": pilottest.Entry(t, topic, "good", &resourcev1.Endpoint{MeshAddress: "h:2"}),
+	})
+	select {
+	case why := <-pilot.refused:
+		if !strings.Contains(why, "mesh_address (endpoint cart/bad)") || strings.Contains(why, "good") {
+			t.Errorf("refused as %q", why)
+		}
+	case <-time.After(long):
+		t.Fatal("nobody refuses the bad one")
+	}
+	table := s.Current().Table
+	if table.Endpoint("cart", "good") == nil || table.Endpoint("cart", "bad") != nil || table.Endpoint("stock", "s1") == nil {
+		t.Fatal("what is sound is to be taken, and nothing else")
+	}
 }

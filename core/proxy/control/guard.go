@@ -1,8 +1,10 @@
 package control
 
 import (
+	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -43,18 +45,46 @@ func (it item) hold() item {
 	return it
 }
 
-// shrink removes endpoints of one target that went without a word, or holds them. n is how many it had, less those that
-// surely left.
-func (s *state) shrink(c *change, t resource.Topic, n int, names []string) {
-	held := mass(n, len(names))
-	for _, name := range names {
-		if held {
-			s.set(c, t, name, s.resources[t.Kind][name].hold())
-			c.held++
-		} else {
+// shrinkTime is how long removals without a word add up: one that a Pilot tells in parts is one.
+const shrinkTime = 10 * time.Second
+
+// lost is an endpoint that went without a word a moment ago.
+type lost struct {
+	name string
+	item item
+	at   time.Time
+}
+
+// shrink removes endpoints of one target that went without a word, or holds them, with those that went just before. n is how
+// many it had, less those that surely left.
+func (s *state) shrink(c *change, t resource.Topic, n int, names []string, now time.Time) {
+	recent := slices.DeleteFunc(s.lost[t.Target], func(l lost) bool {
+		_, again := s.resources[t.Kind][l.name] // or it is said by now that it left
+		return again || now.Sub(l.at) >= shrinkTime
+	})
+	if !mass(n+len(recent), len(names)+len(recent)) {
+		for _, name := range names {
+			recent = append(recent, lost{name, s.resources[t.Kind][name], now})
 			s.set(c, t, name, item{})
 		}
+		s.lost[t.Target] = recent
+		return
 	}
+	for _, name := range names {
+		s.set(c, t, name, s.resources[t.Kind][name].hold())
+	}
+	for _, l := range recent {
+		s.set(c, t, l.name, l.item.hold())
+	}
+	c.held += len(names) + len(recent)
+	delete(s.lost, t.Target)
+}
+
+// forgetLost forgets what went too long ago to matter.
+func (s *state) forgetLost(now time.Time) {
+	maps.DeleteFunc(s.lost, func(_ string, all []lost) bool {
+		return !slices.ContainsFunc(all, func(l lost) bool { return now.Sub(l.at) < shrinkTime })
+	})
 }
 
 // Held is an endpoint that the control plane does not have any more and the proxy keeps in rotation, since it may be a

@@ -196,6 +196,7 @@ func (c *Client) settle(now time.Time) {
 	c.applying.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.state.forgetLost(now)
 	if st := c.stream; st != nil && !c.health.connected && now.Sub(st.opened) >= quietAfter {
 		c.health.heard(now) // it has nothing to say
 	}

@@ -34,6 +34,7 @@ type state struct {
 	resources   [resource.Kinds]map[string]item
 	present     map[string]int            // endpoints that the control plane has, by target
 	held        map[string]resource.Topic // endpoints that it has no more, by full name
+	lost        map[string][]lost         // endpoints that went a moment ago, by target
 	answered    map[resource.Topic]bool
 	// switches are by target and calling application; maps are replaced, and never changed.
 	switches map[string]map[string]*resourcev1.MeshSwitch
@@ -50,7 +51,7 @@ type item struct {
 func newState(environment string) *state {
 	s := &state{
 		environment: environment, followed: make(map[string]bool), idle: make(map[string]time.Duration), present: make(map[string]int),
-		held: make(map[string]resource.Topic), answered: make(map[resource.Topic]bool),
+		held: make(map[string]resource.Topic), lost: make(map[string][]lost), answered: make(map[resource.Topic]bool),
 	}
 	for k := range s.resources {
 		s.resources[k] = make(map[string]item)
@@ -106,7 +107,7 @@ func (s *state) apply(r *discoveryv3.DeltaDiscoveryResponse, vet vet) (*change, 
 		s.set(c, t, res.Name, it)
 		c.answered[t] = true
 	}
-	lost := make(map[resource.Topic][]string)
+	gone := make(map[resource.Topic][]string)
 	for _, name := range r.RemovedResources {
 		if t, err := resource.ParseTopic(kind, name); err == nil { // the topic has none
 			c.answered[t] = s.followed[t.Target]
@@ -115,13 +116,13 @@ func (s *state) apply(r *discoveryv3.DeltaDiscoveryResponse, vet vet) (*change, 
 		switch it := s.resources[kind][name]; {
 		case err != nil || it.message == nil || it.held:
 		case it.present():
-			lost[t] = append(lost[t], name)
+			gone[t] = append(gone[t], name)
 		default:
 			s.set(c, t, name, item{})
 		}
 	}
-	for t, names := range lost {
-		s.shrink(c, t, had[t], names)
+	for t, names := range gone {
+		s.shrink(c, t, had[t], names, time.Now())
 	}
 	return c, errors.Join(problems...)
 }
