@@ -186,7 +186,13 @@ func (c *Client) Run(ctx context.Context, apply func(store.Update) error) error 
 	c.begin()
 	var keeping sync.WaitGroup
 	keeping.Go(func() { c.housekeep(ctx) })
-	defer keeping.Wait()
+	err := c.followAll(ctx)
+	keeping.Wait() // not deferred, as nothing here that waits: a panic is to end the process
+	return err
+}
+
+// followAll follows one Pilot after the other until ctx is done.
+func (c *Client) followAll(ctx context.Context) error {
 	c.tell()
 	pause := firstPause
 	for n := 0; ; n++ {
@@ -258,17 +264,21 @@ func (c *Client) follow(ctx context.Context, pilot grpc.ClientConnInterface) (he
 	if err != nil {
 		return false, err
 	}
-	defer s.close()
 	c.mu.Lock()
 	s.begin(c.state)
 	c.stream = s
 	c.mu.Unlock()
-	defer func() {
-		c.mu.Lock()
-		c.stream = nil
-		c.health.lost(time.Now())
-		c.mu.Unlock()
-	}()
+	heard, err = c.receive(s)
+	c.mu.Lock()
+	c.stream = nil
+	c.health.lost(time.Now())
+	c.mu.Unlock()
+	s.close()
+	return heard, err
+}
+
+// receive takes what comes on a stream until it ends.
+func (c *Client) receive(s *stream) (heard bool, err error) {
 	for {
 		r, err := s.receive()
 		if err != nil {
