@@ -66,7 +66,7 @@ func (p *proxy) run() error {
 	if inbound == "" {
 		inbound = "127.0.0.1:0"
 	}
-	file := filepath.Join(p.dir, p.name+".boot.yaml")
+	file := p.file()
 	bootstrap := fmt.Sprintf("environment: %s\ninstance: %s\noutbound_socket: %s\ninbound_address: %s\n"+
 		"admin_socket: %s\ndrain_deadline: 3s\n", environment, p.name, p.socket, inbound, p.admin)
 	if bootstrap += p.options.control; p.options.control == "" {
@@ -78,18 +78,12 @@ func (p *proxy) run() error {
 	if err := os.WriteFile(file, []byte(bootstrap+p.options.bootstrap), 0o600); err != nil {
 		return err
 	}
-	command := []string{p.binary, "--config", file}
-	if n := p.options.descriptors; n > 0 {
-		command = append([]string{"/bin/sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, n)}, command...)
-	}
 	p.inbound = ""
-	var err error
-	if p.process, err = start(p.dir, p.name, command, nil); err != nil {
+	if err := p.start(file); err != nil {
 		return err
 	}
-	go p.process.wait()
-	err = p.until(func() (bool, error) {
-		if p.inbound = p.said(); p.inbound == "" {
+	err := p.until(func() (bool, error) {
+		if p.inbound, _ = p.said(); p.inbound == "" {
 			return false, nil
 		}
 		n, err := p.generation()
@@ -101,20 +95,56 @@ func (p *proxy) run() error {
 	return nil
 }
 
-// said is the inbound address that the proxy has logged.
-func (p *proxy) said() string {
+// file is its bootstrap file.
+func (p *proxy) file() string { return filepath.Join(p.dir, p.name+".boot.yaml") }
+
+// start starts a process of the proxy.
+func (p *proxy) start(file string, more ...string) (err error) {
+	command := append([]string{p.binary, "--config", file}, more...)
+	if n := p.options.descriptors; n > 0 {
+		command = append([]string{"/bin/sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, n)}, command...)
+	}
+	if p.process, err = start(p.dir, p.name, command, nil); err == nil {
+		go p.process.wait()
+	}
+	return err
+}
+
+// takeover starts a successor and waits until it serves, and the process before has ended well.
+func (p *proxy) takeover() error {
+	before := p.process
+	_, runs := p.said()
+	if err := p.start(p.file(), "--takeover"); err != nil {
+		p.process = before
+		return err
+	}
+	err := p.until(func() (bool, error) {
+		_, n := p.said()
+		return n > runs, nil
+	})
+	if err != nil {
+		p.process = before // it is the one to be stopped
+		return fmt.Errorf("%s is not taken over: %w; see %s", p.name, err, p.log)
+	}
+	return before.await()
+}
+
+// said is the inbound address that the proxy has logged first, and how many of its processes have logged one.
+func (p *proxy) said() (inbound string, processes int) {
 	log, err := os.Open(p.log)
 	if err != nil {
-		return ""
+		return "", 0
 	}
 	defer func() { _ = log.Close() }()
 	for lines := bufio.NewScanner(log); lines.Scan(); {
 		var l struct{ Msg, Inbound string }
 		if json.Unmarshal(lines.Bytes(), &l) == nil && l.Msg == "octo-proxy runs" {
-			return l.Inbound
+			if processes++; inbound == "" {
+				inbound = l.Inbound
+			}
 		}
 	}
-	return ""
+	return inbound, processes
 }
 
 // configure gives the proxy resources and waits until it goes by them.

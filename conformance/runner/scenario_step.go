@@ -108,6 +108,15 @@ func (s *stage) process(f *conformancev1.ProcessFault) error {
 			return fmt.Errorf("%s runs", f.Process)
 		}
 		return s.again(f.Process, proxy)
+	case conformancev1.ProcessFault_KIND_TAKEOVER:
+		if proxy == nil {
+			return fmt.Errorf("%s is no proxy", f.Process)
+		}
+		for n := range max(1, f.Times) {
+			if err := proxy.takeover(); err != nil {
+				return fmt.Errorf("successor %d: %w", n+1, err)
+			}
+		}
 	case conformancev1.ProcessFault_KIND_NO_DESCRIPTORS:
 		var next uint64
 		if _, next, err = faults.Descriptors(pid); err == nil {

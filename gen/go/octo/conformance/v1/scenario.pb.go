@@ -38,6 +38,8 @@ const (
 	ProcessFault_KIND_NO_DESCRIPTORS ProcessFault_Kind = 5
 	// As many descriptors as it had.
 	ProcessFault_KIND_DESCRIPTORS ProcessFault_Kind = 6
+	// A successor takes over from a proxy (octo-proxy --takeover), which ends well.
+	ProcessFault_KIND_TAKEOVER ProcessFault_Kind = 7
 )
 
 // Enum value maps for ProcessFault_Kind.
@@ -50,6 +52,7 @@ var (
 		4: "KIND_START",
 		5: "KIND_NO_DESCRIPTORS",
 		6: "KIND_DESCRIPTORS",
+		7: "KIND_TAKEOVER",
 	}
 	ProcessFault_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED":    0,
@@ -59,6 +62,7 @@ var (
 		"KIND_START":          4,
 		"KIND_NO_DESCRIPTORS": 5,
 		"KIND_DESCRIPTORS":    6,
+		"KIND_TAKEOVER":       7,
 	}
 )
 
@@ -1367,9 +1371,11 @@ func (x *HandlerCount) GetPermille() bool {
 
 // ProcessFault is done to a testee or a proxy, by its name.
 type ProcessFault struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Process       string                 `protobuf:"bytes,1,opt,name=process,proto3" json:"process,omitempty"`
-	Kind          ProcessFault_Kind      `protobuf:"varint,2,opt,name=kind,proto3,enum=octo.conformance.v1.ProcessFault_Kind" json:"kind,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Process string                 `protobuf:"bytes,1,opt,name=process,proto3" json:"process,omitempty"`
+	Kind    ProcessFault_Kind      `protobuf:"varint,2,opt,name=kind,proto3,enum=octo.conformance.v1.ProcessFault_Kind" json:"kind,omitempty"`
+	// KIND_TAKEOVER: so often, one after the other. 0: once.
+	Times         uint32 `protobuf:"varint,3,opt,name=times,proto3" json:"times,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1416,6 +1422,13 @@ func (x *ProcessFault) GetKind() ProcessFault_Kind {
 		return x.Kind
 	}
 	return ProcessFault_KIND_UNSPECIFIED
+}
+
+func (x *ProcessFault) GetTimes() uint32 {
+	if x != nil {
+		return x.Times
+	}
+	return 0
 }
 
 // LinkFaults is what a link does from now on to the connections that it carries; absent fields heal.
@@ -1982,10 +1995,11 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\fHandlerCount\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x120\n" +
 	"\x05calls\x18\x02 \x01(\v2\x1a.octo.conformance.v1.RangeR\x05calls\x12\x1a\n" +
-	"\bpermille\x18\x03 \x01(\bR\bpermille\"\xf3\x01\n" +
+	"\bpermille\x18\x03 \x01(\bR\bpermille\"\x9c\x02\n" +
 	"\fProcessFault\x12\x18\n" +
 	"\aprocess\x18\x01 \x01(\tR\aprocess\x12:\n" +
-	"\x04kind\x18\x02 \x01(\x0e2&.octo.conformance.v1.ProcessFault.KindR\x04kind\"\x8c\x01\n" +
+	"\x04kind\x18\x02 \x01(\x0e2&.octo.conformance.v1.ProcessFault.KindR\x04kind\x12\x14\n" +
+	"\x05times\x18\x03 \x01(\rR\x05times\"\x9f\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tKIND_KILL\x10\x01\x12\r\n" +
@@ -1994,7 +2008,8 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\n" +
 	"KIND_START\x10\x04\x12\x17\n" +
 	"\x13KIND_NO_DESCRIPTORS\x10\x05\x12\x14\n" +
-	"\x10KIND_DESCRIPTORS\x10\x06\"\xa9\x02\n" +
+	"\x10KIND_DESCRIPTORS\x10\x06\x12\x11\n" +
+	"\rKIND_TAKEOVER\x10\a\"\xa9\x02\n" +
 	"\n" +
 	"LinkFaults\x12\x12\n" +
 	"\x04link\x18\x01 \x01(\tR\x04link\x12\x19\n" +
