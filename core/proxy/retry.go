@@ -5,6 +5,7 @@ import (
 
 	"github.com/octomesh/octomesh/core/proxy/policy"
 	"github.com/octomesh/octomesh/core/proxy/session"
+	"github.com/octomesh/octomesh/core/proxy/upstream"
 	"github.com/octomesh/octomesh/core/wire"
 	controlv1 "github.com/octomesh/octomesh/gen/control/octo/control/v1"
 )
@@ -55,6 +56,9 @@ func (p *Proxy) attemptEnded(c *session.Call, st *wire.Status, now int64) {
 	}
 	if st.Origin != wire.OriginApplication {
 		e.Failures.Add(1)
+	}
+	if st.Reason == wire.ReasonProxyDraining && policy.Unprocessed(st) && st.Origin == wire.OriginServerProxy && c.Up() != nil {
+		e.Peer.(*upstream.Peer).Leaves(c.Up())
 	}
 	if policy.Unprocessed(st) && st.Origin != wire.OriginClientProxy && c.Decision.Outlier == nil {
 		e.Leave(now + absence)

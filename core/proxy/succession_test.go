@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -260,5 +261,42 @@ func TestSelfCheck(t *testing.T) {
 		c.Close()
 		<-c.Done()
 		t.Error("whom nobody admits was welcomed")
+	}
+}
+
+// A leaving proxy refuses a call whose instance is at its successor only: the callers' proxy takes that for a GOAWAY.
+func TestRefusalOfALeavingProxyMovesCallsToANewConnection(t *testing.T) {
+	n := startNode(t, wire.Limits{})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	drained := make(chan *meshtest.Raw, 1)
+	var first atomic.Pointer[meshtest.Raw]
+	go meshtest.Serve(l, wire.Limits{}, func(r *meshtest.Raw, ev *wire.Event) {
+		switch {
+		case ev.Kind == wire.EventDrained:
+			drained <- r
+		case ev.Kind == wire.EventRequest && (first.CompareAndSwap(nil, r) || r == first.Load()): // a second one here would be refused, too
+			r.Wire.Reset(ev.Stream, &wire.ResetHead{Status: wire.Refuse(wire.ReasonProxyDraining, wire.OriginServerProxy, "")})
+			r.Wire.Release()
+		default:
+			meshtest.Echo(r, ev)
+		}
+	})
+	n.configure(t, map[string][]string{"echo": {l.Addr().String()}})
+	c := n.caller(t)
+	got, err := c.Call(head("echo"), nil)
+	refuses(t, got, err, wire.ReasonProxyDraining)
+	for range 10 {
+		got, err := c.Call(head("echo"), []byte("parked"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answers(t, got)
+	}
+	if r := <-drained; r != first.Load() {
+		t.Error("another connection was left")
 	}
 }

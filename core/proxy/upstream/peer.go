@@ -351,13 +351,28 @@ func (h *handler) GoAway(s *session.Session, g *wire.GoAway) {
 		return // Closed follows, or what is open ends
 	}
 	p.mu.Lock()
+	p.moveLocked(s)
+	p.mu.Unlock()
+}
+
+// moveLocked dials anew because the peer leaves a connection. It serves on until the dial has ended.
+func (p *Peer) moveLocked(s *session.Session) {
 	p.sessions[s] = true
 	if p.current.Load() == s && !p.closed {
-		// The connection serves on until the dial has ended.
 		p.failures = 0
 		p.dialLocked()
 	}
-	p.mu.Unlock()
+}
+
+// Leaves takes note of a call that was refused on a connection because the peer leaves and has a successor: that is as good as a
+// GOAWAY, and the call may go again on a new connection only (L-FINE-12).
+func (p *Peer) Leaves(s *session.Session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if moved, stands := p.sessions[s]; stands && !moved {
+		p.moveLocked(s)
+	}
+	p.current.CompareAndSwap(s, nil)
 }
 
 func (h *handler) Drained(*session.Session) {}
