@@ -39,6 +39,7 @@ type clientCall struct {
 	in         inbox
 	done       bool
 	err        *Error        // why it is done; nil: success
+	replied    bool          // of streams: something of an answer has come
 	headerDone bool          // the initial metadata has come, or will not
 	headerCame chan struct{} // of streams: closed with headerDone
 	header     Metadata
@@ -184,6 +185,7 @@ func (c *clientCall) encode(req proto.Message) *Error {
 // rewind prepares for being sent again.
 func (c *clientCall) rewind() {
 	c.in.drop()
+	c.replied = false
 	c.stream, c.done, c.err, c.headerDone, c.header, c.trailer, c.encoding = nil, false, nil, false, nil, nil, ""
 	_ = c.buildHead() // it fitted before
 }

@@ -16,9 +16,13 @@ import (
 // clientStream is a streaming call at its caller. One goroutine may receive while another sends.
 type clientStream struct {
 	c     *clientCall
-	link  *link
-	peer  *peer
+	at    atomic.Pointer[attempt]
 	hooks []hooks
+	whole bool // the REQUEST has the only message
+
+	// more says that something was sent behind the REQUEST, or only a part of that: the call does not go again (S-AGAIN-4).
+	// Guarded as the call's state.
+	more bool
 
 	last    arrived // the last message, whose memory goes back with the next receive
 	sendBuf []byte
@@ -27,6 +31,29 @@ type clientStream struct {
 
 	once  sync.Once
 	stops []func() bool // what watches over the context and the deadline
+}
+
+// attempt is where a stream is. The link's lock guards the call's state while it is there, or has ended there.
+type attempt struct {
+	link *link
+	// moved is set while somebody sends the stream again, and has its state for himself: closed when that has ended.
+	moved chan struct{}
+}
+
+// locked returns the link where the stream is, locked. While the stream is sent again it waits.
+func (s *clientStream) locked() *link {
+	for {
+		at := s.at.Load()
+		if at.moved != nil {
+			<-at.moved
+			continue
+		}
+		at.link.tc.Lock()
+		if s.at.Load() == at {
+			return at.link
+		}
+		at.link.tc.Unlock()
+	}
 }
 
 // openStream opens the stream of a generated client's method. first is the request of a method that has
@@ -41,19 +68,13 @@ func (ch *Channel) openStream(ctx context.Context, m *Method, first proto.Messag
 func (ch *Channel) stream(ctx context.Context, m *Method, first proto.Message, opts []CallOption, hooks []hooks) (*clientStream, error) {
 	c := newClientCall(ch)
 	c.streaming, c.headerCame = true, make(chan struct{})
-	s := &clientStream{c: c, hooks: hooks}
+	s := &clientStream{c: c, hooks: hooks, whole: first != nil, sendEnd: first != nil}
 	err := c.prepare(ctx, m, opts)
 	if err == nil && first != nil {
 		err = c.encode(first)
 	}
-	for err == nil {
-		if s.link, s.peer, err = ch.path.pick(c); err != nil {
-			break
-		}
-		if err = s.open(first != nil); err != errMoved {
-			break
-		}
-		err = nil
+	if err == nil {
+		err = s.begin()
 	}
 	if c.expiry != nil {
 		c.timer.Stop()
@@ -66,26 +87,71 @@ func (ch *Channel) stream(ctx context.Context, m *Method, first proto.Message, o
 	return s, nil
 }
 
+// begin opens the stream on a link that takes it.
+func (s *clientStream) begin() *Error {
+	for {
+		l, p, err := s.c.ch.path.pick(s.c)
+		if err != nil {
+			return err
+		}
+		if err := s.open(l, p); err != errMoved {
+			return err
+		}
+	}
+}
+
 // open sends the REQUEST: with the only message, or without one.
-func (s *clientStream) open(whole bool) *Error {
-	c, l := s.c, s.link
+func (s *clientStream) open(l *link, p *peer) *Error {
+	c := s.c
 	c.out.Type, c.out.Flags, c.out.Body = wire.TypeRequest, 0, nil
-	if whole {
+	if s.whole {
 		c.out.Flags, c.out.Body = wire.FlagMessage|wire.FlagEnd, c.body
 	}
 	if err := c.open(l); err != nil {
 		return err
 	}
 	c.markSent()
-	s.peer.inFlight.Add(1)
-	c.onEnd = func() { s.peer.inFlight.Add(-1) }
+	p.inFlight.Add(1)
+	c.onEnd = func() { p.inFlight.Add(-1) }
 	sent := l.wc.Send(c.stream, &c.out)
+	s.more = !sent
+	s.at.Store(&attempt{link: l})
 	l.release()
-	s.sendEnd = whole
 	if sent {
 		return nil
 	}
 	return s.sendRest(&c.out)
+}
+
+// again sends a stream again that has ended, where that is safe (S-AGAIN) and its REQUEST is all that was sent. l is the locked link
+// where it ended; it is unlocked. If the stream has not moved, err is how it ended.
+func (s *clientStream) again(l *link) (moved bool, err *Error) {
+	c := s.c
+	ended := c.err
+	if ended == nil || s.more || c.replied || ended.Disposition == DispositionProcessed {
+		l.tc.Unlock()
+		return false, ended
+	}
+	was, moving := s.at.Load(), &attempt{moved: make(chan struct{})}
+	s.at.Store(moving) // from here on the state is this goroutine's alone
+	l.tc.Unlock()
+	defer close(moving.moved)
+	if c.expiry != nil {
+		c.timer.Reset(time.Until(c.deadline))
+		defer c.timer.Stop()
+	}
+	if !c.again(ended) {
+		s.at.Store(was)
+		return false, ended
+	}
+	c.headerCame, c.onEnd = make(chan struct{}), nil
+	if err := s.begin(); err != nil {
+		c.done, c.err = true, err
+		c.ended()
+		s.at.Store(was)
+		return false, err
+	}
+	return true, nil
 }
 
 // watch ends the call with its context, or at its own deadline. The goroutine that receives need not run
@@ -103,8 +169,7 @@ func (s *clientStream) watch() {
 
 // end ends the call from this side, unless it has ended.
 func (s *clientStream) end(why *Error) {
-	c, l := s.c, s.link
-	l.tc.Lock()
+	c, l := s.c, s.locked()
 	if !c.done {
 		c.reset(l, why)
 		c.ended()
@@ -167,14 +232,13 @@ func (s *clientStream) obey() {
 
 // put queues a frame, as credit allows.
 func (s *clientStream) put(out *wire.Out) error {
-	c, l := s.c, s.link
 	s.obey()
-	l.tc.Lock()
-	if c.done {
-		l.tc.Unlock()
-		return s.sendError()
+	l, err := s.lockOpen()
+	if l == nil {
+		return sendError(err)
 	}
-	sent := l.wc.Send(c.stream, out)
+	s.more = true
+	sent := l.wc.Send(s.c.stream, out)
 	l.release()
 	if sent {
 		return nil
@@ -183,21 +247,37 @@ func (s *clientStream) put(out *wire.Out) error {
 		return err
 	}
 	if out.Body != nil && s.overBeforeSent(out) {
-		return s.sendError()
+		l := s.locked()
+		err := s.c.err
+		l.tc.Unlock()
+		return sendError(err)
 	}
 	return nil
 }
 
+// lockOpen locks the link of the stream if that is open, or goes again. Else there is none, and err is how it ended.
+func (s *clientStream) lockOpen() (l *link, err *Error) {
+	for {
+		l := s.locked()
+		if !s.c.done {
+			return l, nil
+		}
+		if moved, err := s.again(l); !moved {
+			return nil, err
+		}
+	}
+}
+
 // sendRest sends what credit did not cover.
 func (s *clientStream) sendRest(out *wire.Out) *Error {
-	c, l := s.c, s.link
+	c := s.c
 	for {
 		select {
 		case <-c.credit:
 		case <-c.ctx.Done():
 			s.end(contextError(c.ctx.Err(), true))
 		}
-		l.tc.Lock()
+		l := s.locked()
 		if c.done {
 			l.tc.Unlock()
 			return nil // receive tells how it ended
@@ -217,10 +297,9 @@ func (s *clientStream) sendRest(out *wire.Out) *Error {
 func (s *clientStream) overBeforeSent(out *wire.Out) bool { return len(out.Body) > 0 }
 
 // sendError is what a sender gets after the end: io.EOF where the server ended the call.
-func (s *clientStream) sendError() error {
-	c := s.c
-	if c.err != nil && c.err.Origin == OriginClientSDK {
-		return c.err
+func sendError(ended *Error) error {
+	if ended != nil && ended.Origin == OriginClientSDK {
+		return ended
 	}
 	return io.EOF
 }
@@ -231,21 +310,22 @@ func (s *clientStream) closeSend() error {
 		return nil
 	}
 	s.sendEnd = true
-	c, l := s.c, s.link
 	s.obey()
-	l.tc.Lock()
-	if !c.done {
-		l.wc.Send(c.stream, &wire.Out{Type: wire.TypeMessage, Flags: wire.FlagEnd})
+	l, _ := s.lockOpen()
+	if l == nil {
+		return nil
 	}
+	s.more = true
+	l.wc.Send(s.c.stream, &wire.Out{Type: wire.TypeMessage, Flags: wire.FlagEnd})
 	l.release()
 	return nil
 }
 
 // receive takes the next response message. It returns io.EOF after the last, if the call went well.
 func (s *clientStream) receive(into proto.Message) error {
-	c, l := s.c, s.link
+	c := s.c
 	for {
-		l.tc.Lock()
+		l := s.locked()
 		c.in.recycle(&s.last)
 		if c.done && c.err != nil && c.err.Origin == OriginClientSDK {
 			c.in.drop() // cancelled, expired or broken: what waits is not wanted any more
@@ -261,13 +341,15 @@ func (s *clientStream) receive(into proto.Message) error {
 			l.release()
 			return s.decode(limit, into)
 		case c.done:
-			err := c.err
-			l.tc.Unlock()
+			moved, err := s.again(l)
+			if moved {
+				continue
+			}
 			s.settled(err)
 			if err != nil {
 				return err
 			}
-			s.peer.succeeded()
+			l.peer.succeeded()
 			return io.EOF
 		}
 		l.tc.Unlock()
@@ -292,23 +374,40 @@ func (s *clientStream) decode(limit int, into proto.Message) error {
 
 // awaitHeader waits for the initial metadata.
 func (s *clientStream) awaitHeader() Metadata {
-	<-s.c.headerCame
-	s.link.tc.Lock()
-	defer s.link.tc.Unlock()
-	return s.c.header
+	for {
+		l := s.locked()
+		came := s.c.headerCame
+		l.tc.Unlock()
+		<-came
+		l = s.locked()
+		if came != s.c.headerCame { // of an attempt that has ended
+			l.tc.Unlock()
+			continue
+		}
+		if s.c.done {
+			if moved, _ := s.again(l); moved {
+				continue
+			}
+			l = s.locked()
+		}
+		defer l.tc.Unlock()
+		return s.c.header
+	}
 }
 
 func (s *clientStream) endTrailer() Metadata {
-	s.link.tc.Lock()
-	defer s.link.tc.Unlock()
+	l := s.locked()
+	defer l.tc.Unlock()
 	return s.c.trailer
 }
 
 // close ends the call if it has not ended.
 func (s *clientStream) close() {
-	err := refused(wire.ReasonCancelled, "the caller closed the stream")
-	s.end(err)
-	s.settled(s.c.err)
+	s.end(refused(wire.ReasonCancelled, "the caller closed the stream"))
+	l := s.locked()
+	err := s.c.err
+	l.tc.Unlock()
+	s.settled(err)
 }
 
 // single receives the only response of a method that streams requests.

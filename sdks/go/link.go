@@ -153,7 +153,7 @@ func (l *link) handle() {
 	case wire.EventResponse, wire.EventMessage:
 		l.response(ev.Call.(*clientCall))
 	case wire.EventReset, wire.EventFailed:
-		if ev.Status.Reason == wire.ReasonProxyDraining && ev.Status.Disposition == wire.DispositionNotProcessed {
+		if l.leaves(&ev.Status) {
 			l.usable.Store(false) // as good as a GOAWAY, and the call may go again on a new connection only
 			l.peer.replaceLater(l)
 		}
@@ -166,6 +166,12 @@ func (l *link) handle() {
 	case wire.EventGoAway:
 		l.goAway(&ev.GoAway)
 	}
+}
+
+// leaves tells whether a call that was refused says that the peer leaves. What a proxy passes on is said of somebody behind it.
+func (l *link) leaves(st *wire.Status) bool {
+	return st.Reason == wire.ReasonProxyDraining && st.Disposition == wire.DispositionNotProcessed &&
+		(l.peer.patience == 0 || st.Origin == wire.OriginClientProxy)
 }
 
 // goAway handles a peer that leaves, refuses or has ended the connection.
@@ -253,6 +259,7 @@ func (l *link) response(c *clientCall) {
 			signal(c.wake)
 		}
 	}
+	c.replied = c.replied || !end || f.Has(wire.FlagMessage)
 	if end && bad == 0 && err == nil && c.in.assembling {
 		bad = wire.ReasonStreamProtocol
 	}
