@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"os/user"
 	"strings"
 	"time"
 
@@ -101,7 +102,18 @@ func (o *options) why() (*configv1.Why, error) {
 	if strings.TrimSpace(o.reason) == "" {
 		return nil, usage("a reason is missing: say why with -m")
 	}
-	return &configv1.Why{Author: o.terminal.getenv("USER"), Reason: o.reason}, nil
+	return &configv1.Why{Author: o.author(), Reason: o.reason}, nil
+}
+
+// author is who the user is, as the environment says, or the system. Containers have no USER.
+func (o *options) author() string {
+	if name := o.terminal.getenv("USER"); name != "" {
+		return name
+	}
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return ""
 }
 
 // client connects to the server; nothing is sent before the first call.
