@@ -30,6 +30,8 @@ type Process struct {
 	name   string
 	listen string
 	direct endpoints
+	weight uint
+	tags   tags
 }
 
 // Ready is the line of JSON on standard output that says that calls can come. A service in another
@@ -44,10 +46,12 @@ type Ready struct {
 
 // New declares the flags that all services have; flag.Parse is the caller's.
 func New(target string) *Process {
-	p := &Process{Target: target, Log: slog.New(slog.NewJSONHandler(os.Stderr, nil)), direct: endpoints{}}
+	p := &Process{Target: target, Log: slog.New(slog.NewJSONHandler(os.Stderr, nil)), direct: endpoints{}, tags: tags{}}
 	flag.StringVar(&p.name, "instance", target, "name of this instance among those of "+target)
 	flag.StringVar(&p.listen, "direct-listen", "", "host:port for direct calls; port 0: any (default: none, the proxy brings all calls)")
 	flag.Var(p.direct, "direct", "target=host:port@weight,... to call a target direct; for each target that is called (default: through the proxy)")
+	flag.UintVar(&p.weight, "weight", 100, "share of calls, relative to other instances")
+	flag.Var(p.tags, "tag", "key=value by which routes choose instances; may stand several times")
 	return p
 }
 
@@ -68,6 +72,7 @@ func (p *Process) Serve(ctx context.Context, register func(*octomesh.Server)) er
 		octomesh.WithApplication(p.Target), octomesh.WithInstance(p.name), octomesh.WithLogger(p.Log),
 		octomesh.WithDrainTimeout(drain), octomesh.WithInterceptors(trace.Interceptor(p.Target, p.name, p.Log)),
 	}
+	opts = append(opts, octomesh.WithRegistration(octomesh.Registration{Weight: int(p.weight), Tags: p.tags}))
 	if p.listen != "" {
 		opts = append(opts, octomesh.WithListen(p.listen))
 	}
@@ -104,6 +109,22 @@ func (p *Process) Exit(err error) {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", p.name, err)
 		os.Exit(1)
 	}
+}
+
+// tags is the flag --tag.
+type tags map[string]string
+
+// String implements flag.Value.
+func (t tags) String() string { return "" }
+
+// Set implements flag.Value.
+func (t tags) Set(text string) error {
+	key, value, ok := strings.Cut(text, "=")
+	if !ok || key == "" {
+		return fmt.Errorf("%q: want key=value", text)
+	}
+	t[key] = value
+	return nil
 }
 
 // endpoints is the flag --direct, by target.

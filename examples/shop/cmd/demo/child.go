@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -32,7 +33,8 @@ type child struct {
 	gone  chan struct{}
 	err   error // how it ended; after gone
 
-	once sync.Once
+	once   sync.Once
+	killed bool
 }
 
 // said is what the demo understands of a line that a child wrote.
@@ -84,6 +86,10 @@ func (c *child) follow(s *shop, read io.Reader, log io.Writer) {
 		if s.verbose {
 			fmt.Fprintf(os.Stderr, "%s: %s\n", c.name, lines.Bytes())
 		}
+		if address, ok := strings.CutPrefix(lines.Text(), "octo is ready at "); ok {
+			c.ready <- address
+			continue
+		}
 		var l said
 		if json.Unmarshal(lines.Bytes(), &l) != nil {
 			continue // a panic, say: the log has it
@@ -112,6 +118,26 @@ func (c *child) await(ctx context.Context) (string, error) {
 	case <-ctx.Done():
 		return "", fmt.Errorf("%s did not get ready: %w", c.name, ctx.Err())
 	}
+}
+
+// kill ends the child at once, without a word.
+func (c *child) kill() {
+	c.once.Do(func() {
+		c.killed = true
+		_ = c.cmd.Process.Kill()
+		<-c.gone
+	})
+}
+
+// rank is when it ends: 0 services, 1 proxies, 2 the control plane.
+func (c *child) rank() int {
+	switch {
+	case c.name == "octo":
+		return 2
+	case strings.HasSuffix(c.name, "-proxy"):
+		return 1
+	}
+	return 0
 }
 
 // end asks the child to end, by its own id, and waits for it.

@@ -57,11 +57,11 @@ func run(ctx context.Context, o options, out *printer) (err error) {
 		}
 		err = errors.Join(err, os.RemoveAll(dir))
 	}()
-	bin, err := build(ctx, out)
+	root, bin, err := build(ctx, out)
 	if err != nil {
 		return err
 	}
-	s := &shop{dir: dir, bin: bin, verbose: o.verbose, spans: newLedger()}
+	s := &shop{dir: dir, root: root, bin: bin, verbose: o.verbose, spans: newLedger()}
 	defer func() { err = errors.Join(err, s.close()) }()
 	inMesh, err := playMesh(ctx, s, o.keep, out)
 	if err != nil {
@@ -102,11 +102,7 @@ func playMesh(ctx context.Context, s *shop, keep bool, out *printer) ([]result, 
 	if !keep {
 		return results, s.stop()
 	}
-	// Who plays on by hand begins without the script's routes.
-	if err := s.apply(ctx, map[string]string{customerName: "", checkout: ""}); err != nil {
-		return nil, err
-	}
-	s.kept, s.children = s.children, nil
+	s.kept, s.keptPlane, s.children = s.children, s.plane, nil
 	err = s.customer.close()
 	s.customer = nil
 	return results, err

@@ -12,6 +12,9 @@ import (
 	"github.com/octomesh/octomesh/examples/shop/trace"
 )
 
+// directoryService is what SDKs ask their proxies for.
+const directoryService = "octo.directory.v1.Directory"
+
 const outbound, inbound = "outbound", "inbound"
 
 // settled waits until the counters of all proxies have grown by what a step must have done, and returns
@@ -166,12 +169,15 @@ func (s *shop) open(ctx context.Context) ([]string, error) {
 			return nil, err
 		}
 		var answer struct {
-			Calls []struct{ Direction, Target, Method, Endpoint string }
+			Calls []struct{ Direction, Target, Service, Method, Endpoint string }
 		}
 		if err := json.Unmarshal(body, &answer); err != nil {
 			return nil, fmt.Errorf("%s: /calls: %w", p.name, err)
 		}
 		for _, c := range answer.Calls {
+			if c.Service == directoryService {
+				continue // how instances register themselves
+			}
 			lines = append(lines, fmt.Sprintf("open in %s's proxy: %s %s/%s %s", p.beside, c.Direction, c.Target, c.Method, c.Endpoint))
 		}
 	}

@@ -94,9 +94,13 @@ func TestReadmeHasThePoliciesThatTheDemoTries(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, policy := range []string{tenPercent, gold} {
-		if !strings.Contains(string(text), policy) {
-			t.Errorf("the README lacks\n%s", policy)
+	for _, file := range []string{"canary.yaml", "gold.yaml"} {
+		policy, err := os.ReadFile("../../policies/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(text), string(policy)) {
+			t.Errorf("the README lacks %s", file)
 		}
 	}
 }

@@ -22,8 +22,8 @@ const settle = 5 * time.Second
 func (s *shop) play(ctx context.Context, out *printer) ([]result, error) {
 	var results []result
 	for i, st := range script() {
-		if st.policies != nil && s.proxies == nil {
-			continue // routes are the proxies'
+		if st.meshOnly() && s.proxies == nil {
+			continue // routes are the proxies', and who is alive is the control plane's to know
 		}
 		r, err := s.step(ctx, i+1, st, out)
 		if err != nil {
@@ -35,7 +35,7 @@ func (s *shop) play(ctx context.Context, out *printer) ([]result, error) {
 }
 
 func (s *shop) step(ctx context.Context, number int, st step, out *printer) (result, error) {
-	if err := s.apply(ctx, st.policies); err != nil {
+	if err := s.operate(ctx, st, out); err != nil {
 		return result{}, err
 	}
 	called, traceID := traced(ctx)
@@ -124,23 +124,4 @@ func (s *shop) checkSpans(spans []*trace.Span, st step) error {
 		return st.split(s.proxies != nil, by["catalogue-a"], by["catalogue-b"])
 	}
 	return nil
-}
-
-// apply gives proxies their policies, as an operator does who edits their files.
-func (s *shop) apply(ctx context.Context, policies map[string]string) error {
-	if policies == nil {
-		return nil
-	}
-	for _, p := range s.proxies {
-		text, named := policies[p.beside]
-		if !named {
-			continue
-		}
-		if err := p.configure(ctx, s.resources(text)); err != nil {
-			return fmt.Errorf("configuring %s: %w", p.name, err)
-		}
-	}
-	var err error
-	s.counters, err = s.count(ctx)
-	return err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -65,6 +66,11 @@ func (p *printer) step(number int, name string, took time.Duration, said string)
 		p.line("")
 	}
 	p.line("%2d  %s%s %s  %s", number, p.bold(name), pad(name, 36), took3(took), said)
+}
+
+// operator prints what happened to the mesh.
+func (p *printer) operator(format string, args ...any) {
+	p.line("    %s", p.paint("33", fmt.Sprintf(format, args...)))
 }
 
 func (p *printer) paths(lines []string) {
@@ -192,14 +198,16 @@ func row(w io.Writer, counters map[counted]int, beside, direction, target string
 
 // hints says what to try while the mesh keeps running.
 func (s *shop) hints(out *printer) {
-	customer := fmt.Sprintf("OCTO_SOCKET=%s/customer.sock %s/customer", s.dir, s.bin)
-	out.title("The mesh keeps running. Ctrl-C ends it. To try:")
+	out.title("The mesh keeps running. Ctrl-C ends it. To try, in another shell:")
 	for _, l := range []string{
-		"# be a customer", customer + " list", customer + " get --times 100 atlas",
-		customer + " order ada atlas=1 compass=2", customer + " watch",
+		"export PATH=" + s.bin + ":$PATH OCTO_SOCKET=" + s.dir + "/customer.sock",
+		"export OCTO_CONTROL=" + s.keptPlane.address + " OCTO_ENVIRONMENT=" + environment,
+		"", "# be a customer", "customer list", "customer get --times 100 atlas", "customer order ada atlas=1 compass=2", "customer watch",
+		"", "# be the operator", "octo instance list catalogue",
+		"octo apply -f " + filepath.Join(s.root, "examples/shop/policies/canary.yaml") + ` -m "try version 2"`,
+		"octo explain catalogue --caller customer", `octo delete policy catalogue -m "tried"`,
 		"", "# ask a proxy", "curl --unix-socket " + s.dir + "/customer.admin http://proxy/calls",
 		"curl -s --unix-socket " + s.dir + "/customer.admin http://proxy/metrics | grep ^octo_",
-		"", "# change where the customer's calls go (examples/shop/README.md says how)", "$EDITOR " + s.dir + "/customer.yaml",
 	} {
 		if strings.HasPrefix(l, "#") {
 			l = out.faint(l)

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -12,7 +11,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -25,80 +23,30 @@ const poll = 2 * time.Millisecond
 // proxy is an octo-proxy beside one instance.
 type proxy struct {
 	*child
-	beside    string // the instance
-	socket    string // for the instance
-	admin     string // for the operator
-	inbound   string // host:port for other proxies
-	resources string // its configuration
-	http      *http.Client
+	beside  string // the instance
+	socket  string // for the instance
+	admin   string // for the operator
+	inbound string // host:port for other proxies
+	http    *http.Client
 }
 
-// startProxy starts a proxy that knows nothing yet: what it must know has the others' addresses.
+// startProxy starts a proxy. What it must know the control plane tells it, when it is first asked for.
 func (s *shop) startProxy(beside string) (*proxy, error) {
 	base := filepath.Join(s.dir, beside)
-	p := &proxy{beside: beside, socket: base + ".sock", admin: base + ".admin", resources: base + ".yaml"}
+	p := &proxy{beside: beside, socket: base + ".sock", admin: base + ".admin"}
 	p.http = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", p.admin)
 		},
 	}}
 	bootstrap := fmt.Sprintf("environment: %s\ninstance: %s-proxy\noutbound_socket: %s\ninbound_address: 127.0.0.1:0\n"+
-		"admin_socket: %s\nresources_file: %s\ndrain_deadline: 3s\n", environment, beside, p.socket, p.admin, p.resources)
-	if err := os.WriteFile(p.resources, []byte("{}\n"), 0o600); err != nil {
-		return nil, err
-	}
+		"admin_socket: %s\ndrain_deadline: 3s\ncontrol: {pilots: [%q], directory: %s}\n", environment, beside, p.socket, p.admin, s.plane.address, base+".states")
 	if err := os.WriteFile(base+".proxy.yaml", []byte(bootstrap), 0o600); err != nil {
 		return nil, err
 	}
 	var err error
 	p.child, err = s.start(beside+"-proxy", "octo-proxy", nil, "--config", base+".proxy.yaml")
 	return p, err
-}
-
-// configure gives the proxy resources and waits until it goes by them.
-func (p *proxy) configure(ctx context.Context, resources string) error {
-	before, err := p.generation(ctx)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(p.resources, []byte(resources), 0o600); err != nil {
-		return err
-	}
-	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	return until(ctx, func() (bool, error) {
-		now, err := p.generation(ctx)
-		return now > before, err
-	})
-}
-
-// awaitReady waits until the proxy goes by its first configuration.
-func (p *proxy) awaitReady(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	return until(ctx, func() (bool, error) {
-		n, err := p.generation(ctx)
-		return err == nil && n > 0, nil // its admin socket may not be there yet
-	})
-}
-
-// generation is the number of the configuration by which a proxy goes that is ready; 0: it is not.
-func (p *proxy) generation(ctx context.Context) (uint64, error) {
-	body, err := p.get(ctx, "/ready")
-	if err != nil {
-		return 0, err
-	}
-	var r struct {
-		Ready      bool
-		Generation uint64
-	}
-	if err := json.Unmarshal(body, &r); err != nil || !r.Ready {
-		return 0, err
-	}
-	return r.Generation, nil
 }
 
 // get asks the admin socket.

@@ -32,9 +32,13 @@ type step struct {
 	each func(ctx context.Context, c *customer) (time.Duration, error)
 	// split judges how the calls were split between the catalogue's instances.
 	split func(mesh bool, a, b int) error
-	// policies are what proxies are told before the step, by whom they are beside: for the mesh alone.
-	policies map[string]string
+	// For the mesh alone, done before the step: a file that the operator applies, or "-" to delete the policy; the
+	// instance that is killed; the instance that is started again.
+	policy, kill, revive string
 }
+
+// meshOnly tells whether the step makes sense behind proxies alone.
+func (s step) meshOnly() bool { return s.policy != "" || s.kill != "" || s.revive != "" }
 
 const (
 	customers = customerName
@@ -56,7 +60,8 @@ func script() []step {
 	steps = append(steps, ordering()...)
 	steps = append(steps, failing()...)
 	steps = append(steps, balancing()...)
-	return append(steps, routing()...)
+	steps = append(steps, routing()...)
+	return append(steps, dying()...)
 }
 
 func browsing() []step {
@@ -143,36 +148,17 @@ func balancing() []step {
 	}
 }
 
-// tenPercent and gold are what an operator would write into a proxy's file.
-const (
-	tenPercent = `policies:
-- target: catalogue
-  routes:
-  - name: canary
-    destinations:
-    - {subset: {version: v1}, weight: 90}
-    - {subset: {version: v2}, weight: 10}
-`
-	gold = `policies:
-- target: catalogue
-  routes:
-  - name: gold
-    match: {baggage: [{key: tier, exact: gold}]}
-    destinations: [{subset: {version: v2}}]
-`
-)
-
 func routing() []step {
 	return []step{
 		{name: "Get, a route sends 10 % to v2", hops: []hop{{customers, catalogue, many}},
-			policies: map[string]string{customerName: tenPercent},
-			each:     func(ctx context.Context, c *customer) (time.Duration, error) { return c.burst(ctx, many, 1) },
+			policy: "canary.yaml",
+			each:   func(ctx context.Context, c *customer) (time.Duration, error) { return c.burst(ctx, many, 1) },
 			split: func(_ bool, a, b int) error {
 				return expect(between(b, 5, many/5), "%d and %d calls by weights of 9 to 1", a, b)
 			}},
 		{name: "PlaceOrder, gold customers to v2", chain: true,
-			hops:     []hop{{customers, cart, 1}, {customers, checkout, 1}, {checkout, cart, 2}, {checkout, catalogue, 1}},
-			policies: map[string]string{checkout: gold},
+			hops:   []hop{{customers, cart, 1}, {customers, checkout, 1}, {checkout, cart, 2}, {checkout, catalogue, 1}},
+			policy: "gold.yaml",
 			do: func(ctx context.Context, c *customer) (string, error) {
 				if _, err := c.add(ctx, &cartv1.Item{Sku: "atlas", Quantity: 1}); err != nil {
 					return "", err
@@ -182,6 +168,23 @@ func routing() []step {
 			split: func(_ bool, a, b int) error {
 				return expect(a == 0 && b == 1, "%d calls went to v1, %d to v2", a, b)
 			}},
+	}
+}
+
+// dying takes an instance away, without a word, and brings it back.
+func dying() []step {
+	gets := []hop{{customers, catalogue, many}}
+	burst := func(ctx context.Context, c *customer) (time.Duration, error) { return c.burst(ctx, many, 8) }
+	return []step{
+		{name: "Get, both instances are there", hops: gets, policy: "-", each: burst, split: func(_ bool, a, b int) error {
+			return expect(a > many/20 && b > many/20, "%d and %d calls", a, b)
+		}},
+		{name: "Get, catalogue-a was killed", hops: gets, kill: "catalogue-a", each: burst, split: func(_ bool, a, b int) error {
+			return expect(a == 0 && b == many, "%d and %d calls, and catalogue-a is dead", a, b)
+		}},
+		{name: "Get, catalogue-a is back", hops: gets, revive: "catalogue-a", each: burst, split: func(_ bool, a, b int) error {
+			return expect(a > many/20 && b > many/20, "%d and %d calls", a, b)
+		}},
 	}
 }
 

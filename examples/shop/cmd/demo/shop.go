@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -34,20 +36,27 @@ const customerName = "customer"
 
 // shop is what runs: through the mesh, or direct.
 type shop struct {
-	dir, bin string
-	suffix   string // of the logs' names
-	verbose  bool
-	spans    *ledger
-	children []*child
-	kept     []*child // goes on behind the script
-	proxies  []*proxy // none: direct
-	customer *customer
-	counters map[counted]int // as they were last
+	dir, bin  string
+	root      string // of the checkout
+	suffix    string // of the logs' names
+	verbose   bool
+	plane     *plane // nil: direct
+	spans     *ledger
+	children  []*child
+	kept      []*child // goes on behind the script
+	keptPlane *plane
+	proxies   []*proxy // none: direct
+	customer  *customer
+	counters  map[counted]int // as they were last
 }
 
-// startMesh starts a proxy for the customer and beside each instance, tells all where the others are, and
-// starts the instances.
+// startMesh starts the control plane, a proxy for the customer and beside each instance, and the instances, which
+// register themselves by their proxies.
 func (s *shop) startMesh(ctx context.Context, out *printer) error {
+	if err := s.startPlane(ctx); err != nil {
+		return err
+	}
+	out.note("%-12s process %-7d at %s: the control plane, octo up", "octo", s.plane.cmd.Process.Pid, s.plane.address)
 	for _, beside := range append([]string{customerName}, names()...) {
 		p, err := s.startProxy(beside)
 		if err != nil {
@@ -61,21 +70,9 @@ func (s *shop) startMesh(ctx context.Context, out *printer) error {
 			return err
 		}
 	}
-	resources := s.resources("")
-	for _, p := range s.proxies {
-		// Before it has taken its empty file, a new one would count as the first.
-		if err := p.awaitReady(ctx); err != nil {
-			return err
-		}
-		if err := p.configure(ctx, resources); err != nil {
-			return fmt.Errorf("configuring %s: %w", p.name, err)
-		}
-	}
-	env := []string{"OCTO_MODE=on", "OCTO_ENVIRONMENT=" + environment}
 	var started []*child
-	for i, in := range instances {
-		p := s.proxies[i+1]
-		c, err := s.start(in.name, in.program, append(env, "OCTO_SOCKET="+p.socket), s.args(in)...)
+	for i := range instances {
+		c, err := s.startInstance(i)
 		if err != nil {
 			return err
 		}
@@ -97,13 +94,62 @@ func (s *shop) startMesh(ctx context.Context, out *printer) error {
 	if err != nil {
 		return err
 	}
+	if err := s.registered(ctx, out); err != nil {
+		return err
+	}
 	s.counters, err = s.count(ctx)
 	return err
 }
 
+// startInstance starts the instance beside its proxy.
+func (s *shop) startInstance(i int) (*child, error) {
+	in := instances[i]
+	env := []string{"OCTO_MODE=on", "OCTO_ENVIRONMENT=" + environment, "OCTO_SOCKET=" + s.proxies[i+1].socket}
+	return s.start(in.name, in.program, env, s.args(in)...)
+}
+
+// registered waits until the control plane knows all instances, and shows what it knows.
+func (s *shop) registered(ctx context.Context, out *printer) error {
+	var said string
+	err := until(ctx, func() (bool, error) {
+		said = ""
+		for _, target := range []string{cataloguev1.CatalogueTarget, cartv1.CartTarget, checkoutv1.CheckoutTarget} {
+			text, err := s.plane.octo(ctx, "instance", "list", target)
+			if err != nil {
+				return false, err
+			}
+			said += text
+		}
+		for _, in := range instances {
+			if !strings.Contains(said, in.name) {
+				return false, nil
+			}
+		}
+		return true, nil
+	})
+	if err != nil {
+		return fmt.Errorf("not all instances are registered: %w\n%s", err, said)
+	}
+	out.line("\n  what octo instance list says: they have registered themselves\n")
+	for line := range strings.Lines(said) {
+		out.note("%s", strings.TrimRight(line, "\n"))
+	}
+	return nil
+}
+
+// child is the newest process of a name.
+func (s *shop) child(name string) *child {
+	for _, c := range slices.Backward(s.children) {
+		if c.name == name {
+			return c
+		}
+	}
+	return nil
+}
+
 // startDirect starts the instances, each knowing the addresses of what it calls.
 func (s *shop) startDirect(ctx context.Context, out *printer) error {
-	s.suffix, s.proxies = "-direct", nil
+	s.suffix, s.proxies, s.plane = "-direct", nil, nil
 	env := []string{"OCTO_MODE=off", "OCTO_SOCKET=", "OCTO_ENVIRONMENT=" + environment}
 	at := make(map[string][]octomesh.Endpoint)
 	for _, in := range instances {
@@ -143,24 +189,11 @@ func names() []string {
 
 // args are an instance's. Those of the catalogue share one directory.
 func (s *shop) args(in served) []string {
-	args := []string{"--instance", in.name}
+	args := []string{"--instance", in.name, "--weight", strconv.Itoa(in.weight), "--tag", "version=" + in.version}
 	if in.program == "catalogue" {
 		args = append(args, "--data", filepath.Join(s.dir, "data"+s.suffix))
 	}
 	return args
-}
-
-// resources is what each proxy is told: where the instances are, and in policies how calls go.
-func (s *shop) resources(policies string) string {
-	var b strings.Builder
-	b.WriteString("# An octo.resource.v1.Snapshot; the proxy reads it again when it changes.\n")
-	fmt.Fprintf(&b, "environment: %s\nendpoints:\n", environment)
-	for i, in := range instances {
-		fmt.Fprintf(&b, "- {target: %s, instance: %s, mesh_address: %q, weight: %d, tags: {version: %s}}\n",
-			in.target, in.name, s.proxies[i+1].inbound, in.weight, in.version)
-	}
-	b.WriteString(policies)
-	return b.String()
 }
 
 // count reads the counters of all proxies.
@@ -181,7 +214,8 @@ func (s *shop) close() error {
 	return errors.Join(err, s.stop())
 }
 
-// stop ends what runs but is not kept: the customer's calls, then the services, then their proxies.
+// stop ends what runs but is not kept: the customer's calls, then the services, then their proxies, then the control
+// plane.
 func (s *shop) stop() error {
 	var err error
 	if s.customer != nil {
@@ -190,11 +224,11 @@ func (s *shop) stop() error {
 	}
 	all := s.children
 	s.children = nil
-	for _, proxies := range []bool{false, true} {
+	for rank := range 3 {
 		var wg sync.WaitGroup
 		errs := make([]error, len(all))
 		for i, c := range all {
-			if strings.HasSuffix(c.name, "-proxy") == proxies {
+			if c.rank() == rank {
 				wg.Go(func() { errs[i] = c.end() })
 			}
 		}
