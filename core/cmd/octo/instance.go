@@ -208,7 +208,11 @@ func registeredIn(ctx context.Context, conn grpc.ClientConnInterface, key *dispa
 		if r.GetRefused() != "" {
 			return nil, false, status.Error(codes.InvalidArgument, r.GetRefused())
 		}
-		all = append(all, r.GetEndpoints()...)
+		for _, e := range r.GetEndpoints() {
+			if e.GetStanding() != resourcev1.Standing_STANDING_LEFT { // the last word of who has gone
+				all = append(all, e)
+			}
+		}
 		if !r.GetMore() {
 			slices.SortFunc(all, func(a, b *resourcev1.Endpoint) int { return strings.Compare(a.GetInstance(), b.GetInstance()) })
 			return all, r.GetDegraded(), nil
