@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
@@ -16,6 +17,7 @@ import (
 	"github.com/octomesh/octomesh/core/directory/cached"
 	"github.com/octomesh/octomesh/core/pilot/ingest"
 	"github.com/octomesh/octomesh/core/pilot/snapshot"
+	"github.com/octomesh/octomesh/core/proxy/register"
 	"github.com/octomesh/octomesh/core/transport/identity"
 	directoryv1 "github.com/octomesh/octomesh/gen/go/octo/directory/v1"
 	octomesh "github.com/octomesh/octomesh/sdks/go"
@@ -41,6 +43,7 @@ type directories struct {
 	knowledge *cached.Knowledge
 	ingest    *ingest.Ingest
 	services  []*directory.Service
+	registers []*register.Client
 	servers   []*octomesh.Server
 	addresses []Directory
 }
@@ -58,13 +61,17 @@ func (p *Plane) startDirectory() (*role, error) {
 	if err != nil {
 		return nil, err
 	}
+	pilots, err := p.conn(RolePilot)
+	if err != nil {
+		return nil, err
+	}
 	cache := snapshot.NewCache()
 	all := &directories{ingest: ingest.New(ingest.Config{
 		Cache: cache, Dispatchers: []grpc.ClientConnInterface{d}, ConfigServers: []grpc.ClientConnInterface{c}, Log: p.cfg.Log,
 	})}
 	all.knowledge = cached.New(cached.Config{Cache: cache, Freshness: all.ingest, Node: "directory/" + p.cfg.Name, Log: p.cfg.Log})
 	for _, at := range p.cfg.Directories {
-		if err := p.addDirectory(all, at); err != nil {
+		if err := p.addDirectory(all, at, pilots); err != nil {
 			return nil, err
 		}
 	}
@@ -81,7 +88,7 @@ func (p *Plane) startDirectory() (*role, error) {
 }
 
 // addDirectory opens one address.
-func (p *Plane) addDirectory(all *directories, at Directory) error {
+func (p *Plane) addDirectory(all *directories, at Directory, pilots grpc.ClientConnInterface) error {
 	address, err := net.ResolveTCPAddr("tcp", at.Listen)
 	if err != nil {
 		return usage("--directory %s=%s: %v", at.Environment, at.Listen, err)
@@ -95,8 +102,14 @@ func (p *Plane) addDirectory(all *directories, at Directory) error {
 	if slices.ContainsFunc(all.addresses, func(o Directory) bool { return o.Environment == at.Environment }) {
 		return usage("--directory: environment %s stands there twice", at.Environment)
 	}
+	// What SDKs register goes to a Pilot, as if a proxy said it that nobody can call through.
+	r := register.New(register.Config{
+		Environment: at.Environment, Instance: "directory/" + p.cfg.Name, Incarnation: uint64(time.Now().UnixNano()), Version: Version,
+		Pilots: []grpc.ClientConnInterface{pilots}, Log: p.cfg.Log,
+	})
 	s, err := directory.New(directory.Config{
-		Environment: at.Environment, Source: directoryv1.WatchResponse_SOURCE_CONTROL_PLANE, Targets: all.knowledge.In(at.Environment), Log: p.cfg.Log,
+		Environment: at.Environment, Source: directoryv1.WatchResponse_SOURCE_CONTROL_PLANE, Targets: all.knowledge.In(at.Environment),
+		Registrar: r, Log: p.cfg.Log,
 	})
 	if err != nil {
 		return usage("--directory %s=%s: %v", at.Environment, at.Listen, err)
@@ -115,7 +128,7 @@ func (p *Plane) addDirectory(all *directories, at Directory) error {
 	}
 	server := octomesh.NewServer(directory.Target, options...)
 	mount.Directory(server, s)
-	all.services, all.servers = append(all.services, s), append(all.servers, server)
+	all.services, all.servers, all.registers = append(all.services, s), append(all.servers, server), append(all.registers, r)
 	all.addresses = append(all.addresses, Directory{at.Environment, l.Addr().String()})
 	return nil
 }
@@ -125,6 +138,9 @@ func (d *directories) run(ctx context.Context, failed func(error)) {
 	var wg sync.WaitGroup
 	wg.Go(func() { d.ingest.Run(ctx) })
 	wg.Go(func() { d.knowledge.Run(ctx) })
+	for _, r := range d.registers {
+		wg.Go(func() { r.Run(ctx) })
+	}
 	for i, s := range d.servers {
 		wg.Go(func() {
 			if err := s.Serve(ctx); err != nil && ctx.Err() == nil {

@@ -68,6 +68,29 @@ func TestSDKsWithoutAProxyAskTheDirectory(t *testing.T) {
 	}
 }
 
+func TestServersWithoutAProxyRegisterAtTheDirectory(t *testing.T) {
+	p, _ := start(t, plane.Config{
+		Roles: plane.Roles(), Store: plane.Store{Data: filepath.Join(short(t), "data")},
+		Directories: []plane.Directory{{Environment: "prod", Listen: "127.0.0.1:0"}},
+	})
+	at := p.Directories()[0].Listen
+	ctx, leave := context.WithCancel(t.Context())
+	server := octomesh.NewServer("cart", octomesh.WithMode("off"), octomesh.WithListen("127.0.0.1:0"), octomesh.WithEnvironment("prod"),
+		octomesh.WithApplication("cart"), octomesh.WithInstance("cart-1"), octomesh.WithDirectory(at))
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ctx) }()
+	if err := ask(t, at, "prod", "cart", 1); err != nil {
+		t.Error(err)
+	}
+	leave()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+	if err := ask(t, at, "prod", "cart", 0); err != nil { // it has said goodbye
+		t.Error(err)
+	}
+}
+
 func TestADirectoryWithTLSWantsToKnowWhoAsks(t *testing.T) {
 	ca := identitytest.New(t)
 	p, _ := start(t, plane.Config{

@@ -22,6 +22,7 @@ import (
 	"github.com/octomesh/octomesh/core/pilot/push"
 	"github.com/octomesh/octomesh/core/transport/identity"
 	dispatchv1 "github.com/octomesh/octomesh/gen/control/octo/dispatch/v1"
+	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
 
 // Names of roles.
@@ -136,7 +137,9 @@ func inRegistry(d grpc.ClientConnInterface) func(ctx context.Context, environmen
 		case len(r.GetEndpoints()) == 0 && r.GetDegraded():
 			return false, errors.New("the registry is not heard")
 		}
-		return len(r.GetEndpoints()) > 0, nil
+		return slices.ContainsFunc(r.GetEndpoints(), func(e *resourcev1.Endpoint) bool {
+			return e.GetStanding() != resourcev1.Standing_STANDING_LEFT
+		}), nil
 	}
 }
 
