@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
@@ -46,6 +47,7 @@ func serveConfig(t *testing.T, kept store.Store) *configServer {
 	c := &configServer{t: t, service: configserver.New(configserver.Config{Store: kept, Log: slog.New(slog.DiscardHandler)})}
 	var err error
 	c.conn, err = grpc.NewClient("passthrough:config", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: time.Millisecond, Multiplier: 1, MaxDelay: time.Millisecond}}),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			c.mu.Lock()
 			l := c.listener
@@ -69,7 +71,6 @@ func (c *configServer) start() {
 	c.service.Register(g)
 	c.listener, c.server = l, g
 	c.served.Go(func() { _ = g.Serve(l) })
-	c.conn.ResetConnectBackoff()
 }
 
 func (c *configServer) stop() {
