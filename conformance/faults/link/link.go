@@ -59,6 +59,7 @@ type Link struct {
 	faults  Faults
 	changed chan struct{} // closed, and replaced, when faults change
 	pairs   map[*pair]struct{}
+	cuts    int // how often all were ended
 	stats   Stats
 }
 
@@ -95,6 +96,7 @@ func (l *Link) Set(f Faults) {
 func (l *Link) Cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.cuts++
 	for p := range l.pairs {
 		p.cut()
 	}
@@ -128,11 +130,15 @@ func (l *Link) accept() {
 			_ = near.Close()
 			continue
 		}
-		l.wg.Go(func() { l.connect(near) })
+		l.mu.Lock()
+		cuts := l.cuts
+		l.mu.Unlock()
+		l.wg.Go(func() { l.connect(near, cuts) })
 	}
 }
 
-func (l *Link) connect(near net.Conn) {
+// connect carries a connection that was made after so many cuts.
+func (l *Link) connect(near net.Conn, cuts int) {
 	far, err := l.dial(l.ctx)
 	if err != nil {
 		_ = near.Close()
@@ -140,7 +146,7 @@ func (l *Link) connect(near net.Conn) {
 	}
 	l.mu.Lock()
 	p := &pair{link: l, near: near, far: far, corrupt: l.faults.Corrupt, left: l.faults.CutAfter, gone: make(chan struct{})}
-	if l.ctx.Err() != nil {
+	if l.ctx.Err() != nil || l.cuts != cuts { // the far end may have taken it already
 		p.cut()
 	}
 	l.pairs[p] = struct{}{}
