@@ -50,8 +50,10 @@ func open(t *testing.T, p *planetest.Plane) *shop {
 // add has a target served, and put into the registry.
 func (s *shop) add(target string) {
 	s.t.Helper()
-	s.server.Echo(target)
+	// First, since a proxy follows what is attached to it: a Pilot that has heard that there is nobody says so, until it hears of
+	// the change.
 	s.Put(target, target+"-1", s.server.Inbound)
+	s.server.Echo(target)
 }
 
 // works calls a target once, and that must succeed: also the first time.
