@@ -52,8 +52,8 @@ func (p *plane) give(text string) (*resourcev1.Snapshot, error) {
 		if err != nil {
 			return nil, err
 		}
-		if out, code, err := p.command("apply", "-f", file, "-m", "the scenario says so"); err != nil || code != 0 {
-			return nil, fmt.Errorf("octo apply: %d, %w: %s", code, orNone(err), out)
+		if err := p.apply(file); err != nil {
+			return nil, err
 		}
 	}
 	for _, old := range p.applied {
@@ -66,6 +66,19 @@ func (p *plane) give(text string) (*resourcev1.Snapshot, error) {
 	}
 	p.applied = names
 	return want, nil
+}
+
+// apply applies a file. Where it leads the registry must know, which is asked now and then: so one tries again.
+func (p *plane) apply(file string) error {
+	for late := time.Now().Add(startTimeout); ; time.Sleep(50 * poll) {
+		out, code, err := p.command("apply", "-f", file, "-m", "the scenario says so")
+		switch {
+		case err == nil && code == 0:
+			return nil
+		case err != nil || !strings.Contains(out, "leads nowhere") || time.Now().After(late):
+			return fmt.Errorf("octo apply: %d, %w: %s", code, orNone(err), out)
+		}
+	}
 }
 
 var errNone = errors.New("no other error")

@@ -116,7 +116,11 @@ func (l *Listener) rest() {
 	if p == nil {
 		return // it has just ended
 	}
-	close(p.rests)
+	select {
+	case <-p.rests: // again: the listener is being closed, and its deadline has passed still
+	default:
+		close(p.rests)
+	}
 	select {
 	case <-p.ends:
 	case <-l.closed:

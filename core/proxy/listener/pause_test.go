@@ -1,10 +1,12 @@
 package listener_test
 
 import (
+	"log/slog"
 	"net"
 	"testing"
 	"time"
 
+	"github.com/octomesh/octomesh/core/lifecycle"
 	"github.com/octomesh/octomesh/core/proxy/listener"
 )
 
@@ -48,4 +50,30 @@ func until(t *testing.T, what string, ok func() bool) {
 			t.Fatalf("%s did not come", what)
 		}
 	}
+}
+
+// slow is a listener that still says for a moment that its deadline has passed when it is being closed.
+type slow struct{ net.Listener }
+
+func (s slow) Close() error {
+	time.Sleep(5 * time.Millisecond)
+	return s.Listener.Close()
+}
+
+func (s slow) SetDeadline(t time.Time) error {
+	return s.Listener.(interface{ SetDeadline(time.Time) error }).SetDeadline(t)
+}
+
+func TestPausedListenersMayBeClosed(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	group := lifecycle.New(t.Context())
+	paused := listener.New(slow{l}, listener.Config{Group: group, Log: slog.New(slog.DiscardHandler)})
+	paused.Pause()
+	if err := paused.Close(); err != nil {
+		t.Error(err)
+	}
+	group.Stop()
 }
