@@ -192,14 +192,15 @@ func (e *explanation) switched(s *resourcev1.MeshSwitch) string {
 	if s.GetApplication() == "" {
 		who = "calls of every application without a switch of its own"
 	}
-	if n := e.request.GetNode(); n != "" && slices.Contains(s.GetNodes(), n) {
-		return who + " from node " + n + " go through the mesh"
+	node, shares := e.request.GetNode(), resource.NodeShares(s)
+	if _, own := shares[node]; own {
+		who += " from node " + node
 	}
-	share := fmt.Sprintf("%s: %d of 1000 go through the mesh, the others direct", who, s.GetPermille())
-	if len(s.GetNodes()) > 0 && e.request.GetNode() == "" {
-		share += "; from some nodes all do"
+	text := fmt.Sprintf("%s: %d of 1000 go through the mesh, the others direct", who, resource.Share(s, node))
+	if len(shares) > 0 && node == "" {
+		text += fmt.Sprintf("; %d nodes have a share of their own", len(shares))
 	}
-	return share
+	return text
 }
 
 // routes says which routes of the policy the call may take, in the order in which they are asked.

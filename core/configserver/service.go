@@ -101,8 +101,11 @@ func New(c Config) *Service {
 	return &Service{store: c.Store, now: c.Now, log: c.Log, may: c.MayWrite, cfg: c}
 }
 
-// Register adds the service to a gRPC server.
-func (s *Service) Register(g grpc.ServiceRegistrar) { configv1.RegisterConfigServer(g, s) }
+// Register adds the services to a gRPC server.
+func (s *Service) Register(g grpc.ServiceRegistrar) {
+	configv1.RegisterConfigServer(g, s)
+	configv1.RegisterMeshServer(g, Mesh{Service: s})
+}
 
 // kept is a version as it stands in the store.
 type kept struct {

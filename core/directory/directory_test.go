@@ -197,13 +197,15 @@ func TestASnapshotIsMadeForWhoAsks(t *testing.T) {
 	r := endpoints("a")
 	r.Endpoints["a"] = directory.Encode("a", &resourcev1.Endpoint{DirectAddress: "a:1", Disabled: true, Weight: proto.Uint32(0)})
 	r.Switches = map[string]*resourcev1.MeshSwitch{
-		"*": {Permille: 10, Revision: 4}, "cart": {Permille: 500, Nodes: []string{"n1"}, Revision: 5},
+		"*": {Permille: 10, Revision: 4}, "cart": {Permille: 500, Nodes: []string{"n1"}, NodeShares: []*resourcev1.NodeShare{{Nodes: []string{"n3", "n4"}, Permille: 70}}, Revision: 5},
 	}
 	r.Policy = &resourcev1.ServicePolicy{DirectForbidden: true}
 	for _, test := range []struct{ application, node, want string }{
 		{"cart", "", "mesh 500 forbidden"},
 		{"cart", "n1", "mesh 1000 forbidden"},
 		{"cart", "n2", "mesh 500 forbidden"},
+		{"cart", "n4", "mesh 70 forbidden"},
+		{"mail", "n4", "mesh 10 forbidden"},
 		{"", "n1", "mesh 10 forbidden"}, // shop, by its connection
 		{"mail", "", "mesh 10 forbidden"},
 	} {

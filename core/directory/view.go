@@ -107,9 +107,5 @@ func switchFor(all map[string]*resourcev1.MeshSwitch, application, node string) 
 	if s == nil {
 		return nil
 	}
-	out := &directoryv1.MeshSwitch{Permille: s.GetPermille(), Revision: s.GetRevision()}
-	if node != "" && slices.Contains(s.GetNodes(), node) {
-		out.Permille = 1000
-	}
-	return out
+	return &directoryv1.MeshSwitch{Permille: resource.Share(s, node), Revision: s.GetRevision()}
 }

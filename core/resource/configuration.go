@@ -6,11 +6,8 @@ import (
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
 
-// Bounds of octo.resource.v1.Configuration.
-const (
-	maxText  = 1000 // bytes of a description
-	maxNodes = 1000 // of a mesh switch
-)
+// maxText bounds a description, in bytes.
+const maxText = 1000
 
 // ValidateConfiguration returns what is wrong with a configuration that is to join another one in the environment, in
 // the order of its fields. Endpoints are not known here: that a destination leads nowhere is odd, and no more.
@@ -67,37 +64,6 @@ func (v *validator) checkApplications(applications []*resourcev1.Application) {
 		known(v, at+".tier", a.GetTier())
 		if len(a.GetDescription()) > maxText {
 			v.bad(at+".description", "is longer than %d bytes", maxText)
-		}
-	}
-}
-
-func (v *validator) checkMeshSwitches(switches []*resourcev1.MeshSwitch) {
-	type key struct{ application, target string }
-	first := make(map[key]int)
-	for i, s := range switches {
-		at := fmt.Sprintf("mesh_switches[%d]", i)
-		v.resource = "switch " + s.GetApplication() + "," + s.GetTarget()
-		v.optional(at+".application", s.GetApplication(), nameForm)
-		v.target(at+".target", s.GetTarget())
-		if a := s.GetApplication(); a != "" && len(v.applications) > 0 && !v.applications[a] {
-			v.warn(at+".application", "no application has the name %q: the switch holds for nobody, unless a caller without a resource is called so", shorten(a))
-		}
-		k := key{s.GetApplication(), s.GetTarget()}
-		if j, dup := first[k]; dup {
-			v.bad(at+".target", "mesh_switches[%d] is of the same application and target: write one", j)
-		} else {
-			first[k] = i
-		}
-		v.permille(at+".permille", s.GetPermille())
-		if s.GetRevision() != 0 {
-			v.bad(at+".revision", "is the Config Server's to set: leave it out")
-		}
-		if len(s.GetNodes()) > maxNodes {
-			v.bad(at+".nodes", "holds more than %d nodes: use permille", maxNodes)
-			continue
-		}
-		for j, n := range s.GetNodes() {
-			v.name(fmt.Sprintf("%s.nodes[%d]", at, j), n, nameForm)
 		}
 	}
 }

@@ -42,6 +42,7 @@ func commands() []command {
 		{"history", "show who changed what, when and why", runHistory},
 		{"rollback", "write an older revision again", runRollback},
 		{"delete", "remove resources", runDelete},
+		{"mesh", "put callers into the mesh and take them out, by share and node", runMesh},
 		{"rollout", "show changes that go in waves, and steer them", runRollout},
 		{"schema", "say what a target serves", runSchema},
 		{"explain", "show what binds calls to a target, and where it comes from", runExplain},

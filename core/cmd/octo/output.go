@@ -62,19 +62,25 @@ func showFile(w io.Writer, environment string, versions []*configv1.Version) {
 	_, _ = w.Write(resource.Format(file))
 }
 
+// by is who made a version, and when is at what time.
+func by(v *configv1.Version) string {
+	if !v.GetVerified() {
+		return v.GetAuthor() + " (unproved)"
+	}
+	return v.GetAuthor()
+}
+
+func when(v *configv1.Version) string { return v.GetTime().AsTime().Format("2006-01-02 15:04:05Z") }
+
 func versionRows(versions []*configv1.Version) [][]string {
 	rows := [][]string{{"NAME", "REVISION", "CHANGED", "BY", "HOW", "WHY"}}
 	for _, v := range versions {
-		by := v.GetAuthor()
-		if !v.GetVerified() {
-			by += " (unproved)"
-		}
 		revision := fmt.Sprint(v.GetRevision())
 		if c := v.GetCandidate(); c != nil {
 			revision += fmt.Sprintf(" (%d by roll-out %d)", c.GetRevision(), c.GetRollout())
 		}
 		rows = append(rows, []string{
-			v.GetName(), revision, v.GetTime().AsTime().Format("2006-01-02 15:04:05Z"), by, v.GetAction(), v.GetReason(),
+			v.GetName(), revision, when(v), by(v), v.GetAction(), v.GetReason(),
 		})
 	}
 	return rows

@@ -194,7 +194,7 @@ func (x Anomaly_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Anomaly_Kind.Descriptor instead.
 func (Anomaly_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_octo_control_v1_node_proto_rawDescGZIP(), []int{7, 0}
+	return file_octo_control_v1_node_proto_rawDescGZIP(), []int{10, 0}
 }
 
 // ConnectRequest is one word of a proxy.
@@ -208,6 +208,8 @@ type ConnectRequest struct {
 	//	*ConnectRequest_Anomaly
 	//	*ConnectRequest_Applied
 	//	*ConnectRequest_Report
+	//	*ConnectRequest_Attendance
+	//	*ConnectRequest_Condition
 	Word          isConnectRequest_Word `protobuf_oneof:"word"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -304,6 +306,24 @@ func (x *ConnectRequest) GetReport() *v1.ReportRequest {
 	return nil
 }
 
+func (x *ConnectRequest) GetAttendance() *Attendance {
+	if x != nil {
+		if x, ok := x.Word.(*ConnectRequest_Attendance); ok {
+			return x.Attendance
+		}
+	}
+	return nil
+}
+
+func (x *ConnectRequest) GetCondition() *Condition {
+	if x != nil {
+		if x, ok := x.Word.(*ConnectRequest_Condition); ok {
+			return x.Condition
+		}
+	}
+	return nil
+}
+
 type isConnectRequest_Word interface {
 	isConnectRequest_Word()
 }
@@ -329,8 +349,19 @@ type ConnectRequest_Applied struct {
 }
 
 type ConnectRequest_Report struct {
-	// What SDKs measured, passed on.
+	// What SDKs of one application measured, added up: without an instance (D-REP-5). At most one for each application in
+	// an interval, and no further one before all are answered.
 	Report *v1.ReportRequest `protobuf:"bytes,6,opt,name=report,proto3,oneof"`
+}
+
+type ConnectRequest_Attendance struct {
+	// Who came, changed or left beside the proxy. On a new stream nobody is there yet.
+	Attendance *Attendance `protobuf:"bytes,7,opt,name=attendance,proto3,oneof"`
+}
+
+type ConnectRequest_Condition struct {
+	// How the proxy itself fares, when that has changed. Nothing said: well.
+	Condition *Condition `protobuf:"bytes,8,opt,name=condition,proto3,oneof"`
 }
 
 func (*ConnectRequest_Introduction) isConnectRequest_Word() {}
@@ -344,6 +375,10 @@ func (*ConnectRequest_Anomaly) isConnectRequest_Word() {}
 func (*ConnectRequest_Applied) isConnectRequest_Word() {}
 
 func (*ConnectRequest_Report) isConnectRequest_Word() {}
+
+func (*ConnectRequest_Attendance) isConnectRequest_Word() {}
+
+func (*ConnectRequest_Condition) isConnectRequest_Word() {}
 
 // ConnectResponse is one word of a Pilot.
 type ConnectResponse struct {
@@ -805,6 +840,255 @@ func (x *RegistrationState) GetReason() string {
 	return ""
 }
 
+// Attendance is what has changed about the processes beside a proxy.
+type Attendance struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who is there, with all that is known of it.
+	Here []*Process `protobuf:"bytes,1,rep,name=here,proto3" json:"here,omitempty"`
+	// Who is not any more: application, instance and incarnation alone.
+	Gone          []*Process `protobuf:"bytes,2,rep,name=gone,proto3" json:"gone,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Attendance) Reset() {
+	*x = Attendance{}
+	mi := &file_octo_control_v1_node_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Attendance) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Attendance) ProtoMessage() {}
+
+func (x *Attendance) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_control_v1_node_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Attendance.ProtoReflect.Descriptor instead.
+func (*Attendance) Descriptor() ([]byte, []int) {
+	return file_octo_control_v1_node_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Attendance) GetHere() []*Process {
+	if x != nil {
+		return x.Here
+	}
+	return nil
+}
+
+func (x *Attendance) GetGone() []*Process {
+	if x != nil {
+		return x.Gone
+	}
+	return nil
+}
+
+// Process is a running process of an application, as it says in HELLO and Watch. (application, instance, incarnation) is
+// the key.
+type Process struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Application string                 `protobuf:"bytes,1,opt,name=application,proto3" json:"application,omitempty"`
+	Instance    string                 `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`
+	Incarnation uint64                 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// Of HELLO: the name of the SDK, and its version.
+	Sdk        string `protobuf:"bytes,4,opt,name=sdk,proto3" json:"sdk,omitempty"`
+	SdkVersion string `protobuf:"bytes,5,opt,name=sdk_version,json=sdkVersion,proto3" json:"sdk_version,omitempty"`
+	// Of its Watches; empty: it watches nothing, or does not say.
+	Node     string   `protobuf:"bytes,6,opt,name=node,proto3" json:"node,omitempty"`
+	Runtime  string   `protobuf:"bytes,7,opt,name=runtime,proto3" json:"runtime,omitempty"`
+	Features []string `protobuf:"bytes,8,rep,name=features,proto3" json:"features,omitempty"`
+	// Targets that it watches, at most 50, and how many more.
+	Targets     []string `protobuf:"bytes,9,rep,name=targets,proto3" json:"targets,omitempty"`
+	MoreTargets uint32   `protobuf:"varint,10,opt,name=more_targets,json=moreTargets,proto3" json:"more_targets,omitempty"`
+	// It has a connection on which it serves.
+	Serves        bool `protobuf:"varint,11,opt,name=serves,proto3" json:"serves,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Process) Reset() {
+	*x = Process{}
+	mi := &file_octo_control_v1_node_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Process) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Process) ProtoMessage() {}
+
+func (x *Process) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_control_v1_node_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Process.ProtoReflect.Descriptor instead.
+func (*Process) Descriptor() ([]byte, []int) {
+	return file_octo_control_v1_node_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Process) GetApplication() string {
+	if x != nil {
+		return x.Application
+	}
+	return ""
+}
+
+func (x *Process) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *Process) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *Process) GetSdk() string {
+	if x != nil {
+		return x.Sdk
+	}
+	return ""
+}
+
+func (x *Process) GetSdkVersion() string {
+	if x != nil {
+		return x.SdkVersion
+	}
+	return ""
+}
+
+func (x *Process) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Process) GetRuntime() string {
+	if x != nil {
+		return x.Runtime
+	}
+	return ""
+}
+
+func (x *Process) GetFeatures() []string {
+	if x != nil {
+		return x.Features
+	}
+	return nil
+}
+
+func (x *Process) GetTargets() []string {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+func (x *Process) GetMoreTargets() uint32 {
+	if x != nil {
+		return x.MoreTargets
+	}
+	return 0
+}
+
+func (x *Process) GetServes() bool {
+	if x != nil {
+		return x.Serves
+	}
+	return false
+}
+
+// Condition is how a proxy fares.
+type Condition struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// It leaves, and takes no new connections.
+	Draining bool `protobuf:"varint,1,opt,name=draining,proto3" json:"draining,omitempty"`
+	// No Pilot has pushed anything for a minute: what it goes by may be old.
+	Degraded bool `protobuf:"varint,2,opt,name=degraded,proto3" json:"degraded,omitempty"`
+	// Versions of resources that it does not take any more since they crashed it.
+	Quarantined   uint32 `protobuf:"varint,3,opt,name=quarantined,proto3" json:"quarantined,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Condition) Reset() {
+	*x = Condition{}
+	mi := &file_octo_control_v1_node_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Condition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Condition) ProtoMessage() {}
+
+func (x *Condition) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_control_v1_node_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Condition.ProtoReflect.Descriptor instead.
+func (*Condition) Descriptor() ([]byte, []int) {
+	return file_octo_control_v1_node_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Condition) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
+func (x *Condition) GetDegraded() bool {
+	if x != nil {
+		return x.Degraded
+	}
+	return false
+}
+
+func (x *Condition) GetQuarantined() uint32 {
+	if x != nil {
+		return x.Quarantined
+	}
+	return 0
+}
+
 // Anomaly is something that a proxy sees go wrong with an endpoint. A checker looks at once.
 type Anomaly struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -821,7 +1105,7 @@ type Anomaly struct {
 
 func (x *Anomaly) Reset() {
 	*x = Anomaly{}
-	mi := &file_octo_control_v1_node_proto_msgTypes[7]
+	mi := &file_octo_control_v1_node_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -833,7 +1117,7 @@ func (x *Anomaly) String() string {
 func (*Anomaly) ProtoMessage() {}
 
 func (x *Anomaly) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_control_v1_node_proto_msgTypes[7]
+	mi := &file_octo_control_v1_node_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -846,7 +1130,7 @@ func (x *Anomaly) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Anomaly.ProtoReflect.Descriptor instead.
 func (*Anomaly) Descriptor() ([]byte, []int) {
-	return file_octo_control_v1_node_proto_rawDescGZIP(), []int{7}
+	return file_octo_control_v1_node_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Anomaly) GetTarget() string {
@@ -896,7 +1180,7 @@ type Applied struct {
 
 func (x *Applied) Reset() {
 	*x = Applied{}
-	mi := &file_octo_control_v1_node_proto_msgTypes[8]
+	mi := &file_octo_control_v1_node_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +1192,7 @@ func (x *Applied) String() string {
 func (*Applied) ProtoMessage() {}
 
 func (x *Applied) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_control_v1_node_proto_msgTypes[8]
+	mi := &file_octo_control_v1_node_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +1205,7 @@ func (x *Applied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Applied.ProtoReflect.Descriptor instead.
 func (*Applied) Descriptor() ([]byte, []int) {
-	return file_octo_control_v1_node_proto_rawDescGZIP(), []int{8}
+	return file_octo_control_v1_node_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Applied) GetGeneration() uint64 {
@@ -942,14 +1226,18 @@ var File_octo_control_v1_node_proto protoreflect.FileDescriptor
 
 const file_octo_control_v1_node_proto_rawDesc = "" +
 	"\n" +
-	"\x1aocto/control/v1/node.proto\x12\x0focto.control.v1\x1a!octo/directory/v1/directory.proto\x1a\x1focto/resource/v1/resource.proto\"\xfd\x02\n" +
+	"\x1aocto/control/v1/node.proto\x12\x0focto.control.v1\x1a!octo/directory/v1/directory.proto\x1a\x1focto/resource/v1/resource.proto\"\xf8\x03\n" +
 	"\x0eConnectRequest\x12C\n" +
 	"\fintroduction\x18\x01 \x01(\v2\x1d.octo.control.v1.IntroductionH\x00R\fintroduction\x12;\n" +
 	"\bregister\x18\x02 \x01(\v2\x1d.octo.control.v1.RegistrationH\x00R\bregister\x129\n" +
 	"\bwithdraw\x18\x03 \x01(\v2\x1b.octo.control.v1.WithdrawalH\x00R\bwithdraw\x124\n" +
 	"\aanomaly\x18\x04 \x01(\v2\x18.octo.control.v1.AnomalyH\x00R\aanomaly\x124\n" +
 	"\aapplied\x18\x05 \x01(\v2\x18.octo.control.v1.AppliedH\x00R\aapplied\x12:\n" +
-	"\x06report\x18\x06 \x01(\v2 .octo.directory.v1.ReportRequestH\x00R\x06reportB\x06\n" +
+	"\x06report\x18\x06 \x01(\v2 .octo.directory.v1.ReportRequestH\x00R\x06report\x12=\n" +
+	"\n" +
+	"attendance\x18\a \x01(\v2\x1b.octo.control.v1.AttendanceH\x00R\n" +
+	"attendance\x12:\n" +
+	"\tcondition\x18\b \x01(\v2\x1a.octo.control.v1.ConditionH\x00R\tconditionB\x06\n" +
 	"\x04word\"\xa0\x01\n" +
 	"\x0fConnectResponse\x12H\n" +
 	"\fregistration\x18\x01 \x01(\v2\".octo.control.v1.RegistrationStateH\x00R\fregistration\x12;\n" +
@@ -995,7 +1283,29 @@ const file_octo_control_v1_node_proto_rawDesc = "" +
 	"\rSTATE_PENDING\x10\x02\x12\x14\n" +
 	"\x10STATE_SUPERSEDED\x10\x03\x12\x13\n" +
 	"\x0fSTATE_WITHDRAWN\x10\x04\x12\x11\n" +
-	"\rSTATE_REFUSED\x10\x05\"\xf3\x01\n" +
+	"\rSTATE_REFUSED\x10\x05\"h\n" +
+	"\n" +
+	"Attendance\x12,\n" +
+	"\x04here\x18\x01 \x03(\v2\x18.octo.control.v1.ProcessR\x04here\x12,\n" +
+	"\x04gone\x18\x02 \x03(\v2\x18.octo.control.v1.ProcessR\x04gone\"\xbb\x02\n" +
+	"\aProcess\x12 \n" +
+	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x1a\n" +
+	"\binstance\x18\x02 \x01(\tR\binstance\x12 \n" +
+	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\x12\x10\n" +
+	"\x03sdk\x18\x04 \x01(\tR\x03sdk\x12\x1f\n" +
+	"\vsdk_version\x18\x05 \x01(\tR\n" +
+	"sdkVersion\x12\x12\n" +
+	"\x04node\x18\x06 \x01(\tR\x04node\x12\x18\n" +
+	"\aruntime\x18\a \x01(\tR\aruntime\x12\x1a\n" +
+	"\bfeatures\x18\b \x03(\tR\bfeatures\x12\x18\n" +
+	"\atargets\x18\t \x03(\tR\atargets\x12!\n" +
+	"\fmore_targets\x18\n" +
+	" \x01(\rR\vmoreTargets\x12\x16\n" +
+	"\x06serves\x18\v \x01(\bR\x06serves\"e\n" +
+	"\tCondition\x12\x1a\n" +
+	"\bdraining\x18\x01 \x01(\bR\bdraining\x12\x1a\n" +
+	"\bdegraded\x18\x02 \x01(\bR\bdegraded\x12 \n" +
+	"\vquarantined\x18\x03 \x01(\rR\vquarantined\"\xf3\x01\n" +
 	"\aAnomaly\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x121\n" +
@@ -1029,7 +1339,7 @@ func file_octo_control_v1_node_proto_rawDescGZIP() []byte {
 }
 
 var file_octo_control_v1_node_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_octo_control_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_octo_control_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_octo_control_v1_node_proto_goTypes = []any{
 	(Withdrawal_Reason)(0),       // 0: octo.control.v1.Withdrawal.Reason
 	(RegistrationState_State)(0), // 1: octo.control.v1.RegistrationState.State
@@ -1041,33 +1351,40 @@ var file_octo_control_v1_node_proto_goTypes = []any{
 	(*Registration)(nil),         // 7: octo.control.v1.Registration
 	(*Withdrawal)(nil),           // 8: octo.control.v1.Withdrawal
 	(*RegistrationState)(nil),    // 9: octo.control.v1.RegistrationState
-	(*Anomaly)(nil),              // 10: octo.control.v1.Anomaly
-	(*Applied)(nil),              // 11: octo.control.v1.Applied
-	(*v1.ReportRequest)(nil),     // 12: octo.directory.v1.ReportRequest
-	(*v1.ReportResponse)(nil),    // 13: octo.directory.v1.ReportResponse
-	(*v11.Endpoint)(nil),         // 14: octo.resource.v1.Endpoint
+	(*Attendance)(nil),           // 10: octo.control.v1.Attendance
+	(*Process)(nil),              // 11: octo.control.v1.Process
+	(*Condition)(nil),            // 12: octo.control.v1.Condition
+	(*Anomaly)(nil),              // 13: octo.control.v1.Anomaly
+	(*Applied)(nil),              // 14: octo.control.v1.Applied
+	(*v1.ReportRequest)(nil),     // 15: octo.directory.v1.ReportRequest
+	(*v1.ReportResponse)(nil),    // 16: octo.directory.v1.ReportResponse
+	(*v11.Endpoint)(nil),         // 17: octo.resource.v1.Endpoint
 }
 var file_octo_control_v1_node_proto_depIdxs = []int32{
 	5,  // 0: octo.control.v1.ConnectRequest.introduction:type_name -> octo.control.v1.Introduction
 	7,  // 1: octo.control.v1.ConnectRequest.register:type_name -> octo.control.v1.Registration
 	8,  // 2: octo.control.v1.ConnectRequest.withdraw:type_name -> octo.control.v1.Withdrawal
-	10, // 3: octo.control.v1.ConnectRequest.anomaly:type_name -> octo.control.v1.Anomaly
-	11, // 4: octo.control.v1.ConnectRequest.applied:type_name -> octo.control.v1.Applied
-	12, // 5: octo.control.v1.ConnectRequest.report:type_name -> octo.directory.v1.ReportRequest
-	9,  // 6: octo.control.v1.ConnectResponse.registration:type_name -> octo.control.v1.RegistrationState
-	13, // 7: octo.control.v1.ConnectResponse.report:type_name -> octo.directory.v1.ReportResponse
-	6,  // 8: octo.control.v1.Introduction.suspects:type_name -> octo.control.v1.Suspect
-	14, // 9: octo.control.v1.Registration.endpoint:type_name -> octo.resource.v1.Endpoint
-	0,  // 10: octo.control.v1.Withdrawal.reason:type_name -> octo.control.v1.Withdrawal.Reason
-	1,  // 11: octo.control.v1.RegistrationState.state:type_name -> octo.control.v1.RegistrationState.State
-	2,  // 12: octo.control.v1.Anomaly.kind:type_name -> octo.control.v1.Anomaly.Kind
-	3,  // 13: octo.control.v1.Node.Connect:input_type -> octo.control.v1.ConnectRequest
-	4,  // 14: octo.control.v1.Node.Connect:output_type -> octo.control.v1.ConnectResponse
-	14, // [14:15] is the sub-list for method output_type
-	13, // [13:14] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	13, // 3: octo.control.v1.ConnectRequest.anomaly:type_name -> octo.control.v1.Anomaly
+	14, // 4: octo.control.v1.ConnectRequest.applied:type_name -> octo.control.v1.Applied
+	15, // 5: octo.control.v1.ConnectRequest.report:type_name -> octo.directory.v1.ReportRequest
+	10, // 6: octo.control.v1.ConnectRequest.attendance:type_name -> octo.control.v1.Attendance
+	12, // 7: octo.control.v1.ConnectRequest.condition:type_name -> octo.control.v1.Condition
+	9,  // 8: octo.control.v1.ConnectResponse.registration:type_name -> octo.control.v1.RegistrationState
+	16, // 9: octo.control.v1.ConnectResponse.report:type_name -> octo.directory.v1.ReportResponse
+	6,  // 10: octo.control.v1.Introduction.suspects:type_name -> octo.control.v1.Suspect
+	17, // 11: octo.control.v1.Registration.endpoint:type_name -> octo.resource.v1.Endpoint
+	0,  // 12: octo.control.v1.Withdrawal.reason:type_name -> octo.control.v1.Withdrawal.Reason
+	1,  // 13: octo.control.v1.RegistrationState.state:type_name -> octo.control.v1.RegistrationState.State
+	11, // 14: octo.control.v1.Attendance.here:type_name -> octo.control.v1.Process
+	11, // 15: octo.control.v1.Attendance.gone:type_name -> octo.control.v1.Process
+	2,  // 16: octo.control.v1.Anomaly.kind:type_name -> octo.control.v1.Anomaly.Kind
+	3,  // 17: octo.control.v1.Node.Connect:input_type -> octo.control.v1.ConnectRequest
+	4,  // 18: octo.control.v1.Node.Connect:output_type -> octo.control.v1.ConnectResponse
+	18, // [18:19] is the sub-list for method output_type
+	17, // [17:18] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_octo_control_v1_node_proto_init() }
@@ -1082,6 +1399,8 @@ func file_octo_control_v1_node_proto_init() {
 		(*ConnectRequest_Anomaly)(nil),
 		(*ConnectRequest_Applied)(nil),
 		(*ConnectRequest_Report)(nil),
+		(*ConnectRequest_Attendance)(nil),
+		(*ConnectRequest_Condition)(nil),
 	}
 	file_octo_control_v1_node_proto_msgTypes[1].OneofWrappers = []any{
 		(*ConnectResponse_Registration)(nil),
@@ -1093,7 +1412,7 @@ func file_octo_control_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_control_v1_node_proto_rawDesc), len(file_octo_control_v1_node_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   9,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

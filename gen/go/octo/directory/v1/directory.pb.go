@@ -240,8 +240,12 @@ type WatchRequest struct {
 	Target      string                 `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
 	// The application that would call, for the mesh switch.
 	Application string `protobuf:"bytes,3,opt,name=application,proto3" json:"application,omitempty"`
-	// The node that asks, for a switch by nodes.
-	Node          string `protobuf:"bytes,4,opt,name=node,proto3" json:"node,omitempty"`
+	// The node that asks, for a switch by nodes: OCTO_NODE, else the host's name (D-WATCH-12).
+	Node string `protobuf:"bytes,4,opt,name=node,proto3" json:"node,omitempty"`
+	// What the caller can do, for the check before a switch: "switch", "fallback", "report" (D-WATCH-13).
+	Features []string `protobuf:"bytes,5,rep,name=features,proto3" json:"features,omitempty"`
+	// The language runtime that it runs on, such as "go1.26.0", for operators.
+	Runtime       string `protobuf:"bytes,6,opt,name=runtime,proto3" json:"runtime,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -300,6 +304,20 @@ func (x *WatchRequest) GetApplication() string {
 func (x *WatchRequest) GetNode() string {
 	if x != nil {
 		return x.Node
+	}
+	return ""
+}
+
+func (x *WatchRequest) GetFeatures() []string {
+	if x != nil {
+		return x.Features
+	}
+	return nil
+}
+
+func (x *WatchRequest) GetRuntime() string {
+	if x != nil {
+		return x.Runtime
 	}
 	return ""
 }
@@ -549,7 +567,7 @@ func (x *Endpoint) GetTlsIdentity() string {
 // MeshSwitch says which share of the calls goes through the mesh.
 type MeshSwitch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 0 to 1000.
+	// 0 to 1000; that of the asking node, if it has one of its own.
 	Permille uint32 `protobuf:"varint,1,opt,name=permille,proto3" json:"permille,omitempty"`
 	// The store's global revision: the highest seen wins, whatever its source.
 	Revision      uint64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
@@ -1050,12 +1068,14 @@ var File_octo_directory_v1_directory_proto protoreflect.FileDescriptor
 
 const file_octo_directory_v1_directory_proto_rawDesc = "" +
 	"\n" +
-	"!octo/directory/v1/directory.proto\x12\x11octo.directory.v1\x1a\x1docto/options/v1/options.proto\"~\n" +
+	"!octo/directory/v1/directory.proto\x12\x11octo.directory.v1\x1a\x1docto/options/v1/options.proto\"\xb4\x01\n" +
 	"\fWatchRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12 \n" +
 	"\vapplication\x18\x03 \x01(\tR\vapplication\x12\x12\n" +
-	"\x04node\x18\x04 \x01(\tR\x04node\"\x92\x05\n" +
+	"\x04node\x18\x04 \x01(\tR\x04node\x12\x1a\n" +
+	"\bfeatures\x18\x05 \x03(\tR\bfeatures\x12\x18\n" +
+	"\aruntime\x18\x06 \x01(\tR\aruntime\"\x92\x05\n" +
 	"\rWatchResponse\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12<\n" +

@@ -415,7 +415,9 @@ type MeshSwitch struct {
 	// Share of the other nodes' calls, in permille, at most 1000.
 	Permille uint32 `protobuf:"varint,4,opt,name=permille,proto3" json:"permille,omitempty"`
 	// The store's revision; of two switches the higher one holds. The Config Server sets it.
-	Revision      uint64 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
+	Revision uint64 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Shares of chosen nodes, in place of permille. A node is named once, here or in nodes.
+	NodeShares    []*NodeShare `protobuf:"bytes,6,rep,name=node_shares,json=nodeShares,proto3" json:"node_shares,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -485,6 +487,68 @@ func (x *MeshSwitch) GetRevision() uint64 {
 	return 0
 }
 
+func (x *MeshSwitch) GetNodeShares() []*NodeShare {
+	if x != nil {
+		return x.NodeShares
+	}
+	return nil
+}
+
+// NodeShare is the share of the calls from some nodes that goes through the mesh.
+type NodeShare struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As callers name the node that they run on (OCTO_NODE, else the host's name). At least one.
+	Nodes []string `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	// At most 1000.
+	Permille      uint32 `protobuf:"varint,2,opt,name=permille,proto3" json:"permille,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeShare) Reset() {
+	*x = NodeShare{}
+	mi := &file_octo_resource_v1_config_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeShare) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeShare) ProtoMessage() {}
+
+func (x *NodeShare) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_config_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeShare.ProtoReflect.Descriptor instead.
+func (*NodeShare) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_config_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *NodeShare) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *NodeShare) GetPermille() uint32 {
+	if x != nil {
+		return x.Permille
+	}
+	return 0
+}
+
 var File_octo_resource_v1_config_proto protoreflect.FileDescriptor
 
 const file_octo_resource_v1_config_proto_rawDesc = "" +
@@ -518,14 +582,19 @@ const file_octo_resource_v1_config_proto_rawDesc = "" +
 	"\x06Schema\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12%\n" +
 	"\x0edescriptor_set\x18\x02 \x01(\fR\rdescriptorSet\x12\x1a\n" +
-	"\bservices\x18\x03 \x03(\tR\bservices\"\x94\x01\n" +
+	"\bservices\x18\x03 \x03(\tR\bservices\"\xd2\x01\n" +
 	"\n" +
 	"MeshSwitch\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12\x14\n" +
 	"\x05nodes\x18\x03 \x03(\tR\x05nodes\x12\x1a\n" +
 	"\bpermille\x18\x04 \x01(\rR\bpermille\x12\x1a\n" +
-	"\brevision\x18\x05 \x01(\x04R\brevision*i\n" +
+	"\brevision\x18\x05 \x01(\x04R\brevision\x12<\n" +
+	"\vnode_shares\x18\x06 \x03(\v2\x1b.octo.resource.v1.NodeShareR\n" +
+	"nodeShares\"=\n" +
+	"\tNodeShare\x12\x14\n" +
+	"\x05nodes\x18\x01 \x03(\tR\x05nodes\x12\x1a\n" +
+	"\bpermille\x18\x02 \x01(\rR\bpermille*i\n" +
 	"\x04Tier\x12\x14\n" +
 	"\x10TIER_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rTIER_CRITICAL\x10\x01\x12\x12\n" +
@@ -547,7 +616,7 @@ func file_octo_resource_v1_config_proto_rawDescGZIP() []byte {
 }
 
 var file_octo_resource_v1_config_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_octo_resource_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_octo_resource_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_octo_resource_v1_config_proto_goTypes = []any{
 	(Tier)(0),                // 0: octo.resource.v1.Tier
 	(*Configuration)(nil),    // 1: octo.resource.v1.Configuration
@@ -555,24 +624,26 @@ var file_octo_resource_v1_config_proto_goTypes = []any{
 	(*InstanceOverride)(nil), // 3: octo.resource.v1.InstanceOverride
 	(*Schema)(nil),           // 4: octo.resource.v1.Schema
 	(*MeshSwitch)(nil),       // 5: octo.resource.v1.MeshSwitch
-	nil,                      // 6: octo.resource.v1.Configuration.RevisionsEntry
-	(*ServicePolicy)(nil),    // 7: octo.resource.v1.ServicePolicy
-	(*AuthPolicy)(nil),       // 8: octo.resource.v1.AuthPolicy
+	(*NodeShare)(nil),        // 6: octo.resource.v1.NodeShare
+	nil,                      // 7: octo.resource.v1.Configuration.RevisionsEntry
+	(*ServicePolicy)(nil),    // 8: octo.resource.v1.ServicePolicy
+	(*AuthPolicy)(nil),       // 9: octo.resource.v1.AuthPolicy
 }
 var file_octo_resource_v1_config_proto_depIdxs = []int32{
-	6, // 0: octo.resource.v1.Configuration.revisions:type_name -> octo.resource.v1.Configuration.RevisionsEntry
+	7, // 0: octo.resource.v1.Configuration.revisions:type_name -> octo.resource.v1.Configuration.RevisionsEntry
 	2, // 1: octo.resource.v1.Configuration.applications:type_name -> octo.resource.v1.Application
-	7, // 2: octo.resource.v1.Configuration.policies:type_name -> octo.resource.v1.ServicePolicy
-	8, // 3: octo.resource.v1.Configuration.auth_policies:type_name -> octo.resource.v1.AuthPolicy
+	8, // 2: octo.resource.v1.Configuration.policies:type_name -> octo.resource.v1.ServicePolicy
+	9, // 3: octo.resource.v1.Configuration.auth_policies:type_name -> octo.resource.v1.AuthPolicy
 	5, // 4: octo.resource.v1.Configuration.mesh_switches:type_name -> octo.resource.v1.MeshSwitch
 	3, // 5: octo.resource.v1.Configuration.instances:type_name -> octo.resource.v1.InstanceOverride
 	4, // 6: octo.resource.v1.Configuration.schemas:type_name -> octo.resource.v1.Schema
 	0, // 7: octo.resource.v1.Application.tier:type_name -> octo.resource.v1.Tier
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	6, // 8: octo.resource.v1.MeshSwitch.node_shares:type_name -> octo.resource.v1.NodeShare
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_octo_resource_v1_config_proto_init() }
@@ -588,7 +659,7 @@ func file_octo_resource_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_resource_v1_config_proto_rawDesc), len(file_octo_resource_v1_config_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
