@@ -102,13 +102,17 @@ func (p unmatched) CallEnded(c *session.Call, st wire.Status, took time.Duration
 	p.cfg.Tap.End(c, &st, c.Arrived()+int64(took), nil)
 }
 
-// maxPicks bounds the endpoints that are tried before a byte has been written to any.
-const maxPicks = 3
+const (
+	// maxPicks bounds the endpoints that are tried before a byte has been written to any.
+	maxPicks = 3
+	// maxWaits bounds how often a call waits for a connection: one may take no more calls when its turn has come.
+	maxWaits = 3
+)
 
 // forwardOutbound hands the call to the proxy of an endpoint.
 func (p *Proxy) forwardOutbound(c *session.Call, head *wire.RequestHead) {
 	keep(c, head)
-	avoid, stranger := c.Avoid, false
+	avoid, last, stranger := c.Avoid, c.Avoid, false
 	for range maxPicks {
 		e := c.Decision.Pick(head, c.Request.Now, avoid)
 		if e == nil && avoid != nil && avoid == c.Avoid && !c.Decision.Route.Retries.ElsewhereOnly {
@@ -118,7 +122,7 @@ func (p *Proxy) forwardOutbound(c *session.Call, head *wire.RequestHead) {
 			break
 		}
 		peer := e.Peer.(*upstream.Peer)
-		c.Endpoint = e
+		c.Endpoint, last = e, e
 		if s := peer.Session(); s != nil && !e.Expects(s.Peer().Identity) {
 			stranger = true
 		} else if s != nil {
@@ -126,7 +130,12 @@ func (p *Proxy) forwardOutbound(c *session.Call, head *wire.RequestHead) {
 			if c.Forward(s, head) {
 				return
 			}
-		} else if c.Attempts++; c.Attempts <= maxPicks && peer.Park(c) {
+			if !c.Full { // it takes no more since it was looked up: that says nothing against the endpoint
+				peer.Leaves(s)
+				c.Endpoint = nil
+				continue
+			}
+		} else if c.Waits++; c.Waits <= maxWaits && peer.Park(c) {
 			return
 		}
 		if stranger = stranger || peer.Stranger() != nil; stranger {
@@ -134,21 +143,21 @@ func (p *Proxy) forwardOutbound(c *session.Call, head *wire.RequestHead) {
 		}
 		c.Endpoint, avoid = nil, e
 	}
-	c.Refuse(unforwarded(c, avoid, stranger))
+	c.Refuse(unforwarded(c, last, stranger))
 }
 
-// unforwarded is the status of a call that no endpoint took, the last of which was avoid, or nil if there was none. That somebody
+// unforwarded is the status of a call that no endpoint took, the last of which is given, or nil if there was none. That somebody
 // else answered than whom the target expects is said first: it must not go around the mesh for that.
-func unforwarded(c *session.Call, avoid *cluster.Endpoint, stranger bool) wire.Status {
+func unforwarded(c *session.Call, last *cluster.Endpoint, stranger bool) wire.Status {
 	switch {
-	case avoid == nil:
+	case last == nil:
 		return wire.Refuse(wire.ReasonNoEndpoint, wire.OriginClientProxy, "no instance of the target may take calls")
 	case stranger:
-		return wire.Refuse(wire.ReasonAuthDenied, wire.OriginClientProxy, "whoever answers at "+avoid.MeshAddress+" is not whom the target's configuration expects")
+		return wire.Refuse(wire.ReasonAuthDenied, wire.OriginClientProxy, "whoever answers at "+last.MeshAddress+" is not whom the target's configuration expects")
 	case c.Full:
-		return wire.Refuse(wire.ReasonQueueFull, wire.OriginClientProxy, "too much waits for "+avoid.MeshAddress)
+		return wire.Refuse(wire.ReasonQueueFull, wire.OriginClientProxy, "too much waits for "+last.MeshAddress)
 	}
-	return wire.Refuse(wire.ReasonProxyUnreachable, wire.OriginClientProxy, "no connection to "+avoid.MeshAddress)
+	return wire.Refuse(wire.ReasonProxyUnreachable, wire.OriginClientProxy, "no connection to "+last.MeshAddress)
 }
 
 // forwardInbound hands the call to an attached instance.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -298,5 +299,48 @@ func TestRefusalOfALeavingProxyMovesCallsToANewConnection(t *testing.T) {
 	}
 	if r := <-drained; r != first.Load() {
 		t.Error("another connection was left")
+	}
+}
+
+// A connection may end before a call's turn to go by it has come, or between the look at it and the call: the call goes by the next one.
+func TestCallsThatWaitForAStreamGoByTheNextConnection(t *testing.T) {
+	n := startNode(t, wire.Limits{})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	first := make(chan *meshtest.Raw, 1)
+	go meshtest.Serve(l, wire.Limits{MaxStreams: 1}, func(r *meshtest.Raw, ev *wire.Event) {
+		if ev.Kind != wire.EventRequest || string(ev.Frame.Body) == "parked" {
+			meshtest.Echo(r, ev)
+			return
+		}
+		first <- r // this one is not answered
+	})
+	n.configure(t, map[string][]string{"echo": {l.Addr().String()}})
+	c := n.caller(t)
+	held, err := c.Call(head("echo"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := <-first
+	var waiting []<-chan meshtest.Answer
+	for range 5 {
+		got, err := c.Call(head("echo"), []byte("parked"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		waiting = append(waiting, got)
+	}
+	waitFor(t, "the calls that wait", func() bool {
+		return len(slices.DeleteFunc(n.OpenCalls(), func(i session.CallInfo) bool { return !i.Parked })) == len(waiting)
+	})
+	r.Close()
+	if a := get(t, held, nil); a.Status.Reason != wire.ReasonConnectionLost {
+		t.Errorf("got %+v", a.Status)
+	}
+	for _, got := range waiting {
+		answers(t, got)
 	}
 }

@@ -39,7 +39,7 @@ func (c *Call) again(st *wire.Status, typ wire.Type, head []byte, b *Batch) bool
 		}
 	}
 	c.Try++
-	c.Attempts, c.Endpoint, c.Full = 0, nil, false
+	c.Waits, c.Endpoint, c.Full = 0, nil, false
 	c.tryEnd.Store(0)
 	c.replay()
 	c.parked = true

@@ -38,7 +38,7 @@ type Call struct {
 	Idempotent bool
 	Mirrored   bool        // it was decided whether a copy of it is made
 	Try        int         // how many attempts were made before this one
-	Attempts   int         // how many sessions it was offered to, in this attempt
+	Waits      int         // how often it waited for a connection, in this attempt
 	Full       bool        // a session refused it because too much waits for its peer
 	Note       record.Note // what telemetry keeps of it
 	Hop        []byte      // hop fields that it gets beside those of its session
@@ -102,7 +102,7 @@ func (c *Call) drop() {
 func (c *Call) reset() {
 	c.upQueue.clear()
 	c.doQueue.clear()
-	c.Observer, c.Decision, c.Request, c.Endpoint, c.Attempts = nil, route.Decision{}, policy.Request{}, nil, 0
+	c.Observer, c.Decision, c.Request, c.Endpoint, c.Waits = nil, route.Decision{}, policy.Request{}, nil, 0
 	c.Avoid, c.Try, c.Idempotent, c.Mirrored = nil, 0, false, false
 	c.forget()
 	c.kept.missing = false
@@ -227,7 +227,6 @@ func (c *Call) Forward(up *Session, head *wire.RequestHead) bool {
 		c.end(&st, c.batch)
 		return true
 	}
-	c.Attempts++
 	c.Full = false
 	up.tc.Lock()
 	if up.ready && up.wc.Queued() > up.opts.MaxQueue {

@@ -364,8 +364,8 @@ func (p *Peer) moveLocked(s *session.Session) {
 	}
 }
 
-// Leaves takes note of a call that was refused on a connection because the peer leaves and has a successor: that is as good as a
-// GOAWAY, and the call may go again on a new connection only (L-FINE-12).
+// Leaves takes note that a connection takes no new calls: a call was refused there because the peer leaves and has a successor
+// (L-FINE-12), or none can be opened. That is as good as a GOAWAY, and calls may go again on a new connection only.
 func (p *Peer) Leaves(s *session.Session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
