@@ -17,7 +17,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/octomesh/octomesh/conformance/faults/ledger"
 	conformancev1 "github.com/octomesh/octomesh/gen/go/octo/conformance/v1"
 )
 
@@ -32,7 +31,6 @@ type run struct {
 	etcd     string // somebody else's, for those whose parts are apart
 	parallel int
 	patience time.Duration
-	ledger   *ledger.Ledger
 	ids      atomic.Int64
 	noTrace  bool
 	previous versions
@@ -138,10 +136,6 @@ func (r *run) main(o *options) (ok bool, err error) {
 	if r.dir, err = os.MkdirTemp("", "oc"); err != nil { // not TMPDIR's depth, or socket paths get too long
 		return false, err
 	}
-	if r.ledger, err = ledger.New(); err != nil {
-		return false, err
-	}
-	defer func() { _ = r.ledger.Close() }()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	r.all(ctx, r.skip(filter(jobs, o.filter)))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -183,5 +184,47 @@ func TestKnownFailuresMustFail(t *testing.T) {
 		if _, err := parseKnown("go", line); err == nil {
 			t.Errorf("%q is taken", line)
 		}
+	}
+}
+
+// Handlers tell the ledger over connections of their own: one that is waited for need not be there yet when its call has ended.
+func TestABatchWaitsForAsManyHandlersAsItExpects(t *testing.T) {
+	l, err := ledger.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &batch{book: l.Open("b"), result: &conformancev1.BatchResult{Calls: 3}, Batch: &conformancev1.Batch{
+		ExecutionsPermille: &conformancev1.Range{Min: 1001},
+		Handlers: []*conformancev1.HandlerCount{
+			{Server: "s", Calls: &conformancev1.Range{Min: 3, Max: proto.Uint32(3)}},
+			{Server: "copy", Calls: &conformancev1.Range{Min: 100}, Permille: true},
+			{Server: "nobody", Calls: &conformancev1.Range{Max: proto.Uint32(0)}},
+		},
+	}}
+	b.book.Answered(b.result)
+	tell := func(server string, n int) {
+		for _, event := range []ledger.Event{conformancev1.LedgerEntry_EVENT_BEGAN, conformancev1.LedgerEntry_EVENT_ENDED} {
+			l.Add(&ledger.Entry{CallId: fmt.Sprintf("b-%d", n), Event: event, Server: server})
+		}
+	}
+	for _, told := range []struct {
+		server string
+		n      int
+		yet    bool
+	}{{"copy", 0, true}, {"s", 0, true}, {"s", 1, true}, {"s", 2, false}} {
+		tell(told.server, told.n)
+		if err := b.book.Settle(time.Millisecond, b.least()); (err != nil) != told.yet {
+			t.Errorf("with handler %d at %s: %v", told.n, told.server, err)
+		}
+	}
+	if p := b.judgeHandlers(); p != nil {
+		t.Error(p)
+	}
+	tell("nobody", 0) // late, and seen at the end
+	if err := l.Drain(20 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if p := b.judgeHandlers(); len(p) != 1 || !strings.Contains(p[0], "nobody") {
+		t.Error(p)
 	}
 }

@@ -172,8 +172,13 @@ func (r *run) scenario(j *job) {
 		r.add(j, []string{err.Error()}, 0)
 		return
 	}
+	told, err := ledger.New()
+	if err != nil {
+		r.add(j, []string{err.Error()}, 0)
+		return
+	}
 	s := &stage{
-		s: j.scenario, dir: dir, binary: r.proxy, previous: r.previous, program: j.client, ledger: r.ledger, ids: &r.ids, patience: r.patience,
+		s: j.scenario, dir: dir, binary: r.proxy, previous: r.previous, program: j.client, ledger: told, ids: &r.ids, patience: r.patience,
 		ends: make(map[string]*actor), links: make(map[string]*link.Link), batches: make(map[string]*batch),
 		channels: make(map[string]bool),
 	}
@@ -387,12 +392,12 @@ func (s *stage) stop() {
 	if s.plane != nil {
 		err = errors.Join(err, s.plane.stop())
 	}
-	if err != nil {
+	if err = errors.Join(err, s.ledger.Drain(s.patience)); err != nil {
 		s.problem("at the end: %v", err)
 	}
 	if len(s.problems) == 0 { // handlers that began late: nobody is left who could
 		for _, b := range s.over {
-			for _, p := range b.audit() {
+			for _, p := range slices.Concat(b.judgeHandlers(), b.audit()) {
 				s.problem("batch %s: at the end: %s", b.Name, p)
 			}
 		}

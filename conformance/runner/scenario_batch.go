@@ -21,7 +21,8 @@ type batch struct {
 	caller *actor
 	book   *ledger.Book
 	report <-chan *conformancev1.Report
-	marked int // handlers at the last step that asked
+	result *conformancev1.BatchResult // once it has ended
+	marked int                        // handlers at the last step that asked
 }
 
 // begin has an end make the calls of a batch.
@@ -97,25 +98,34 @@ func (s *stage) end(b *batch) error {
 	if err != nil {
 		return fmt.Errorf("batch %s: %w", b.Name, err)
 	}
-	result := r.GetBatchResult()
-	if result == nil {
+	if b.result = r.GetBatchResult(); b.result == nil {
 		return fmt.Errorf("batch %s: the testee answers %v", b.Name, r)
 	}
-	b.book.Answered(result)
-	if err := b.book.Settle(s.patience); err != nil {
+	b.book.Answered(b.result)
+	if err := b.book.Settle(s.patience, b.least()); err != nil {
 		s.problem("%v", err)
 	}
 	s.over = append(s.over, b)
-	for _, p := range slices.Concat(b.judgeOutcomes(result), b.judgeHandlers(result), b.audit()) {
-		s.problem("batch %s of %d calls: %s", b.Name, result.Calls, p)
+	for _, p := range slices.Concat(b.judgeOutcomes(), b.judgeHandlers(), b.audit()) {
+		s.problem("batch %s of %d calls: %s", b.Name, b.result.Calls, p)
 	}
 	return nil
+}
+
+// least is how many handlers are expected at least.
+func (b *batch) least() ledger.Handlers {
+	least := ledger.Handlers{All: lowest(b.ExecutionsPermille, int(b.result.Calls), true), Servers: make(map[string]int)}
+	for _, h := range b.Handlers {
+		least.Servers[h.Server] = lowest(h.Calls, int(b.result.Calls), h.Permille)
+	}
+	return least
 }
 
 func (b *batch) audit() []string { return b.book.Audit(max(1, int(b.Executions))) }
 
 // judgeOutcomes holds the ends of calls against what is expected: each end fits the first entry that has it.
-func (b *batch) judgeOutcomes(r *conformancev1.BatchResult) []string {
+func (b *batch) judgeOutcomes() []string {
+	r := b.result
 	expected := b.Outcomes
 	if len(expected) == 0 {
 		expected = []*conformancev1.OutcomeCount{{}}
@@ -147,28 +157,37 @@ func (b *batch) judgeOutcomes(r *conformancev1.BatchResult) []string {
 			problems = append(problems, fmt.Sprintf("%d ended %v %v, expected %s", counts[i], o.Code, o.Reason, text))
 		}
 	}
+	if ms := r.MinUs / 1000; ms < uint64(b.MinMs) {
+		problems = append(problems, fmt.Sprintf("a call took %d ms, expected at least %d", ms, b.MinMs))
+	}
 	return problems
 }
 
 // judgeHandlers holds what the ledger has by server against what is expected.
-func (b *batch) judgeHandlers(r *conformancev1.BatchResult) []string {
+func (b *batch) judgeHandlers() []string {
 	var problems []string
-	ran := b.book.Servers()
+	calls, ran := int(b.result.Calls), b.book.Handlers()
 	for _, h := range b.Handlers {
-		if text := outside(ran[h.Server], int(r.Calls), h.Calls, h.Permille); text != "" {
-			problems = append(problems, fmt.Sprintf("%d handlers ran at %s, expected %s; in all %v", ran[h.Server], h.Server, text, ran))
+		if text := outside(ran.Servers[h.Server], calls, h.Calls, h.Permille); text != "" {
+			problems = append(problems, fmt.Sprintf("%d handlers ran at %s, expected %s; in all %v", ran.Servers[h.Server], h.Server, text, ran.Servers))
 		}
 	}
-	if b.OneServer && len(ran) != 1 {
-		problems = append(problems, fmt.Sprintf("handlers ran at %v, expected at one of them", ran))
+	if b.OneServer && len(ran.Servers) != 1 {
+		problems = append(problems, fmt.Sprintf("handlers ran at %v, expected at one of them", ran.Servers))
 	}
-	if ms := r.MinUs / 1000; ms < uint64(b.MinMs) {
-		problems = append(problems, fmt.Sprintf("a call took %d ms, expected at least %d", ms, b.MinMs))
-	}
-	if text := outside(b.book.Began(), int(r.Calls), b.ExecutionsPermille, true); text != "" {
-		problems = append(problems, fmt.Sprintf("%d handlers ran, expected %s", b.book.Began(), text))
+	if text := outside(ran.All, calls, b.ExecutionsPermille, true); text != "" {
+		problems = append(problems, fmt.Sprintf("%d handlers ran, expected %s", ran.All, text))
 	}
 	return problems
+}
+
+// lowest is the least number that a range takes of so many.
+func lowest(r *conformancev1.Range, of int, permille bool) int {
+	n := int(r.GetMin())
+	if permille {
+		n = (n*of + 999) / 1000
+	}
+	return n
 }
 
 // outside says what range a number misses, "" if it is inside. Absent: any is inside.

@@ -48,7 +48,7 @@ func (s *stage) step(step *conformancev1.ScenarioStep) error {
 		if b == nil {
 			return fmt.Errorf("batch %q does not run", v.Progress.Batch)
 		}
-		b.marked = b.book.Began() + int(v.Progress.Calls)
+		b.marked = b.book.Handlers().All + int(v.Progress.Calls)
 		return b.book.Await(b.marked, s.patience)
 	case *conformancev1.ScenarioStep_Strangers:
 		return s.strangers(v.Strangers)

@@ -107,8 +107,12 @@ func (r *run) newTappedWorld(js []*job, t *taps) (*world, error) {
 	if err != nil {
 		return nil, err
 	}
+	told, err := ledger.New()
+	if err != nil {
+		return nil, err
+	}
 	w := &world{
-		topology: j.topology, memoryFactor: int(r.memory), taps: t, lanes: j.c.Lanes, dir: dir, ledger: r.ledger, ends: make(map[string]*end), ids: &r.ids, patience: r.patience,
+		topology: j.topology, memoryFactor: int(r.memory), taps: t, lanes: j.c.Lanes, dir: dir, ledger: told, ends: make(map[string]*end), ids: &r.ids, patience: r.patience,
 		expected: make(map[side]bounds), executed: make(map[string]bounds),
 	}
 	if j.testee != nil {
@@ -225,7 +229,7 @@ func (w *world) resources() string {
 	return b.String()
 }
 
-// stop ends all processes, the testees first.
+// stop ends all processes, the testees first. Then the ledger has all that they told.
 func (w *world) stop() error {
 	err := w.each(func(_ string, e *end) error {
 		if e.testee == nil {
@@ -238,11 +242,12 @@ func (w *world) stop() error {
 			return e.testee.stop()
 		}
 	})
-	return errors.Join(err, w.each(func(_ string, e *end) error {
+	err = errors.Join(err, w.each(func(_ string, e *end) error {
 		var errs []error
 		for _, p := range e.proxies() {
 			errs = append(errs, p.stop())
 		}
 		return errors.Join(errs...)
 	}))
+	return errors.Join(err, w.ledger.Drain(w.patience))
 }

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -131,11 +132,27 @@ func (b *Book) Answered(r *conformancev1.BatchResult) {
 	}
 }
 
-// Settle waits until each handler that began has ended, and each call that ended OK has had one. What it does not
-// see within the time, Audit tells.
-func (b *Book) Settle(within time.Duration) error {
+// Handlers are how many have begun, in all and by server.
+type Handlers struct {
+	All     int
+	Servers map[string]int
+}
+
+// has tells whether so many have begun.
+func (b *Book) has(least Handlers) bool {
+	for name, n := range least.Servers {
+		if b.servers[name] < n {
+			return false
+		}
+	}
+	return b.began >= least.All
+}
+
+// Settle waits until at least so many handlers have begun, each that began has ended, and each call that ended OK has
+// had one. What it does not see within the time, Audit and Handlers tell.
+func (b *Book) Settle(within time.Duration, least Handlers) error {
 	err := b.ledger.until(within, func() bool {
-		return b.ended >= b.began && b.owed == 0
+		return b.ended >= b.began && b.owed == 0 && b.has(least)
 	})
 	if err == nil {
 		return nil
@@ -148,27 +165,16 @@ func (b *Book) Settle(within time.Duration) error {
 // Await waits until so many handlers have begun.
 func (b *Book) Await(handlers int, within time.Duration) error {
 	if err := b.ledger.until(within, func() bool { return b.began >= handlers }); err != nil {
-		return fmt.Errorf("batch %s: %d of %d handlers began within %v", b.name, b.Began(), handlers, within)
+		return fmt.Errorf("batch %s: %d of %d handlers began within %v", b.name, b.Handlers().All, handlers, within)
 	}
 	return nil
 }
 
-// Began is how many handlers have begun.
-func (b *Book) Began() int {
+// Handlers is how many have begun.
+func (b *Book) Handlers() Handlers {
 	b.ledger.mu.Lock()
 	defer b.ledger.mu.Unlock()
-	return b.began
-}
-
-// Servers is how many handlers have begun, by server.
-func (b *Book) Servers() map[string]int {
-	b.ledger.mu.Lock()
-	defer b.ledger.mu.Unlock()
-	out := make(map[string]int, len(b.servers))
-	for name, n := range b.servers {
-		out[name] = n
-	}
-	return out
+	return Handlers{b.began, maps.Clone(b.servers)}
 }
 
 // Audit says what is not as it must be, whatever was done to the mesh: each call was answered once; one that

@@ -9,6 +9,7 @@ package ledger
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -25,9 +26,12 @@ type (
 	Event = conformancev1.LedgerEntry_Event
 )
 
-// Ledger accepts connections of servers until it is closed.
+// Ledger accepts connections of servers until it is closed. What a handler told before its call was answered may still
+// be on its way when the answer is known, since each server has a connection of its own. So whoever judges waits
+// for what must come (Await, Settle), and judges what must not come once the servers have ended (Drain).
 type Ledger struct {
 	listener net.Listener
+	readers  sync.WaitGroup
 
 	mu      sync.Mutex
 	entries map[string][]*Entry
@@ -44,7 +48,7 @@ func New() (*Ledger, error) {
 	l := &Ledger{
 		listener: nl, entries: make(map[string][]*Entry), books: make(map[string]*Book), changed: make(chan struct{}),
 	}
-	go l.accept()
+	l.readers.Go(l.accept)
 	return l, nil
 }
 
@@ -54,13 +58,54 @@ func (l *Ledger) Address() string { return l.listener.Addr().String() }
 // Close accepts no more connections.
 func (l *Ledger) Close() error { return l.listener.Close() }
 
+// Drain closes the ledger once it has all that was told. Whoever told must have ended.
+func (l *Ledger) Drain(within time.Duration) error {
+	if err := l.accepted(within); err != nil {
+		return err
+	}
+	if err := l.Close(); err != nil {
+		return err
+	}
+	read := make(chan struct{})
+	go func() {
+		l.readers.Wait()
+		close(read)
+	}()
+	late := time.NewTimer(within)
+	defer late.Stop()
+	select {
+	case <-read:
+		return nil
+	case <-late.C:
+		return fmt.Errorf("ledger: a server's connection did not end within %v", within)
+	}
+}
+
+// accepted waits until all connections made so far have been accepted, or their bytes would be lost: they come in
+// order, so one that is made now and has been read to its end is behind the others.
+func (l *Ledger) accepted(within time.Duration) error {
+	nc, err := net.DialTimeout("tcp", l.Address(), within)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = nc.Close() }()
+	err = nc.(*net.TCPConn).CloseWrite()
+	if err == nil {
+		err = nc.SetReadDeadline(time.Now().Add(within))
+	}
+	if err == nil {
+		_, err = io.Copy(io.Discard, nc)
+	}
+	return err
+}
+
 func (l *Ledger) accept() {
 	for {
 		nc, err := l.listener.Accept()
 		if err != nil {
 			return
 		}
-		go l.read(nc)
+		l.readers.Go(func() { l.read(nc) })
 	}
 }
 

@@ -72,14 +72,14 @@ func TestBookFindsNothingWhereAllIsWell(t *testing.T) {
 	b.Answered(&conformancev1.BatchResult{Calls: 4, Failed: []*conformancev1.BatchOutcome{
 		failed(wirev1.Disposition_DISPOSITION_UNKNOWN, 2), failed(wirev1.Disposition_DISPOSITION_NOT_PROCESSED, 3),
 	}})
-	if err := b.Settle(time.Second); err != nil {
+	if err := b.Settle(time.Second, ledger.Handlers{}); err != nil {
 		t.Fatal(err)
 	}
 	if got := b.Audit(1); got != nil {
 		t.Fatal(got)
 	}
-	if s := b.Servers(); b.Began() != 3 || s["x"] != 1 || s["y"] != 2 {
-		t.Fatal(b.Began(), s)
+	if h := b.Handlers(); h.All != 3 || h.Servers["x"] != 1 || h.Servers["y"] != 2 {
+		t.Fatal(h)
 	}
 }
 
@@ -134,7 +134,7 @@ func TestBookWaits(t *testing.T) {
 	l := open(t)
 	b := l.Open("b")
 	l.Add(&ledger.Entry{CallId: "b-0", Event: began})
-	if err := b.Settle(time.Millisecond); err == nil {
+	if err := b.Settle(time.Millisecond, ledger.Handlers{}); err == nil {
 		t.Fatal("settled with a handler that runs")
 	}
 	if err := b.Await(2, time.Millisecond); err == nil {
@@ -147,7 +147,62 @@ func TestBookWaits(t *testing.T) {
 	if err := b.Await(2, 20*time.Second); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Settle(20 * time.Second); err != nil {
+	if err := b.Settle(20*time.Second, ledger.Handlers{}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A copy of a call runs beside it, and either server has a connection of its own to the ledger.
+func TestBookWaitsForTheServersThatAreExpected(t *testing.T) {
+	l := open(t)
+	b := l.Open("b")
+	run(l, "b", 0, "copy") // what the call itself ran at is still on its way
+	b.Answered(&conformancev1.BatchResult{Calls: 1})
+	for _, least := range []ledger.Handlers{{All: 2}, {Servers: map[string]int{"s": 1, "copy": 1}}} {
+		if err := b.Settle(time.Millisecond, least); err == nil {
+			t.Fatal("settled without the handler of the call itself")
+		}
+	}
+	go run(l, "b", 0, "s")
+	if err := b.Settle(20*time.Second, ledger.Handlers{All: 2, Servers: map[string]int{"s": 1, "copy": 1}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNothingToldIsLostAtTheEnd(t *testing.T) {
+	const servers, each = 20, 200
+	l := open(t)
+	b := l.Open("b")
+	for n := range servers {
+		nc, err := net.Dial("tcp", l.Address())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range each {
+			if err := control.Write(nc, &ledger.Entry{CallId: fmt.Sprintf("b-%d", n), Event: began}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := nc.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Drain(20 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.Handlers().All; got != servers*each {
+		t.Fatalf("%d entries of %d", got, servers*each)
+	}
+}
+
+func TestWhoDoesNotEndIsTold(t *testing.T) {
+	l := open(t)
+	nc, err := net.Dial("tcp", l.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = nc.Close() }()
+	if err := l.Drain(time.Millisecond); err == nil {
+		t.Fatal("drained with a server that runs")
 	}
 }

@@ -1019,7 +1019,8 @@ type Batch struct {
 	// How they may end. What no entry fits is a failure; entries that name no count may have any. Calls that end
 	// OK with the response that was given fit the entry of code OK, if there is one. None: all end OK.
 	Outcomes []*OutcomeCount `protobuf:"bytes,11,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
-	// Handlers that ran, by server. None: any.
+	// Handlers that ran, by server. None: any. Who did not run often enough is waited for, as copies of calls need be; whether
+	// somebody ran too often is asked again when all processes have ended.
 	Handlers []*HandlerCount `protobuf:"bytes,12,rep,name=handlers,proto3" json:"handlers,omitempty"`
 	// How often a call may be executed; 0: once. The ledger holds, whatever is said here, that a call that ended OK
 	// ran, and one that ended NOT_PROCESSED did not.
