@@ -58,11 +58,13 @@ lint-proto:
 # SHUFFLE=N runs tests in a random order made from N; `make full` does. Without it go may answer
 # from its cache.
 SHUFFLE ?=
+# What one package's tests may take before they count as hung; the slowest needs half a minute.
+TEST_TIMEOUT ?= 240s
 
 .PHONY: test
 test: need-cc bootstrap bootstrap-test own-tools | $(REPORT) ## all Go tests of all modules, with the race detector
 	@rc=0
-	tools/each-module.sh go test -race $(if $(SHUFFLE),-shuffle=$(SHUFFLE)) -json ./... 2>&1 \
+	tools/each-module.sh go test -race -timeout $(TEST_TIMEOUT) $(if $(SHUFFLE),-shuffle=$(SHUFFLE)) -json ./... 2>&1 \
 		| $(BIN)/testsum -report $(REPORT)/tests.md | tee $(REPORT)/tests.log || rc=$$?
 	tail -1 $(REPORT)/tests.log > $(REPORT)/tests.txt
 	exit $$rc

@@ -1,6 +1,8 @@
 // Command testsum reads the events of `go test -json` from standard input, prints what a person
 // wants to see of them, and ends with one line "N passed, N failed, N skipped".
 //
+// Of a package that crashed, or whose time was over, it shows where its goroutines stood.
+//
 // Several runs may follow each other on the input, one for each module. It exits 1 if anything
 // failed, a package that does not build included, and also if no test ran at all. With -report it
 // writes a short table in Markdown as well.

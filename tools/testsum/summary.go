@@ -28,6 +28,7 @@ type summary struct {
 	packages                int
 	badPackages             []string
 	output                  map[testKey][]string // kept until the test's end: only a failure shows it
+	crashed                 map[string][]string  // what a package said when it crashed, line by line
 	building                map[string][]string
 	failedTests             map[string]int // by package
 }
@@ -36,6 +37,7 @@ func newSummary(out io.Writer) *summary {
 	return &summary{
 		out:         out,
 		output:      map[testKey][]string{},
+		crashed:     map[string][]string{},
 		building:    map[string][]string{},
 		failedTests: map[string]int{},
 	}
@@ -60,7 +62,13 @@ func (s *summary) take(e event) {
 	key := testKey{e.Package, e.Test}
 	switch e.Action {
 	case "output":
-		s.output[key] = append(s.output[key], e.Output)
+		lines := s.output[key]
+		if s.crashed[e.Package] != nil || crashes(e.Output) {
+			s.crashed[e.Package] = append(s.crashed[e.Package], strings.TrimSuffix(e.Output, "\n"))
+		} else {
+			lines = append(lines, e.Output)
+		}
+		s.output[key] = lines // also if empty: that the test has not ended is known by it
 	case "build-output":
 		s.building[e.ImportPath] = append(s.building[e.ImportPath], e.Output)
 	case "build-fail":
@@ -97,22 +105,31 @@ func (s *summary) endPackage(e event) {
 		// A package can fail with all its tests passed, or before them: a race or leak that is
 		// noticed at the end, a panic, a timeout. Then its own output is the reason; a build's
 		// output was printed already.
-		if s.failedTests[e.Package] == 0 && e.FailedBuild == "" {
+		if s.failedTests[e.Package] == 0 && e.FailedBuild == "" || s.crashed[e.Package] != nil {
 			s.print("", s.output[testKey{e.Package, ""}])
 			s.printUnfinished(e.Package)
+		}
+		if lines := s.crashed[e.Package]; lines != nil {
+			s.print("--- CRASHED: "+e.Package, crashReport(e.Package, lines))
 		}
 	case e.Action == "pass":
 		s.packages++
 		fmt.Fprintf(s.out, "ok    %6.2fs  %s\n", e.Elapsed, e.Package)
 	}
+	delete(s.crashed, e.Package)
 }
 
-// printUnfinished shows the output of tests that never ended: that is where a panic's trace stands.
+// printUnfinished shows the output of tests that never ended.
 func (s *summary) printUnfinished(pkg string) {
-	for key, lines := range s.output {
+	var tests []string
+	for key := range s.output {
 		if key.pkg == pkg && key.test != "" {
-			s.print("--- NOT ENDED: "+pkg+" "+key.test, lines)
+			tests = append(tests, key.test)
 		}
+	}
+	slices.Sort(tests)
+	for _, test := range tests {
+		s.print("--- NOT ENDED: "+pkg+" "+test, s.output[testKey{pkg, test}])
 	}
 }
 

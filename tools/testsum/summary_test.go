@@ -51,7 +51,7 @@ func TestSummary(t *testing.T) {
 			input: `{"Action":"pass","Package":"p","Test":"TestA"}
 {"Action":"output","Package":"p","Test":"TestB","Output":"panic: boom\n"}
 {"Action":"fail","Package":"p"}`,
-			want: []string{"NOT ENDED: p TestB\n", "panic: boom\n", "\n1 passed, 1 failed, 0 skipped\n"},
+			want: []string{"NOT ENDED: p TestB\n", "CRASHED: p\npanic: boom\n", "\n1 passed, 1 failed, 0 skipped\n"},
 		},
 		{
 			name:  "no test at all is a failure",
