@@ -269,6 +269,9 @@ func manyRegistrations(t *testing.T, s *Subject) {
 		})
 	}
 	wg.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
 	f.wants(want...)
 	for i := range n / 2 { // of those that share anything some are taken, and only those learn of it
 		register(t, other, cart, want[i])

@@ -20,23 +20,20 @@ func (s *Source) List(ctx context.Context, environment string) ([]source.Key, er
 		return nil, s.fail("list", source.Key{Environment: environment}, err)
 	}
 	above := s.layout.Environment(environment)
-	names, _, err := s.conn.Children(above)
+	names, err := s.children(ctx, above)
 	if errors.Is(err, zk.ErrNoNode) {
 		return nil, nil
 	}
 	var keys []source.Key
 	for _, name := range names {
 		key, _, bad := s.layout.Parse(above + "/" + name)
-		if bad != nil || err != nil || ctx.Err() != nil {
+		if bad != nil || err != nil {
 			continue
 		}
 		var there []string
-		if there, _, err = s.conn.Children(above + "/" + name); len(there) > 0 {
+		if there, err = s.children(ctx, above+"/"+name); len(there) > 0 {
 			keys = append(keys, key)
 		}
-	}
-	if err == nil {
-		err = ctx.Err()
 	}
 	if err != nil {
 		return nil, s.fail("list", source.Key{Environment: environment}, err)

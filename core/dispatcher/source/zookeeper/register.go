@@ -57,23 +57,23 @@ func (s *Source) register(ctx context.Context, key source.Key, e *resourcev1.End
 		err = s.parents(r.target)
 	}
 	if err == nil {
-		err = r.place(ctx, value, func(names []string) error { return r.yield(names, e, again) })
+		err = r.place(ctx, value, func(names []string) error { return r.yield(ctx, names, e, again) })
 	}
 	if err != nil {
 		return nil, s.fail("register", key, err)
 	}
 	var alive context.Context
 	alive, r.stop = context.WithCancel(s.group.Context())
-	s.group.Go(func(context.Context) { r.watch(alive, session) })
+	s.start(func(context.Context) { r.watch(alive, session) })
 	return r, nil
 }
 
 var errNewer = errors.New("somebody else has registered the instance, with a newer incarnation or later")
 
 // yield tells whether what stands there gives way; nil: it does.
-func (r *registration) yield(names []string, e *resourcev1.Endpoint, again bool) error {
+func (r *registration) yield(ctx context.Context, names []string, e *resourcev1.Endpoint, again bool) error {
 	for _, name := range names {
-		data, stat, err := r.source.conn.Get(r.target + "/" + name)
+		there, err := r.source.read(ctx, r.target+"/"+name)
 		if errors.Is(err, zk.ErrNoNode) {
 			continue
 		}
@@ -81,10 +81,10 @@ func (r *registration) yield(names []string, e *resourcev1.Endpoint, again bool)
 			return err
 		}
 		r.source.mu.Lock()
-		ours := r.source.sessions[stat.EphemeralOwner]
+		ours := r.source.sessions[there.stat.EphemeralOwner]
 		r.source.mu.Unlock()
-		there, err := source.Decode(r.key, r.instance, data)
-		if err == nil && !source.Yields(there, e, again, ours) {
+		endpoint, err := source.Decode(r.key, r.instance, there.data)
+		if err == nil && !source.Yields(endpoint, e, again, ours) {
 			return &source.Error{Kind: source.Superseded, Source: r.source.Name(), Op: "register", Key: r.key, Err: errNewer}
 		}
 	}
@@ -101,18 +101,18 @@ func (s *Source) Remove(ctx context.Context, key source.Key, e *resourcev1.Endpo
 	}
 	target := s.layout.Target(key)
 	stem := s.stem(key, e.GetInstance())
-	names, _, err := s.conn.Children(target)
+	names, err := s.children(ctx, target)
 	for _, name := range names {
 		if !strings.HasPrefix(name, stem) || err != nil {
 			continue
 		}
-		var data []byte
-		if data, _, err = s.conn.Get(target + "/" + name); err == nil {
-			there, bad := source.Decode(key, e.GetInstance(), data)
-			if bad != nil || !source.Same(there, e) {
+		var there content
+		if there, err = s.read(ctx, target+"/"+name); err == nil {
+			endpoint, bad := source.Decode(key, e.GetInstance(), there.data)
+			if bad != nil || !source.Same(endpoint, e) {
 				continue
 			}
-			err = s.conn.Delete(target+"/"+name, -1)
+			err = s.remove(target + "/" + name)
 		}
 		if errors.Is(err, zk.ErrNoNode) {
 			err = nil
@@ -133,7 +133,7 @@ func (s *Source) stem(key source.Key, instance string) string {
 func (s *Source) parents(path string) error {
 	for i := 1; i <= len(path); i++ {
 		if i == len(path) || path[i] == '/' {
-			if _, err := s.conn.Create(path[:i], nil, 0, zk.WorldACL(zk.PermAll)); err != nil && !errors.Is(err, zk.ErrNodeExists) {
+			if err := s.create(path[:i]); err != nil {
 				return err
 			}
 		}
@@ -146,10 +146,7 @@ func (r *registration) place(ctx context.Context, value []byte, may func(names [
 	sum := sha256.Sum256(value)
 	stem := r.source.stem(r.key, r.instance)
 	for range attempts {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		names, _, err := r.source.conn.Children(r.target)
+		names, err := r.source.children(ctx, r.target)
 		if err != nil {
 			return err
 		}
@@ -164,8 +161,7 @@ func (r *registration) place(ctx context.Context, value []byte, may func(names [
 			ops = append(ops, &zk.DeleteRequest{Path: r.target + "/" + old, Version: -1})
 		}
 		ops = append(ops, &zk.CreateRequest{Path: r.target + "/" + name, Data: value, Acl: zk.WorldACL(zk.PermAll), Flags: zk.FlagEphemeral})
-		results, err := r.source.conn.Multi(ops...)
-		if err = first(results, err); err == nil {
+		if err = r.source.commit(ops); err == nil {
 			r.name = name
 			return nil
 		}
@@ -174,16 +170,6 @@ func (r *registration) place(ctx context.Context, value []byte, may func(names [
 		}
 	}
 	return errors.New("others change the same instance all the time")
-}
-
-// first is what failed in a transaction.
-func first(results []zk.MultiResponse, err error) error {
-	for _, r := range results {
-		if r.Error != nil && !errors.Is(r.Error, zk.ErrUnknown) { // of those beside the one that failed
-			return r.Error
-		}
-	}
-	return err
 }
 
 // watch waits until the node is gone.
@@ -196,8 +182,8 @@ func (r *registration) watch(ctx context.Context, session int64) {
 		var next <-chan zk.Event
 		if gone := now.session != session; !gone && now.up {
 			r.mu.Lock()
-			there, _, events, err := r.source.conn.ExistsW(r.target + "/" + r.name)
-			next, gone = events, err == nil && !there
+			w, err := r.source.watchExistence(ctx, r.target+"/"+r.name)
+			next, gone = w.next, err == nil && !w.there
 			r.mu.Unlock()
 			if gone {
 				r.lose(ctx)
@@ -263,7 +249,7 @@ func (r *registration) Deregister(context.Context) error {
 	if r.left {
 		return nil
 	}
-	if err := r.source.conn.Delete(r.target+"/"+r.name, -1); err != nil && !errors.Is(err, zk.ErrNoNode) {
+	if err := r.source.remove(r.target + "/" + r.name); err != nil {
 		return r.source.fail("deregister", r.key, err)
 	}
 	r.left = true

@@ -72,25 +72,20 @@ func (s *Source) Watch(ctx context.Context, key source.Key, emit func(source.Eve
 
 // read reads what changed, tells it, and sets the next watch.
 func (w *watch) read(ctx context.Context) (<-chan zk.Event, error) {
-	names, _, next, err := w.source.conn.ChildrenW(w.path)
+	now, err := w.source.watchChildren(ctx, w.path)
 	if errors.Is(err, zk.ErrNoNode) {
-		var there bool
-		if there, _, next, err = w.source.conn.ExistsW(w.path); there {
+		if now, err = w.source.watchExistence(ctx, w.path); now.there {
 			return closed(), err // it came meanwhile: read again
 		}
-		names = nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	nodes := make(map[string]*node, len(names))
-	for _, name := range names {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
+	nodes := make(map[string]*node, len(now.names))
+	for _, name := range now.names {
 		n := w.nodes[name]
 		if n == nil {
-			if n, err = w.node(name); err != nil {
+			if n, err = w.node(ctx, name); err != nil {
 				return nil, err
 			}
 		}
@@ -105,7 +100,7 @@ func (w *watch) read(ctx context.Context) (<-chan zk.Event, error) {
 	}
 	w.nodes, w.again = nodes, 0
 	w.tell()
-	return next, nil
+	return now.next, nil
 }
 
 // merged keeps what was read for the next time.
@@ -122,8 +117,8 @@ func closed() <-chan zk.Event {
 }
 
 // node reads one child; nil: it is gone again.
-func (w *watch) node(name string) (*node, error) {
-	data, stat, err := w.source.conn.Get(w.path + "/" + name)
+func (w *watch) node(ctx context.Context, name string) (*node, error) {
+	there, err := w.source.read(ctx, w.path+"/"+name)
 	if errors.Is(err, zk.ErrNoNode) {
 		return nil, nil
 	}
@@ -131,7 +126,7 @@ func (w *watch) node(name string) (*node, error) {
 		return nil, err
 	}
 	segment, version, ok := strings.Cut(name, separator)
-	n := &node{instance: name, born: stat.Czxid}
+	n := &node{instance: name, born: there.stat.Czxid}
 	_, instance, err := w.source.layout.Parse(w.path + "/" + segment)
 	switch {
 	case err != nil:
@@ -140,7 +135,7 @@ func (w *watch) node(name string) (*node, error) {
 		n.err = fmt.Errorf("node %q has no %q and version behind the instance", name, separator)
 	default:
 		n.instance = instance
-		n.endpoint, n.err = source.Decode(w.key, instance, data)
+		n.endpoint, n.err = source.Decode(w.key, instance, there.data)
 	}
 	return n, nil
 }

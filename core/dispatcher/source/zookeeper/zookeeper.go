@@ -10,8 +10,10 @@ package zookeeper
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -43,13 +45,19 @@ type Config struct {
 // Source is a ZooKeeper. Its methods are safe for concurrent use.
 type Source struct {
 	layout source.Layout
+	dialer dialer
 	conn   *zk.Conn
 	group  *lifecycle.Group
 
-	mu       sync.Mutex
-	sessions map[int64]bool // that ever were ours
-	state    state
-	change   chan struct{} // closed and replaced at each change of state
+	answerTimeout time.Duration
+
+	mu        sync.Mutex
+	sessions  map[int64]bool // that ever were ours
+	state     state
+	connected bool
+	kept      bool          // the session that there was goes on when there is a connection again
+	guarded   bool          // the session has a watch
+	change    chan struct{} // closed and replaced at each change of state
 }
 
 // state of the session.
@@ -68,6 +76,10 @@ func (quiet) Printf(string, ...any) {} // what it would say is in the errors
 
 // New makes a source; it connects at once, and again whenever it must.
 func New(c Config) (*Source, error) {
+	return open(c, net.DialTimeout, timeouts{handshakeTimeout, answerTimeout})
+}
+
+func open(c Config, dial zk.Dialer, bounds timeouts) (*Source, error) {
 	layout := source.Layout{Prefix: c.Prefix}
 	if c.Prefix == "" {
 		layout.Prefix = DefaultPrefix
@@ -79,14 +91,26 @@ func New(c Config) (*Source, error) {
 	if session <= 0 {
 		session = DefaultSession
 	}
-	conn, events, err := zk.Connect(c.Servers, session, zk.WithLogger(quiet{}), zk.WithLogInfo(false), zk.WithMaxBufferSize(maxResponse))
+	s := &Source{layout: layout, dialer: dialer{dial: dial, handshake: bounds.handshake}, answerTimeout: bounds.answer, group: lifecycle.New(context.Background()),
+		change: make(chan struct{}), sessions: make(map[int64]bool)}
+	// The callback is told everything; the channel only what finds room in it.
+	s.mu.Lock() // the callback waits until conn is set
+	conn, events, err := zk.Connect(c.Servers, session, zk.WithLogger(quiet{}), zk.WithLogInfo(false), zk.WithMaxBufferSize(maxResponse),
+		zk.WithDialer(s.dialer.open), zk.WithEventCallback(s.observe))
+	s.conn = conn
+	s.mu.Unlock()
 	if err != nil {
 		return nil, fmt.Errorf("zookeeper: %w", err)
 	}
-	s := &Source{layout: layout, conn: conn, group: lifecycle.New(context.Background()), change: make(chan struct{}), sessions: make(map[int64]bool)}
-	s.group.Go(func(context.Context) { s.observe(events) })
+	s.group.Go(func(context.Context) {
+		for range events { // closed when the library has ended
+		}
+	})
 	if c.User != "" {
-		if err := conn.AddAuth("digest", []byte(c.User+":"+c.Password)); err != nil {
+		_, err := ask(context.Background(), s, func(conn *zk.Conn) (struct{}, error) {
+			return struct{}{}, conn.AddAuth("digest", []byte(c.User+":"+c.Password))
+		})
+		if err != nil {
 			s.Close()
 			return nil, s.fail("authenticate", source.Key{}, err)
 		}
@@ -94,38 +118,66 @@ func New(c Config) (*Source, error) {
 	return s, nil
 }
 
-// Close ends the session, with all watches and registrations.
+// Close ends the session, with all watches and registrations. It takes a few seconds at most: a server that does not
+// answer ends the session by itself.
 func (s *Source) Close() {
+	s.set(func(now *state) { now.closed = true })
 	s.conn.Close()
+	s.dialer.close()
 	s.group.Stop()
+}
+
+// start runs f in a goroutine that Close waits for, unless the source is closed.
+func (s *Source) start(f func(context.Context)) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.state.closed {
+		s.group.Go(f)
+	}
+	return !s.state.closed
 }
 
 // Name implements [source.Source].
 func (s *Source) Name() string { return "zookeeper" }
 
-// observe keeps the state; it ends when the connection is closed.
-func (s *Source) observe(events <-chan zk.Event) {
-	lost := true
-	for e := range events {
-		if e.Type != zk.EventSession {
-			continue
-		}
-		s.set(func(now *state) {
-			switch e.State {
-			case zk.StateHasSession:
-				now.up = true
-				if lost {
-					now.session++
-					lost = false
-				}
-			case zk.StateExpired:
-				now.up, lost = false, true
-			case zk.StateDisconnected:
-				now.up = false
-			}
-		})
+// observe keeps the state; the library's connection waits meanwhile.
+func (s *Source) observe(e zk.Event) {
+	if e.Type != zk.EventSession {
+		return
 	}
-	s.set(func(now *state) { now.up, now.closed = false, true })
+	guard := false
+	s.set(func(now *state) {
+		switch e.State {
+		case zk.StateHasSession:
+			if !s.kept {
+				now.session++
+			}
+			s.connected, s.kept, guard = true, true, !s.guarded
+		case zk.StateExpired:
+			s.connected, s.kept, s.guarded = false, false, false
+			s.dialer.resume(false)
+		case zk.StateDisconnected:
+			s.connected = false
+		}
+	})
+	if guard {
+		now, _ := s.get()
+		s.start(func(ctx context.Context) { s.guard(ctx, now.session) })
+	}
+}
+
+// guard begins a session: it sets a watch on what is never there. So the library has one to set again after each loss of
+// the connection, which [connection] can wait for.
+func (s *Source) guard(ctx context.Context, session int64) {
+	if _, err := s.watchExistence(ctx, "/"+rand.Text()); err != nil {
+		return // the connection is lost, and the next one begins with this again
+	}
+	s.set(func(now *state) {
+		if now.session == session && s.kept {
+			s.guarded = true
+			s.dialer.resume(true)
+		}
+	})
 }
 
 func (s *Source) set(f func(*state)) {
@@ -133,6 +185,7 @@ func (s *Source) set(f func(*state)) {
 	defer s.mu.Unlock()
 	before := s.state
 	f(&s.state)
+	s.state.up = s.connected && s.guarded && !s.state.closed
 	if s.state != before {
 		close(s.change)
 		s.change = make(chan struct{})

@@ -2,6 +2,7 @@ package zookeeper_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -9,7 +10,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,23 +25,56 @@ import (
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(tests{m}) }
+
+// tests run with a server that ends before anybody looks for what they left.
+type tests struct{ *testing.M }
+
+func (t tests) Run() int {
+	code := t.M.Run()
+	if shared.stop != nil {
+		shared.stop()
+	}
+	return code
+}
 
 // jar is where Debian's package zookeeper has the server.
 const jar = "/usr/share/java/zookeeper.jar"
 
-// session is short, so that losing one takes little time.
-const session = time.Second
+// session is short, so that losing one takes little time, and long enough for a loaded machine: the library breaks a
+// connection on which it heard nothing for two thirds of it.
+const session = 4 * time.Second
 
-// server starts Debian's ZooKeeper in a process of its own, and returns its address.
+// shared is the ZooKeeper of all tests, which starts with the first that asks for it: a Java program takes long to.
+var shared struct {
+	sync.Mutex
+	address string
+	stop    func()
+}
+
+// server is the address of Debian's ZooKeeper, in a process of its own.
 func server(t *testing.T) string {
+	t.Helper()
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.address == "" {
+		shared.address, shared.stop = startServer(t)
+	}
+	return shared.address
+}
+
+func startServer(t *testing.T) (address string, stop func()) {
 	t.Helper()
 	java, err := exec.LookPath("java")
 	if _, missing := os.Stat(jar); err != nil || missing != nil {
 		t.Fatal("there is no ZooKeeper to test with: run `make bootstrap-test`, or install Debian's package zookeeper")
 	}
 	for range 5 { // somebody else may take a port that was free
-		dir, address := t.TempDir(), freeAddress(t)
+		dir, err := os.MkdirTemp("", "zookeeper")
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := freeAddress(t)
 		host, port, _ := net.SplitHostPort(address)
 		file := filepath.Join(dir, "zoo.cfg")
 		text := fmt.Sprintf("tickTime=250\ndataDir=%s/data\nclientPortAddress=%s\nclientPort=%s\nadmin.enableServer=false\nmaxClientCnxns=0\n", dir, host, port)
@@ -49,21 +85,25 @@ func server(t *testing.T) string {
 		cmd := exec.Command(java, "-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dzookeeper.forceSync=no",
 			"-cp", jar, "org.apache.zookeeper.server.quorum.QuorumPeerMain", file)
 		cmd.Stdout, cmd.Stderr = &log, &log
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that is cut off leaves nothing behind
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 		ended := make(chan struct{})
 		go func() { _ = cmd.Wait(); close(ended) }()
-		t.Cleanup(func() { _ = cmd.Process.Kill(); <-ended })
-		if answers(t, address, ended) {
-			return address
+		stop := func() {
+			_ = cmd.Process.Kill()
+			<-ended
+			_ = os.RemoveAll(dir)
 		}
-		_ = cmd.Process.Kill()
-		<-ended
+		if answers(t, address, ended) {
+			return address, stop
+		}
+		stop()
 		t.Logf("ZooKeeper did not start:\n%s", log.String())
 	}
 	t.Fatal("ZooKeeper does not start")
-	return ""
+	return "", nil
 }
 
 func freeAddress(t *testing.T) string {
@@ -80,25 +120,30 @@ type silent struct{}
 
 func (silent) Printf(string, ...any) {}
 
+// answers waits until a server does; it is asked through a source, which does not wait long for one that has just begun
+// to listen and forgets who connected.
 func answers(t *testing.T, address string, ended <-chan struct{}) bool {
-	c, events, err := zk.Connect([]string{address}, 10*time.Second, zk.WithLogger(silent{}))
+	t.Helper()
+	s, err := zookeeper.New(zookeeper.Config{Servers: []string{address}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
-	late := time.After(time.Minute)
-	for {
+	defer s.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	go func() {
 		select {
-		case e := <-events:
-			if e.State == zk.StateHasSession {
-				return true
-			}
 		case <-ended:
-			return false
-		case <-late:
-			return false
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	for ctx.Err() == nil {
+		if _, err := s.List(ctx, "test"); err == nil {
+			return true
 		}
 	}
+	return false
 }
 
 func newSource(t *testing.T, address, prefix string) *zookeeper.Source {
