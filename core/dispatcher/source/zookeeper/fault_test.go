@@ -205,7 +205,7 @@ func aWriteFailsAfterReconnecting(t *testing.T, f *faults, c zookeeper.Config) {
 }
 
 func theConnectionBreaksUnderRegistrations(t *testing.T, f *faults, c zookeeper.Config) {
-	const n, atOnce, every = 200, 16, 50 // it breaks after so many transactions
+	const n, atOnce, every = 200, 16, 80 // it breaks after so many transactions
 	s := f.source(t, c, patience)
 	transactions := 0
 	f.set(func(op opcode) fate {
