@@ -69,6 +69,7 @@ func ReadBootstrap(path string, getenv func(string) string) (*resourcev1.Bootstr
 func CompleteBootstrap(b *resourcev1.Bootstrap, getenv func(string) string) error {
 	fill(&b.Environment, getenv("OCTO_ENVIRONMENT"), DefaultEnvironment)
 	fill(&b.OutboundSocket, getenv("OCTO_SOCKET"))
+	fill(&b.AdvertiseAddress, getenv("OCTO_ADVERTISE_ADDRESS"))
 	fill(&b.Instance, ProcessName())
 	fill(&b.TakeoverSocket, beside(b.AdminSocket), beside(b.OutboundSocket))
 	if b.DrainDeadline == nil {

@@ -26,8 +26,11 @@ func bootstrap(t *testing.T, text string, env map[string]string) (*resourcev1.Bo
 }
 
 func TestBootstrapHasDefaults(t *testing.T) {
-	b, dir := bootstrap(t, "resources_file: r.yaml\n", map[string]string{"OCTO_SOCKET": "/run/octo/octo.sock"})
+	b, dir := bootstrap(t, "resources_file: r.yaml\n", map[string]string{"OCTO_SOCKET": "/run/octo/octo.sock", "OCTO_ADVERTISE_ADDRESS": "10.1.2.3:7700"})
 	l := b.Limits
+	if b.AdvertiseAddress != "10.1.2.3:7700" {
+		t.Errorf("it is reached at %q", b.AdvertiseAddress)
+	}
 	if b.Environment != "test" || b.OutboundSocket != "/run/octo/octo.sock" || b.ResourcesFile != filepath.Join(dir, "r.yaml") ||
 		b.AdminSocket != "" || b.InboundAddress != "" || b.DrainDeadline.AsDuration() != 30*time.Second || b.Instance == "" ||
 		l.MaxStreams != 1024 || l.StreamWindow != 256<<10 || l.MaxFrameBody != 64<<10 || l.MaxQueuedBytes != 4<<20 {

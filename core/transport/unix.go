@@ -41,6 +41,20 @@ func PeerCredentials(nc net.Conn) (*syscall.Ucred, error) {
 	return cred, credErr
 }
 
+// beside is the ending of a socket that is made beside its place.
+const beside = ".new"
+
+// ListensAt tells whether a Unix socket was made for a path and stands there now, as far as the names tell: the kernel says
+// of a socket where it was made, before it was moved. Both paths are absolute, or relative to the same directory.
+func ListensAt(l net.Listener, path string) bool {
+	made := l.Addr().String()
+	if l.Addr().Network() != "unix" || made != path && made != path+beside {
+		return false
+	}
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().Type() == os.ModeSocket
+}
+
 // ErrInUse is an error of ListenUnix: somebody listens there.
 var ErrInUse = errors.New("a living process listens")
 
@@ -49,7 +63,6 @@ var ErrInUse = errors.New("a living process listens")
 // that nobody connects in between; its file stays when the listener is closed, since a successor may have
 // put its own there.
 func ListenUnix(path string, mode os.FileMode) (*net.UnixListener, error) {
-	const beside = ".new"
 	if err := CheckSocketPath(path + beside); err != nil {
 		return nil, err
 	}

@@ -3,8 +3,11 @@
 //	octo-proxy --config proxy.yaml [--takeover]
 //
 // The file is an octo.resource.v1.Bootstrap in YAML. SIGHUP reads the resources and the telemetry section again, SIGTERM and SIGINT
-// drain, a second one ends at once. With --takeover it takes the sockets of the proxy that runs there, which then leaves, without a
-// call that notices (docs/guides/hot-restart.md); where none runs it starts as always.
+// drain, a second one ends at once, SIGUSR2 starts a successor with the same arguments (renew.go). With --takeover it takes the sockets
+// of the proxy that runs there, which then leaves, without a call that notices (docs/guides/hot-restart.md); where none runs it starts as always.
+//
+// It ends with 0 when it has left, with 78 when its configuration is wrong, so that another start needs another configuration, and
+// with 1 when anything else has failed.
 package main
 
 import (
@@ -16,12 +19,15 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 
 	"github.com/octomesh/octomesh/core/lifecycle"
+	"github.com/octomesh/octomesh/core/lifecycle/pidfd"
+	"github.com/octomesh/octomesh/core/lifecycle/systemd"
 	"github.com/octomesh/octomesh/core/proxy"
 	"github.com/octomesh/octomesh/core/proxy/admin"
 	"github.com/octomesh/octomesh/core/proxy/handover"
@@ -51,22 +57,47 @@ func main() {
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "octo-proxy:", err)
-		os.Exit(1)
+		systemd.Notify(systemd.Status("%v", err))
+		os.Exit(codeOf(err))
 	}
+}
+
+// Exit codes.
+const (
+	exitFailed = 1
+	exitConfig = 78 // EX_CONFIG, as systemd knows it too
+)
+
+// configError says that the proxy's own configuration is wrong: another start with the same would fail the same way.
+type configError struct{ error }
+
+func (e configError) Unwrap() error { return e.error }
+
+func codeOf(err error) int {
+	if errors.As(err, new(configError)) {
+		return exitConfig
+	}
+	return exitFailed
 }
 
 func run(path string, takeover bool, log *slog.Logger) error {
 	if path == "" {
-		return errors.New("--config is missing: give the proxy's bootstrap file")
+		return configError{errors.New("--config is missing: give the proxy's bootstrap file")}
 	}
 	b, err := resource.ReadBootstrap(path, os.Getenv)
 	if err != nil {
-		return err
+		return configError{err}
+	}
+	sockets, err := systemd.Sockets()
+	if err != nil {
+		return configError{err}
 	}
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, syscall.SIGUSR2)
 
 	ops := lifecycle.New(context.Background())
 	defer ops.Stop()
@@ -75,7 +106,7 @@ func run(path string, takeover bool, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	r := &running{b: b, ops: ops, log: log}
+	r := &running{b: b, ops: ops, log: log, given: &given{sockets: sockets, log: log}}
 	if err := r.start(starting, path, next, reload); err != nil {
 		if next != nil {
 			next.Refuse(err)
@@ -84,7 +115,7 @@ func run(path string, takeover bool, log *slog.Logger) error {
 		return err
 	}
 	begun()
-	r.serve(stop)
+	r.serve(stop, again)
 	return nil
 }
 
@@ -112,6 +143,8 @@ type running struct {
 	ops  *lifecycle.Group
 	log  *slog.Logger
 
+	given *given // by systemd
+
 	register *register.Client // nil: there is no control plane
 
 	limiter *ratelimit.Client // nil: nobody counts global rate limits
@@ -121,16 +154,19 @@ type running struct {
 	heir   *handover.Server // nil: nobody can
 	leave  chan struct{}    // an operator wants it to
 	handed chan struct{}    // a successor serves
+
+	renewing atomic.Bool // a successor was started that does not serve yet
+	yields   atomic.Bool // a successor serves
 }
 
 // start runs the proxy, in the place of its predecessor if there is one.
 func (r *running) start(ctx context.Context, path string, next *handover.Successor, reload <-chan os.Signal) error {
 	id, err := loadIdentity(r.ops, r.b, r.log)
 	if err != nil {
-		return err
+		return configError{err}
 	}
 	if r.told, err = loadTelemetry(r.ops, path, r.b, r.log); err != nil {
-		return err
+		return configError{err}
 	}
 	if err = r.prepare(id, reload); err == nil {
 		if err = r.listen(ctx, next); err != nil {
@@ -145,7 +181,7 @@ func (r *running) start(ctx context.Context, path string, next *handover.Success
 
 // listen opens the proxy to everybody, where its predecessor was if there is one.
 func (r *running) listen(ctx context.Context, next *handover.Successor) error {
-	s, err := openSockets(ctx, r.b, r.p, next)
+	s, err := openSockets(ctx, r.b, r.p, next, r.given)
 	if err != nil {
 		return err
 	}
@@ -155,7 +191,7 @@ func (r *running) listen(ctx context.Context, next *handover.Successor) error {
 	if s.inbound != nil {
 		address, err := advertised(r.b, s.inbound.Addr().String())
 		if err != nil {
-			return err
+			return configError{err}
 		}
 		r.register.Reached(address)
 	}
@@ -174,24 +210,40 @@ func (r *running) listen(ctx context.Context, next *handover.Successor) error {
 	}
 	r.log.Info("octo-proxy runs", "version", proxy.Version, "environment", r.b.GetEnvironment(), "instance", r.b.GetInstance(),
 		"outbound", r.b.GetOutboundSocket(), "inbound", reached, "taken_over", s.taken)
+	// Who takes over becomes the service's process.
+	systemd.Notify(systemd.Main(os.Getpid()), systemd.Ready, systemd.Status("version %s serves as %s", proxy.Version, r.b.GetInstance()))
+	if !s.taken {
+		s.keep(r.log)
+	}
+	r.ops.Go(systemd.Watch)
 	return nil
 }
 
 // serve runs the proxy until it is asked to leave, or has been taken over, and has left.
-func (r *running) serve(stop <-chan os.Signal) {
+func (r *running) serve(stop, again <-chan os.Signal) {
 	drain := r.p.Drain
 	enough := 1 // signals that cut a drain short
 	defer r.admin.Stop()
 	defer r.heirs.Stop()
-	select {
-	case <-stop:
-		r.heirs.Stop()
-	case <-r.leave:
-		r.heirs.Stop()
-	case <-r.handed:
-		drain = r.p.Yield
-		enough = 2 // the first asks for what it does already
-		r.admin.Stop()
+	for leaves := false; !leaves; {
+		leaves = true
+		select {
+		case <-stop:
+			r.heirs.Stop()
+		case <-r.leave:
+			r.heirs.Stop()
+		case <-r.handed:
+			drain = r.p.Yield
+			enough = 2 // the first asks for what it does already
+			r.yields.Store(true)
+			r.admin.Stop()
+		case <-again:
+			r.renew()
+			leaves = false
+		}
+	}
+	if !r.yields.Load() { // else the service goes on
+		systemd.Notify(systemd.Stopping, systemd.Status("leaves"))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -298,7 +350,7 @@ func (r *running) serveAdmin(l net.Listener) {
 		metrics.Gauge("octo_sessions_"+kind, "Connections of the kind "+kind+".", func() float64 { return float64(p.Sessions()[kind]) })
 	}
 	cfg := admin.Config{
-		Store: p.Store(), NotReady: p.NotReady, Registrations: p.Registrations, Now: p.Now, Metrics: metrics.Handler(), Telemetry: told.Status,
+		Store: p.Store(), NotReady: p.NotReady, Process: r.process, Registrations: p.Registrations, Now: p.Now, Metrics: metrics.Handler(), Telemetry: told.Status,
 		Calls: func(yield func(admin.Call) bool) { openCalls(p, yield) },
 		Drain: func() {
 			select {
@@ -313,6 +365,18 @@ func (r *running) serveAdmin(l net.Listener) {
 	}
 	h := admin.Handler(cfg)
 	r.admin.Go(func(ctx context.Context) { _ = admin.Serve(ctx, l, h) })
+}
+
+// process says who this is.
+func (r *running) process() admin.Process {
+	pid := os.Getpid()
+	start, err := pidfd.StartOf(pid)
+	if err != nil {
+		r.log.Error("it is not known when this process started", "error", err)
+	}
+	return admin.Process{
+		PID: pid, Start: start, Version: proxy.Version, Environment: r.b.GetEnvironment(), Instance: r.b.GetInstance(), Sessions: r.p.Sessions(),
+	}
 }
 
 func openCalls(p *proxy.Proxy, yield func(admin.Call) bool) {

@@ -26,9 +26,14 @@ const (
 	selfCheck = 5 * time.Second
 )
 
+var errNoTakeover = errors.New("--takeover: there is no takeover_socket, and the default's path is too long for a socket")
+
 // sockets are what a proxy listens on.
 type sockets struct {
 	outbound, inbound, admin, takeover net.Listener // inbound, admin and takeover may be nil
+
+	// own are those of the called ones that this process has opened itself, by name.
+	own map[string]net.Listener
 
 	// taken tells that they come from a predecessor, and attached who was attached to it: to the last, if complete.
 	taken    bool
@@ -50,7 +55,7 @@ func predecessor(ctx context.Context, b *resourcev1.Bootstrap, takeover bool, lo
 		return nil, nil
 	}
 	if b.GetTakeoverSocket() == "" {
-		return nil, errors.New("--takeover: there is no takeover_socket, and the default's path is too long for a socket")
+		return nil, configError{errNoTakeover}
 	}
 	intro := &handoverv1.Introduction{Environment: b.GetEnvironment(), SoftwareVersion: proxy.Version, Places: places(b)}
 	if b.GetInstance() != resource.ProcessName() { // else it is nobody's wish
@@ -87,7 +92,7 @@ func absolute(path string) string {
 }
 
 // openSockets opens what the proxy listens on, or takes it from the predecessor once the proxy is warm.
-func openSockets(ctx context.Context, b *resourcev1.Bootstrap, p *proxy.Proxy, next *handover.Successor) (*sockets, error) {
+func openSockets(ctx context.Context, b *resourcev1.Bootstrap, p *proxy.Proxy, next *handover.Successor, given *given) (*sockets, error) {
 	s := &sockets{complete: true}
 	err := handover.ErrGone // there is no predecessor, or none any more
 	if next != nil {
@@ -96,12 +101,13 @@ func openSockets(ctx context.Context, b *resourcev1.Bootstrap, p *proxy.Proxy, n
 		}
 	}
 	if errors.Is(err, handover.ErrGone) {
-		err = s.open(b)
+		err = s.open(b, given)
 	}
 	if err != nil {
 		s.close()
 		return nil, err
 	}
+	given.drop()
 	return s, nil
 }
 
@@ -152,22 +158,39 @@ func (s *sockets) take(ctx context.Context, b *resourcev1.Bootstrap, next *hando
 	return err
 }
 
-// open opens sockets where nobody has them.
-func (s *sockets) open(b *resourcev1.Bootstrap) error {
-	var err error
-	if s.outbound, err = listenUnix(b.GetOutboundSocket(), 0o660); err != nil {
-		return err
-	}
-	if address := b.GetInboundAddress(); address != "" {
-		if s.inbound, err = net.Listen("tcp", address); err != nil {
-			return err
+// open opens sockets where nobody has them, and systemd gives none.
+func (s *sockets) open(b *resourcev1.Bootstrap, given *given) error {
+	s.own = make(map[string]net.Listener)
+	for _, place := range []struct {
+		name    string
+		address string
+		mode    os.FileMode // of a Unix socket; 0: TCP
+		into    *net.Listener
+	}{
+		{handover.Outbound, b.GetOutboundSocket(), 0o660, &s.outbound},
+		{handover.Inbound, b.GetInboundAddress(), 0, &s.inbound},
+		{handover.Admin, b.GetAdminSocket(), 0o600, &s.admin},
+		{handover.Takeover, b.GetTakeoverSocket(), 0o600, &s.takeover},
+	} {
+		if place.address == "" {
+			continue
 		}
+		l := given.take(place.name, place.address, place.mode != 0)
+		if l == nil {
+			var err error
+			if place.mode != 0 {
+				l, err = listenUnix(place.address, place.mode)
+			} else {
+				l, err = net.Listen("tcp", place.address)
+			}
+			if err != nil {
+				return err
+			}
+			s.own[place.name] = l
+		}
+		*place.into = l
 	}
-	if s.admin, err = listenUnix(b.GetAdminSocket(), 0o600); err != nil {
-		return err
-	}
-	s.takeover, err = listenUnix(b.GetTakeoverSocket(), 0o600)
-	return err
+	return given.strangers()
 }
 
 // offer has the proxy's sockets handed over to a successor that asks. handed gets an element when one serves.
@@ -207,11 +230,8 @@ func follow(ctx context.Context, p *proxy.Proxy, next *handover.Successor, log *
 	}
 }
 
-// listenUnix opens a Unix socket; nil for no path.
+// listenUnix opens a Unix socket, and says what to do where that is another process'.
 func listenUnix(path string, mode os.FileMode) (net.Listener, error) {
-	if path == "" {
-		return nil, nil
-	}
 	l, err := transport.ListenUnix(path, mode)
 	switch {
 	case errors.Is(err, transport.ErrInUse):

@@ -41,13 +41,8 @@ type options struct {
 
 // newOptions makes a command's flags. form is its command line, text what it does.
 func newOptions(t *terminal, name, form, text string) *options {
-	o := &options{flags: flag.NewFlagSet(name, flag.ContinueOnError), terminal: t}
+	o := &options{flags: newFlags(t, name, form, text), terminal: t}
 	f := o.flags
-	f.SetOutput(t.err)
-	f.Usage = func() {
-		fmt.Fprintf(t.err, "octo %s %s\n\n%s\n\nFlags:\n", name, form, text)
-		f.PrintDefaults()
-	}
 	server, environment := t.getenv("OCTO_CONTROL"), t.getenv("OCTO_ENVIRONMENT")
 	if server == "" {
 		server = defaultServer
@@ -63,6 +58,33 @@ func newOptions(t *terminal, name, form, text string) *options {
 	return o
 }
 
+// newFlags makes a command's flags. form is its command line, text what it does.
+func newFlags(t *terminal, name, form, text string) *flag.FlagSet {
+	f := flag.NewFlagSet(name, flag.ContinueOnError)
+	f.SetOutput(t.err)
+	f.Usage = func() {
+		fmt.Fprintf(t.err, "octo %s %s\n\n%s\n\nFlags:\n", name, form, text)
+		f.PrintDefaults()
+	}
+	return f
+}
+
+// parseFlags reads a command line in which flags may also stand behind what is no flag.
+func parseFlags(f *flag.FlagSet, args []string) (rest []string, err error) {
+	for {
+		switch err := f.Parse(args); {
+		case errors.Is(err, flag.ErrHelp):
+			return nil, &exit{exitDone, ""}
+		case err != nil:
+			return nil, &exit{exitUsage, ""} // the flag set has told
+		}
+		if args = f.Args(); len(args) == 0 {
+			return rest, nil
+		}
+		rest, args = append(rest, args[0]), args[1:]
+	}
+}
+
 // shows adds -o.
 func (o *options) shows(forms string) *options {
 	o.flags.StringVar(&o.output, "o", "table", "output: "+forms)
@@ -75,19 +97,10 @@ func (o *options) changes() *options {
 	return o
 }
 
-// parse reads a command line in which flags may also stand behind what is no flag.
+// parse reads a command line, and checks -o.
 func (o *options) parse(args []string) (rest []string, err error) {
-	for {
-		switch err := o.flags.Parse(args); {
-		case errors.Is(err, flag.ErrHelp):
-			return nil, &exit{exitDone, ""}
-		case err != nil:
-			return nil, &exit{exitUsage, ""} // the flag set has told
-		}
-		if args = o.flags.Args(); len(args) == 0 {
-			break
-		}
-		rest, args = append(rest, args[0]), args[1:]
+	if rest, err = parseFlags(o.flags, args); err != nil {
+		return nil, err
 	}
 	switch o.output {
 	case "", "table", "yaml", "json":

@@ -12,6 +12,7 @@ import (
 	"github.com/octomesh/octomesh/core/cmd/octo/plane"
 	"github.com/octomesh/octomesh/core/cmd/octo/plane/registries"
 	"github.com/octomesh/octomesh/core/cmd/octo/plane/secret"
+	"github.com/octomesh/octomesh/core/lifecycle/systemd"
 	"github.com/octomesh/octomesh/core/telemetry"
 )
 
@@ -29,13 +30,8 @@ const loopbackOnly = "where to listen for proxies, operators and other roles: ho
 
 // newControl makes the flags that both commands have.
 func newControl(t *terminal, name, text string) *control {
-	c := &control{flags: flag.NewFlagSet(name, flag.ContinueOnError), terminal: t}
+	c := &control{flags: newFlags(t, name, "[flags]", text), terminal: t}
 	f := c.flags
-	f.SetOutput(t.err)
-	f.Usage = func() {
-		fmt.Fprintf(t.err, "octo %s [flags]\n\n%s\n\nFlags:\n", name, text)
-		f.PrintDefaults()
-	}
 	f.StringVar(&c.config.Listen, "listen", defaultServer, loopbackOnly)
 	f.Var(&c.registries, "registry", "a registry beside the own one; may stand several times, and the first that fits a target has it.\n"+registries.Form)
 	f.Var(&c.directories, "directory", "where SDKs without a proxy ask about an environment, ENVIRONMENT=HOST:PORT; may stand several times.\n"+
@@ -82,13 +78,11 @@ func runControl(ctx context.Context, t *terminal, args []string) error {
 
 // parse reads a command line into the configuration.
 func (c *control) parse(args []string) (err error) {
-	switch err := c.flags.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		return &exit{exitDone, ""}
+	switch rest, err := parseFlags(c.flags, args); {
 	case err != nil:
-		return &exit{exitUsage, ""}
-	case c.flags.NArg() > 0:
-		return usage("%q is no flag", c.flags.Arg(0))
+		return err
+	case len(rest) > 0:
+		return usage("%q is no flag", rest[0])
 	}
 	if c.config.Roles, err = plane.ParseRoles(c.roles); err != nil {
 		return usage("%v", err)
@@ -163,10 +157,12 @@ func (c *control) run(ctx context.Context, up func(*plane.Plane)) error {
 		defer os.Remove(c.readyFile)
 	}
 	if ctx.Err() == nil {
+		systemd.Notify(systemd.Ready, systemd.Status("serves at %s", p.Address()))
 		up(p)
 	}
 	select {
 	case <-ctx.Done():
+		systemd.Notify(systemd.Stopping)
 	case err := <-p.Failed():
 		return &exit{exitFailed, err.Error()}
 	}

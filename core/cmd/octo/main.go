@@ -1,4 +1,4 @@
-// Command octo is the operator's: it shows and changes the configuration of a mesh, and runs the control plane.
+// Command octo is the operator's: it shows and changes the configuration of a mesh, runs the control plane, and keeps a host's proxies.
 //
 //	octo up
 //	octo apply -f shop.yaml -m "raise the limit for the sale"
@@ -15,6 +15,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/octomesh/octomesh/core/agent"
 )
 
 // Exit codes.
@@ -50,6 +52,8 @@ func commands() []command {
 		{"instance", "show instances of a target, take them out and in, weigh them", runInstance},
 		{"registry", "show what is wrong with registries, and confirm what they say", runRegistry},
 		{"control", "run roles of the control plane", runControl},
+		{"agent", "keep the proxies of this host running", runAgent},
+		{"proxy", "show, restart and upgrade the proxies of this host", runProxy},
 	}
 }
 
@@ -83,7 +87,7 @@ func run(ctx context.Context, t *terminal, args []string) int {
 }
 
 func help(w io.Writer) {
-	fmt.Fprint(w, "octo shows and changes the configuration of a mesh, and runs its control plane.\n\nCommands:\n")
+	fmt.Fprint(w, "octo shows and changes the configuration of a mesh, runs its control plane, and keeps a host's proxies.\n\nCommands:\n")
 	for _, c := range commands() {
 		fmt.Fprintf(w, "  %-10s %s\n", c.name, c.short)
 	}
@@ -95,6 +99,7 @@ octo COMMAND -h says what a command takes. Resources are named "kind name" or "k
 Environment variables:
   OCTO_CONTROL         address of the control plane (default `+defaultServer+`; unix:/path for a socket)
   OCTO_ENVIRONMENT     the environment (default test)
+  OCTO_AGENT           socket of this host's agent (default `+agent.DefaultSocket+`)
 
 Exit codes: 0 done, 1 failed, 2 wrong command line, 3 configuration refused, 4 changed by somebody else meanwhile,
 5 not found, 6 diff has found differences.

@@ -2,6 +2,7 @@
 // may open.
 //
 //	GET  /ready         200, or 503 with the reasons
+//	GET  /status        which process this is, its version, how long it runs, its connections
 //	GET  /config        the current generation
 //	GET  /generations   what was loaded and what was refused, the newest first
 //	GET  /calls         open calls (?limit=1000)
@@ -29,6 +30,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/octomesh/octomesh/core/lifecycle/pidfd"
 	"github.com/octomesh/octomesh/core/proxy/register"
 	"github.com/octomesh/octomesh/core/proxy/store"
 	"github.com/octomesh/octomesh/core/proxy/tap"
@@ -40,6 +42,8 @@ type Config struct {
 	// NotReady returns why the proxy should get no calls; none: it is ready. The lack of a configuration
 	// need not be among them.
 	NotReady func() []string
+	// Process says which process this is. Nil: nobody knows.
+	Process func() Process
 	// Now is the proxy's monotonic clock, by which ejections and slow starts go. Nil: /endpoints knows of none.
 	Now func() int64
 	// Calls yields the open calls. Nil: none are known.
@@ -54,6 +58,27 @@ type Config struct {
 	Control Control
 	// Metrics serves /metrics.
 	Metrics http.Handler
+}
+
+// Process is who serves here.
+type Process struct {
+	// PID and Start, in ticks since the host started, name it.
+	PID         int    `json:"pid"`
+	Start       uint64 `json:"start_ticks"`
+	Version     string `json:"version"`
+	Environment string `json:"environment"`
+	Instance    string `json:"instance"`
+	// Sessions are connections by what they are: caller, instance, remote, upstream.
+	Sessions map[string]int `json:"sessions"`
+}
+
+// Status is a proxy as /status shows it.
+type Status struct {
+	Process
+	Seconds    float64  `json:"uptime_seconds"`
+	Generation uint64   `json:"generation"`
+	Ready      bool     `json:"ready"`
+	Reasons    []string `json:"reasons"`
 }
 
 // Call is an open call as /calls shows it.
@@ -75,6 +100,9 @@ func Handler(cfg Config) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", a.index)
 	mux.HandleFunc("GET /ready", a.ready)
+	if cfg.Process != nil {
+		mux.HandleFunc("GET /status", a.status)
+	}
 	mux.HandleFunc("GET /config", a.config)
 	mux.HandleFunc("GET /generations", a.generations)
 	mux.HandleFunc("GET /calls", a.calls)
@@ -114,13 +142,14 @@ func reply(w http.ResponseWriter, code int, v any) {
 
 func (a *handler) index(w http.ResponseWriter, _ *http.Request) {
 	reply(w, http.StatusOK, []string{
-		"GET /ready", "GET /config", "GET /generations", "GET /calls", "GET /endpoints", "GET /control", "POST /control/drop", "POST /control/pardon",
+		"GET /ready", "GET /status", "GET /config", "GET /generations", "GET /calls", "GET /endpoints", "GET /control", "POST /control/drop", "POST /control/pardon",
 		"GET /registrations", "GET /telemetry", "GET /metrics", "GET /debug/pprof/", "POST /drain",
 	})
 }
 
-func (a *handler) ready(w http.ResponseWriter, _ *http.Request) {
-	reasons := []string{}
+// readiness is the current generation, and why the proxy should get no calls.
+func (a *handler) readiness() (generation uint64, reasons []string) {
+	reasons = []string{}
 	g := a.cfg.Store.Current()
 	if g.Number == 0 {
 		reasons = append(reasons, "no configuration was loaded yet")
@@ -128,6 +157,19 @@ func (a *handler) ready(w http.ResponseWriter, _ *http.Request) {
 	if a.cfg.NotReady != nil {
 		reasons = append(reasons, a.cfg.NotReady()...)
 	}
+	return g.Number, reasons
+}
+
+func (a *handler) status(w http.ResponseWriter, _ *http.Request) {
+	s := Status{Process: a.cfg.Process()}
+	s.Seconds = pidfd.Age(s.Start).Seconds()
+	s.Generation, s.Reasons = a.readiness()
+	s.Ready = len(s.Reasons) == 0
+	reply(w, http.StatusOK, s)
+}
+
+func (a *handler) ready(w http.ResponseWriter, _ *http.Request) {
+	generation, reasons := a.readiness()
 	code := http.StatusOK
 	if len(reasons) > 0 {
 		code = http.StatusServiceUnavailable
@@ -136,7 +178,7 @@ func (a *handler) ready(w http.ResponseWriter, _ *http.Request) {
 		Ready      bool     `json:"ready"`
 		Reasons    []string `json:"reasons"`
 		Generation uint64   `json:"generation"`
-	}{len(reasons) == 0, reasons, g.Number})
+	}{len(reasons) == 0, reasons, generation})
 }
 
 func (a *handler) config(w http.ResponseWriter, _ *http.Request) {

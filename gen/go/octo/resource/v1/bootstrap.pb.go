@@ -85,8 +85,9 @@ type Bootstrap struct {
 	// "host:port" on which other proxies call; port 0 lets the system choose. Absent: none, and no calls
 	// from other hosts.
 	InboundAddress string `protobuf:"bytes,5,opt,name=inbound_address,json=inboundAddress,proto3" json:"inbound_address,omitempty"`
-	// "host:port" under which other proxies reach the inbound address; port 0 stands for the port that was bound. Absent: the
-	// inbound address as it was bound. It must be given if that is every address of the host and instances are registered.
+	// "host:port" under which other proxies reach the inbound address; port 0 stands for the port that was bound. Absent:
+	// OCTO_ADVERTISE_ADDRESS, else the inbound address as it was bound. It must be given if that is every address of the host and
+	// instances are registered.
 	AdvertiseAddress string `protobuf:"bytes,6,opt,name=advertise_address,json=advertiseAddress,proto3" json:"advertise_address,omitempty"`
 	// The Unix socket of the operator's HTTP interface. Absent: none.
 	AdminSocket string `protobuf:"bytes,7,opt,name=admin_socket,json=adminSocket,proto3" json:"admin_socket,omitempty"`
