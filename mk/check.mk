@@ -69,6 +69,10 @@ test: need-cc bootstrap bootstrap-test own-tools | $(REPORT) ## all Go tests of 
 	tail -1 $(REPORT)/tests.log > $(REPORT)/tests.txt
 	exit $$rc
 
+.PHONY: container-check
+container-check: ## build and run what deploy/container/Containerfile has, in an empty root, without a container runtime
+	@OCTO_CONTAINER=1 go test -count=1 -v -run TestProgramsRunInAnEmptyRoot ./deploy
+
 .PHONY: fuzz-quick
 fuzz-quick: own-tools | $(REPORT) ## each fuzz target for FUZZ_QUICK (10s)
 	@$(BIN)/fuzzall -each $(FUZZ_QUICK) -report $(REPORT)/fuzz.md
