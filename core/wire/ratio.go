@@ -6,7 +6,7 @@ import "math/bits"
 // languages decide alike; conformance/vectors/ratio.json has the cases.
 
 // StickyMesh decides for a call with a key. Raising permille never moves a key from mesh to direct.
-func StickyMesh(target string, key []byte, permille uint32) bool {
+func StickyMesh[K ~string | ~[]byte](target string, key K, permille uint32) bool {
 	h := stickyHash("mesh", target, key)
 	return uint32(uint64(h)*1000>>32) < permille
 }
@@ -15,7 +15,7 @@ func StickyMesh(target string, key []byte, permille uint32) bool {
 // small mesh share do not land on one backend.
 func RingHash(target string, key []byte) uint32 { return stickyHash("ring", target, key) }
 
-func stickyHash(purpose, target string, key []byte) uint32 {
+func stickyHash[K ~string | ~[]byte](purpose, target string, key K) uint32 {
 	var stack [256]byte
 	b := append(stack[:0], purpose...)
 	b = append(b, 0)
@@ -44,45 +44,27 @@ func Murmur3(b []byte, seed uint32) uint32 {
 	return h ^ h>>16
 }
 
-// BlockSize is the number of calls in which the share of an exact block is exact.
+// BlockSize is the number of calls of a block, in which the share is exact.
 const BlockSize = 1000
 
-// Block deals out exact shares: of each 1000 calls in a row exactly permille go through the mesh, in an
-// order that is shuffled anew for every block. Its owner locks it.
-type Block struct {
-	state uint64
-	next  int
-	slots [BlockSize]uint16
-}
+// Slots are a permutation of 0 to 999, one for each call of a block in turn: the call goes through the mesh if its slot is below the
+// permille.
+type Slots [BlockSize]uint16
 
-// NewBlock returns a dealer whose order follows from seed.
-func NewBlock(seed uint64) *Block { return &Block{state: seed, next: BlockSize} }
-
-// Mesh decides for the next call.
-func (b *Block) Mesh(permille uint32) bool {
-	if b.next == BlockSize {
-		b.shuffle()
-	}
-	slot := b.slots[b.next]
-	b.next++
-	return uint32(slot) < permille
-}
-
-// shuffle permutes 0 to 999: Fisher-Yates downwards.
-func (b *Block) shuffle() {
-	for i := range b.slots {
-		b.slots[i] = uint16(i)
+// Shuffle makes the permutation that follows from seed: Fisher-Yates downwards.
+func (s *Slots) Shuffle(seed uint64) {
+	for i := range s {
+		s[i] = uint16(i)
 	}
 	for i := BlockSize - 1; i > 0; i-- {
-		j := int(b.splitmix64() % uint64(i+1))
-		b.slots[i], b.slots[j] = b.slots[j], b.slots[i]
+		j := int(splitmix64(&seed) % uint64(i+1))
+		s[i], s[j] = s[j], s[i]
 	}
-	b.next = 0
 }
 
-func (b *Block) splitmix64() uint64 {
-	b.state += 0x9e3779b97f4a7c15
-	z := b.state
+func splitmix64(state *uint64) uint64 {
+	*state += 0x9e3779b97f4a7c15
+	z := *state
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
 	z = (z ^ z>>27) * 0x94d049bb133111eb
 	return z ^ z>>31

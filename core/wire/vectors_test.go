@@ -215,17 +215,19 @@ func TestRatioVectors(t *testing.T) {
 				}
 			}
 		case "block":
-			// The decision shows a slot's value by the share that just takes it in.
+			var slots wire.Slots
+			slots.Shuffle(uint64(in[decimal](t, input.Seed)))
 			for k, slot := range want.Slots {
-				below, at := blockAt(t, input.Seed, k, slot), blockAt(t, input.Seed, k, slot+1)
-				if below || !at {
-					t.Fatalf("slot %d is not %d", k, slot)
+				if uint32(slots[k]) != slot {
+					t.Fatalf("slot %d is %d, want %d", k, slots[k], slot)
 				}
 			}
 		case "share":
-			b, n, first := wire.NewBlock(uint64(in[decimal](t, input.Seed))), 0, -1
-			for k := range wire.BlockSize {
-				if b.Mesh(input.Permille) {
+			var slots wire.Slots
+			slots.Shuffle(uint64(in[decimal](t, input.Seed)))
+			n, first := 0, -1
+			for k, slot := range slots {
+				if uint32(slot) < input.Permille {
 					if n++; first < 0 {
 						first = k
 					}
@@ -236,16 +238,6 @@ func TestRatioVectors(t *testing.T) {
 			}
 		}
 	})
-}
-
-// blockAt is the decision of a fresh block for its call k.
-func blockAt(t *testing.T, seed json.RawMessage, k int, permille uint32) (mesh bool) {
-	t.Helper()
-	b := wire.NewBlock(uint64(in[decimal](t, seed)))
-	for range k + 1 {
-		mesh = b.Mesh(permille)
-	}
-	return mesh
 }
 
 func TestLivenessVectors(t *testing.T) {

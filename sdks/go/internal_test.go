@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/octomesh/octomesh/core/wire"
+	"github.com/octomesh/octomesh/sdks/go/internal/fallback"
 )
 
 func TestTraceparentForms(t *testing.T) {
@@ -36,27 +37,27 @@ func TestRetryBudget(t *testing.T) {
 	var b retryBudget
 	b.init()
 	for n := range 10 {
-		if !b.take() {
+		if !b.take(fallback.Cost) {
 			t.Fatalf("token %d of 10 refused", n)
 		}
 	}
-	if b.take() {
+	if b.take(fallback.Cost) {
 		t.Fatal("an eleventh token")
 	}
 	for range 9 {
 		b.succeeded()
 	}
-	if b.take() {
+	if b.take(fallback.Cost) {
 		t.Fatal("nine successes gave a token")
 	}
 	b.succeeded()
-	if !b.take() {
+	if !b.take(fallback.Cost) {
 		t.Fatal("ten successes gave none")
 	}
 	for range 1000 {
 		b.succeeded()
 	}
-	if b.tenths.Load() != fullRetryBudget {
+	if b.tenths.Load() != fallback.Budget {
 		t.Fatal(b.tenths.Load())
 	}
 }

@@ -5,62 +5,46 @@ import (
 	"time"
 
 	"github.com/octomesh/octomesh/core/wire"
+	"github.com/octomesh/octomesh/sdks/go/internal/fallback"
 )
 
 // retryBudget bounds how often idempotent calls go again: at most 10 tokens, a tenth back per success.
 type retryBudget struct{ tenths atomic.Int64 }
 
-const (
-	fullRetryBudget = 100
-	retryCost       = 10
-)
+func (b *retryBudget) init() { b.tenths.Store(fallback.Budget) }
 
-func (b *retryBudget) init() { b.tenths.Store(fullRetryBudget) }
-
-func (b *retryBudget) take() bool {
-	if b.tenths.Add(-retryCost) >= 0 {
+// take takes what a re-send costs, if it is there.
+func (b *retryBudget) take(cost int64) bool {
+	if b.tenths.Add(-cost) >= 0 {
 		return true
 	}
-	b.tenths.Add(retryCost)
+	b.tenths.Add(cost)
 	return false
 }
 
 func (b *retryBudget) succeeded() {
-	if n := b.tenths.Load(); n < fullRetryBudget {
+	if n := b.tenths.Load(); n < fallback.Budget {
 		b.tenths.CompareAndSwap(n, n+1)
 	}
 }
 
-// maySendAgain decides from how an attempt ended whether the call may be sent again: what surely ran
-// nowhere because the path failed; and, of what may run twice, what was lost, within the budget. The first
-// time after the call's connection died is free.
-func maySendAgain(err *Error, idempotent bool, freeUsed *bool, budget *retryBudget) bool {
-	switch {
-	case err.Disposition == DispositionNotProcessed:
-		return wire.Reason(err.Reason).Rule().Path
-	case err.Code != Unavailable || err.Disposition != DispositionUnknown || !idempotent:
-		return false
-	case err.Reason == ReasonConnectionLost && err.Origin == OriginClientSDK && !*freeUsed:
-		*freeUsed = true
-		return true
-	}
-	return budget.take()
+// ended is what matters of an error for whether the call goes again.
+func (e *Error) ended() fallback.Ended {
+	return fallback.Ended{Code: wire.Code(e.Code), Reason: wire.Reason(e.Reason), Origin: wire.Origin(e.Origin), Disposition: wire.Disposition(e.Disposition)}
 }
-
-// maxAgain is how often a call is sent again at most.
-const maxAgain = 2
 
 // again prepares the call for being sent again after err, or tells that it ends so.
 func (c *clientCall) again(err *Error) bool {
-	if c.resent >= maxAgain || c.expired() {
+	if c.expired() {
 		return false
 	}
-	if err.Reason == ReasonProxyUnreachable && err.Origin == OriginClientSDK {
-		return false // pick has tried what there is
-	}
-	if !maySendAgain(err, c.idempotent(), &c.freeUsed, &c.ch.retry) {
+	next, cost, free := fallback.Again(err.ended(), fallback.Call{
+		Idempotent: c.idempotent(), FirstRequest: true, FreeUsed: c.freeUsed, Resent: c.resent, Tokens: c.ch.retry.tenths.Load(),
+	})
+	if next == fallback.End || !c.ch.retry.take(cost) {
 		return false
 	}
+	c.freeUsed = c.freeUsed || free
 	c.resent++
 	c.rewind()
 	return true

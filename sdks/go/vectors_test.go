@@ -2,44 +2,12 @@ package octomesh
 
 import (
 	"encoding/hex"
-	"encoding/json"
-	"os"
 	"testing"
 
 	"github.com/octomesh/octomesh/core/wire"
+	"github.com/octomesh/octomesh/sdks/go/internal/fallback"
+	"github.com/octomesh/octomesh/sdks/go/internal/vectors"
 )
-
-// vectors calls test with each vector of a kind in a file of conformance/vectors.
-func vectors[In, Out any](t *testing.T, file, kind string, test func(t *testing.T, in In, out Out)) {
-	t.Helper()
-	b, err := os.ReadFile("../../conformance/vectors/" + file)
-	if os.IsNotExist(err) {
-		t.Skip("the vectors are not part of the module")
-	}
-	var all struct {
-		Vectors []struct {
-			ID, Kind string
-			Input    In
-			Result   Out
-		}
-	}
-	if err == nil {
-		err = json.Unmarshal(b, &all)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := 0
-	for _, v := range all.Vectors {
-		if v.Kind == kind {
-			n++
-			t.Run(v.ID, func(t *testing.T) { test(t, v.Input, v.Result) })
-		}
-	}
-	if n == 0 {
-		t.Fatalf("no vector of kind %q in %s", kind, file)
-	}
-}
 
 type entryVector struct{ Key, Value string }
 
@@ -56,7 +24,7 @@ func (v entryVector) decode(t *testing.T) (key, value string) {
 }
 
 func TestMetadataVectors(t *testing.T) {
-	vectors(t, "metadata.json", "entry", func(t *testing.T, in entryVector, out struct {
+	vectors.Each(t, "metadata.json", "entry", func(t *testing.T, in entryVector, out struct {
 		OK   bool
 		Code Code
 	}) {
@@ -65,7 +33,7 @@ func TestMetadataVectors(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	vectors(t, "metadata.json", "received", func(t *testing.T, in entryVector, out struct{ Shown bool }) {
+	vectors.Each(t, "metadata.json", "received", func(t *testing.T, in entryVector, out struct{ Shown bool }) {
 		k, v := in.decode(t)
 		m := fromEntries([]wire.Entry{{Key: []byte(k), Value: []byte(v)}}, false)
 		if (len(m) == 1) != out.Shown {
@@ -80,7 +48,7 @@ func TestMetadataVectors(t *testing.T) {
 		}
 		Limit int
 	}
-	vectors(t, "metadata.json", "size", func(t *testing.T, in sizes, out struct {
+	vectors.Each(t, "metadata.json", "size", func(t *testing.T, in sizes, out struct {
 		OK   bool
 		Size int
 	}) {
@@ -97,7 +65,7 @@ func TestMetadataVectors(t *testing.T) {
 }
 
 func TestTraceparentVectors(t *testing.T) {
-	vectors(t, "traceparent.json", "", func(t *testing.T, in struct{ Traceparent string }, out struct{ Valid bool }) {
+	vectors.Each(t, "traceparent.json", "", func(t *testing.T, in struct{ Traceparent string }, out struct{ Valid bool }) {
 		if validTraceparent(in.Traceparent) != out.Valid {
 			t.Fatalf("%q: %v", in.Traceparent, !out.Valid)
 		}
@@ -131,7 +99,7 @@ func (a attemptVector) error() *Error {
 }
 
 func TestRetryVectors(t *testing.T) {
-	vectors(t, "retry.json", "attempt", func(t *testing.T, in attemptVector, out struct {
+	vectors.Each(t, "retry.json", "attempt", func(t *testing.T, in attemptVector, out struct {
 		Code        Code
 		Disposition Disposition
 		Reason      Reason
@@ -147,15 +115,14 @@ func TestRetryVectors(t *testing.T) {
 		Idempotent   bool
 		Tokens       int64
 	}
-	vectors(t, "retry.json", "again", func(t *testing.T, in question, out struct {
+	vectors.Each(t, "retry.json", "again", func(t *testing.T, in question, out struct {
 		Again bool
 		Cost  int64
 	}) {
-		var b retryBudget
-		b.tenths.Store(in.Tokens)
-		// A stream that has moved on is not asked about at all: only unary calls go again.
-		again := in.FirstRequest && maySendAgain(in.Attempt.error(), in.Idempotent, &in.FreeUsed, &b)
-		if cost := in.Tokens - b.tenths.Load(); again != out.Again || cost != out.Cost {
+		next, cost, _ := fallback.Again(in.Attempt.error().ended(), fallback.Call{
+			Idempotent: in.Idempotent, FirstRequest: in.FirstRequest, FreeUsed: in.FreeUsed, Tokens: in.Tokens, Other: true,
+		})
+		if again := next != fallback.End; again != out.Again || cost != out.Cost {
 			t.Fatalf("again %v at %d, want %v at %d", again, cost, out.Again, out.Cost)
 		}
 	})
@@ -167,7 +134,7 @@ func TestAssemblerVectors(t *testing.T) {
 		More     bool
 		Take     bool
 	}
-	vectors(t, "window.json", "assembler", func(t *testing.T, in struct{ Steps []step }, out struct{ Steps []struct{ Consumed int64 } }) {
+	vectors.Each(t, "window.json", "assembler", func(t *testing.T, in struct{ Steps []step }, out struct{ Steps []struct{ Consumed int64 } }) {
 		for i, s := range in.Steps {
 			if got := replay(t, in.Steps[:i+1], func(s step) (*int, bool) { return s.Fragment, s.More }); got != out.Steps[i].Consumed {
 				t.Fatalf("step %d, %+v: %d consumed, want %d", i, s, got, out.Steps[i].Consumed)

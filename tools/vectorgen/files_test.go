@@ -154,7 +154,7 @@ func TestVectorsNameRulesThatExist(t *testing.T) {
 // TestSpecCitesRulesThatExist: a rule that cites another must not outlive it.
 func TestSpecCitesRulesThatExist(t *testing.T) {
 	rules := specRules(t)
-	cited := regexp.MustCompile(`\b([WELSV]-[A-Z]+-[0-9]+|SEM-[0-9]+)\b`)
+	cited := regexp.MustCompile(`\b([WELSVD]-[A-Z]+-[0-9]+|SEM-[0-9]+)\b`)
 	paths, _ := filepath.Glob(filepath.Join(specDir, "*.md"))
 	for _, path := range append(paths, "../../docs/adr/0003-wire-clarifications.md") {
 		b, err := os.ReadFile(path)

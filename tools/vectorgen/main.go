@@ -37,6 +37,10 @@ func files() map[string]*vector.File {
 		"malformed.json":   malformedFile(),
 		"ratio.json":       ratioFile(),
 		"retry.json":       retryFile(),
+		"path.json":        pathFile(),
+		"fallback.json":    fallbackFile(),
+		"switch.json":      switchFile(),
+		"balance.json":     balanceFile(),
 		"window.json":      windowFile(),
 		"liveness.json":    livenessFile(),
 	}
