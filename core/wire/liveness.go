@@ -54,3 +54,6 @@ func (l *Liveness) Tick(received, drained, waiting bool) Verdict {
 	}
 	return Alive
 }
+
+// Missed tells whether there was a miss since the last byte (W-LIVE-6).
+func (l *Liveness) Missed() bool { return l.misses > 0 }

@@ -77,3 +77,40 @@ func TestAllocationsOfAUnaryCall(t *testing.T) {
 		t.Fatalf("%v allocations a call", n)
 	}
 }
+
+// BenchmarkBothWays is BenchmarkUnary's first column through what decides between the ways, and measures: a stand-in for the proxy answers.
+func BenchmarkBothWays(b *testing.B) {
+	for _, permille := range []uint32{1000, 500} {
+		b.Run(fmt.Sprint(permille), func(b *testing.B) {
+			w := newWays(b, share(permille, 1))
+			req := &message{Data: make([]byte, 1024)}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := w.Say(context.Background(), req); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// A call that is decided and measured takes no more memory than another.
+func TestAllocationsOfACallWithTwoWays(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector allocates")
+	}
+	w := newWays(t, share(500, 1))
+	w.went(t)
+	for range 100 {
+		w.went(t)
+	}
+	req := &message{Data: make([]byte, 1024)}
+	call := func() {
+		if _, err := w.Say(context.Background(), req); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := testing.AllocsPerRun(1000, call); n > 7 { // one more than with one way: the answer's text
+		t.Fatalf("%v allocations a call", n)
+	}
+}

@@ -2,11 +2,14 @@ package octomesh
 
 import (
 	"context"
+	"math/rand/v2"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	"github.com/octomesh/octomesh/core/wire"
+	"github.com/octomesh/octomesh/sdks/go/internal/balancer"
 )
 
 // clientCall is one call at the caller. Those of unary calls are used again for later calls.
@@ -19,6 +22,9 @@ type clientCall struct {
 	streaming bool
 	resent    int  // how often it was sent again
 	freeUsed  bool // it had the re-send that costs nothing
+	route     callRoute
+	begun     time.Time // of a call that is measured
+	shard     uint32    // which counters it uses
 
 	deadline    time.Time
 	hasDeadline bool
@@ -51,7 +57,7 @@ type clientCall struct {
 
 func newClientCall(ch *Channel) *clientCall {
 	return &clientCall{ch: ch, wake: make(chan struct{}, 1), credit: make(chan struct{}, 1),
-		in: inbox{budget: &process.assembly}}
+		in: inbox{budget: &process.assembly}, shard: rand.Uint32()}
 }
 
 // recycle makes the call's memory serve a later one. Nothing may point to it any more.
@@ -66,7 +72,7 @@ func (c *clientCall) recycle() {
 		body = nil
 	}
 	*c = clientCall{ch: c.ch, timer: c.timer, wake: c.wake, credit: c.credit, body: body[:0], post: post[:0],
-		in: in.fresh()}
+		in: in.fresh(), shard: c.shard}
 	c.ch.calls.Put(c)
 }
 
@@ -325,6 +331,23 @@ func (c *clientCall) reset(l *link, why *Error) {
 	l.wc.Reset(c.stream, &wire.ResetHead{Status: st})
 	c.stream, c.done, c.err = nil, true, why
 	l.freeSlot()
+}
+
+// lane is the lane that the call asks for; "": none.
+func (c *clientCall) lane() string {
+	for _, e := range slices.Backward(c.opt.baggage) {
+		if e.Key == balancer.LaneTag {
+			return e.Value
+		}
+	}
+	if from := carriedBy(c.ctx); from != nil {
+		for _, e := range from.baggage {
+			if e.Key == balancer.LaneTag {
+				return e.Value
+			}
+		}
+	}
+	return ""
 }
 
 // await implements waiter.

@@ -22,6 +22,9 @@ type callOptions struct {
 	trailer      *Metadata
 	timings      *Timings
 	began        time.Time // where timings is set
+	path         *Path
+	intercepted  bool
+	inherited    string // the traceparent from before the interceptors, where there are some
 	err          *Error
 }
 
@@ -107,3 +110,7 @@ func CaptureHeader(m *Metadata) CallOption { return func(o *callOptions) { o.hea
 
 // CaptureTrailer stores the trailers of a unary call in m, once the call has ended, however it did.
 func CaptureTrailer(m *Metadata) CallOption { return func(o *callOptions) { o.trailer = m } }
+
+// CapturePath stores in p which way the call went, once it has ended: of a stream, when its end was received or it was closed. A call that
+// went several ways has the last.
+func CapturePath(p *Path) CallOption { return func(o *callOptions) { o.path = p } }

@@ -18,7 +18,8 @@ type Channel struct {
 	target string
 	cfg    *config
 	path   path
-	retry  retryBudget
+	shared *target
+	way    *route // the path, where it decides between two; nil: there is one
 
 	heads atomic.Pointer[map[*Method]*methodHead]
 	calls sync.Pool // of *clientCall, unary ones
@@ -26,8 +27,7 @@ type Channel struct {
 	off   bool // closed
 }
 
-// path is where calls go: one way exists for a proxy, one for static endpoints. What decides between them
-// call by call comes in here too.
+// path is where calls go: to a proxy, direct, or as a route decides call by call.
 type path interface {
 	// pick returns the link for one call and the peer that it belongs to.
 	pick(c *clientCall) (*link, *peer, *Error)
@@ -39,9 +39,10 @@ type path interface {
 // Dial returns a channel for calls to target, the registry's service name. It does not wait for a
 // connection: the first call makes one, or [Channel.Ready].
 //
-// Where calls go follows from OCTO_MODE and the options: through the proxy whose socket OCTO_SOCKET or
-// [WithSocket] names, or direct to the endpoints of [WithDirect]. All channels of a process to one socket,
-// with the same identity and limits, share one connection.
+// Where calls go is decided call by call between the proxy whose socket OCTO_SOCKET or [WithSocket] names, and the target's instances:
+// by the mesh switch of the Directory, by a kill switch on this host, and by what answers; see [Channel.Status]. Instances are those of
+// [WithDirect], else those that the Directory knows: the proxy, else the control plane ([WithDirectory]), else what was kept on
+// disk ([WithState]). All channels of a process to one socket, with the same identity and limits, share one connection.
 func Dial(target string, opts ...DialOption) (*Channel, error) {
 	cfg := newConfig()
 	for _, o := range opts {
@@ -54,20 +55,17 @@ func Dial(target string, opts ...DialOption) (*Channel, error) {
 		return nil, errors.New("octomesh: the target has no name")
 	}
 	ch := newChannel(target, cfg)
-	switch {
-	case cfg.socket != "":
-		ch.path = newMeshPath(cfg)
-	case len(cfg.direct) > 0:
-		ch.path = newDirectPath(cfg)
-	default:
-		return nil, errors.New("octomesh: no proxy's socket (OCTO_SOCKET, WithSocket) and no direct endpoint (WithDirect) for " + target)
+	r, err := newRoute(ch)
+	if err != nil {
+		process.leave(ch.shared)
+		return nil, err
 	}
+	ch.path, ch.way = r, r
 	return ch, nil
 }
 
 func newChannel(target string, cfg *config) *Channel {
-	ch := &Channel{target: target, cfg: cfg}
-	ch.retry.init()
+	ch := &Channel{target: target, cfg: cfg, shared: process.join(targetKey{cfg.environment, cfg.application, target})}
 	ch.heads.Store(new(map[*Method]*methodHead))
 	ch.calls.New = func() any { return newClientCall(ch) }
 	return ch
@@ -94,6 +92,7 @@ func (ch *Channel) Close() error {
 	if !ch.off {
 		ch.off = true
 		ch.path.close()
+		process.leave(ch.shared)
 	}
 	return nil
 }
@@ -170,10 +169,12 @@ func (ch *Channel) callUnary(ctx context.Context, m *Method, req, res proto.Mess
 
 func (ch *Channel) unary(ctx context.Context, m *Method, req, res proto.Message, opts []CallOption) error {
 	c := ch.calls.Get().(*clientCall)
+	c.start()
 	err := c.prepare(ctx, m, opts)
 	if err == nil {
 		err = c.unary(req, res)
 	}
+	c.over(err)
 	c.recycle()
 	if err != nil {
 		return err
@@ -197,7 +198,7 @@ func (c *clientCall) unary(req, res proto.Message) *Error {
 			}
 			if err == nil {
 				p.succeeded()
-				c.ch.retry.succeeded()
+				c.ch.shared.retry.succeeded()
 			}
 		}
 		if err == nil || !c.again(err) {

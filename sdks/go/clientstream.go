@@ -68,6 +68,7 @@ func (ch *Channel) openStream(ctx context.Context, m *Method, first proto.Messag
 func (ch *Channel) stream(ctx context.Context, m *Method, first proto.Message, opts []CallOption, hooks []hooks) (*clientStream, error) {
 	c := newClientCall(ch)
 	c.streaming, c.headerCame = true, make(chan struct{})
+	c.start()
 	s := &clientStream{c: c, hooks: hooks, whole: first != nil, sendEnd: first != nil}
 	err := c.prepare(ctx, m, opts)
 	if err == nil && first != nil {
@@ -81,6 +82,7 @@ func (ch *Channel) stream(ctx context.Context, m *Method, first proto.Message, o
 	}
 	if err != nil {
 		c.captureTimings()
+		c.over(err)
 		return nil, err
 	}
 	s.watch()
@@ -184,6 +186,7 @@ func (s *clientStream) settled(err *Error) {
 			stop()
 		}
 		s.c.captureTimings()
+		s.c.over(err)
 		if err != nil {
 			onEnd(s.hooks, err)
 			return

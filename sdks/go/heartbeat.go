@@ -14,8 +14,15 @@ const (
 	linger = time.Second
 )
 
+// pulse is what the owner of a connection has to say about its liveness, and wants to know of it. missed and gone may be nil.
+type pulse struct {
+	waiting func() bool // a unary call waits; called with the connection locked
+	missed  func()      // a sign of life is overdue
+	gone    func()      // the connection is given up; it ends next
+}
+
 // heartbeat asks a silent peer for a sign of life and closes the connection of one that is gone.
-func heartbeat(tc *transport.Conn, wc *wire.Conn, waiting func() bool, stop <-chan struct{}) {
+func heartbeat(tc *transport.Conn, wc *wire.Conn, p pulse, stop <-chan struct{}) {
 	t := time.NewTicker(tick)
 	defer t.Stop()
 	tc.Probe() // from here on reads may be short: each tick looks for an end that they missed
@@ -40,14 +47,20 @@ func heartbeat(tc *transport.Conn, wc *wire.Conn, waiting func() bool, stop <-ch
 			tc.Unlock()
 			continue
 		}
-		verdict := live.Tick(now != seen, tc.Drained(), waiting())
+		verdict := live.Tick(now != seen, tc.Drained(), p.waiting())
 		seen = now
 		if verdict == wire.SendPing {
 			wc.Ping(n)
 		}
 		tc.FlushUnlock()
-		if verdict == wire.Gone {
+		switch {
+		case verdict == wire.Gone:
+			if p.gone != nil {
+				p.gone()
+			}
 			tc.Close()
+		case live.Missed() && p.missed != nil:
+			p.missed()
 		}
 	}
 }

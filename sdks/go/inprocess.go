@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-
-	"github.com/octomesh/octomesh/core/wire"
 )
 
 // NewInProcess returns a channel to a server of the same process, for tests: no socket, no proxy, no
@@ -33,7 +31,6 @@ func NewInProcess(s *Server, opts ...DialOption) (*Channel, error) {
 		return near, nil
 	}
 	ch := newChannel(s.target, cfg)
-	hello := func() wire.Hello { return cfg.hello(wire.RoleCall) }
-	ch.path = &directPath{peers: []*peer{newPeer(Endpoint{"in process", 1}, cfg.limits, hello, connect)}}
+	ch.path = inProcessPool(cfg, connect)
 	return ch, nil
 }

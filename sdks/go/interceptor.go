@@ -97,7 +97,7 @@ func chain(interceptors []Interceptor, last Next) Next {
 
 // interceptUnary performs a unary call at the client through the interceptors.
 func (ch *Channel) interceptUnary(ctx context.Context, m *Method, req, res proto.Message, opts []CallOption) error {
-	call := &Call{Method: m, Target: ch.target, Request: req, options: opts[:len(opts):len(opts)]}
+	call := &Call{Method: m, Target: ch.target, Request: req, options: append(opts[:len(opts):len(opts)], inherit(ctx))}
 	last := func(ctx context.Context, call *Call) error {
 		if err := onSend(call.hooks, call.Request); err != nil {
 			return err
@@ -123,8 +123,14 @@ func (ch *Channel) interceptUnary(ctx context.Context, m *Method, req, res proto
 }
 
 // interceptStream opens a stream at the client through the interceptors.
+// inherit keeps the trace that a call inherits from one that an interceptor begins for it.
+func inherit(ctx context.Context) CallOption {
+	trace := traceOf(ctx)
+	return func(o *callOptions) { o.intercepted, o.inherited = true, trace }
+}
+
 func (ch *Channel) interceptStream(ctx context.Context, m *Method, first proto.Message, opts []CallOption) (*clientStream, error) {
-	call := &Call{Method: m, Target: ch.target, Request: first, options: opts[:len(opts):len(opts)]}
+	call := &Call{Method: m, Target: ch.target, Request: first, options: append(opts[:len(opts):len(opts)], inherit(ctx))}
 	var stream *clientStream
 	last := func(ctx context.Context, call *Call) error {
 		if call.Request != nil {

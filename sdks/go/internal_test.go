@@ -62,50 +62,6 @@ func TestRetryBudget(t *testing.T) {
 	}
 }
 
-func TestChoiceIsByCallsInFlightOverWeight(t *testing.T) {
-	peers := []*peer{{weight: 1}, {weight: 2}, {weight: 1}}
-	d := &directPath{peers: peers}
-	peers[0].inFlight.Store(2) // 3 for its weight
-	peers[1].inFlight.Store(3) // 2
-	if lighter(peers[0], peers[1]) != peers[1] || lighter(peers[1], peers[0]) != peers[1] {
-		t.Fatal("the more loaded one was chosen")
-	}
-	now := time.Now().UnixNano()
-	peers[1].ejected.Store(now + 1)
-	for range 100 {
-		if d.choose(now, nil) == peers[1] {
-			t.Fatal("an ejected one was chosen")
-		}
-	}
-	if d.choose(now+1, nil) == nil {
-		t.Fatal("nobody was chosen")
-	}
-	peers[0].ejected.Store(now + 3)
-	peers[2].ejected.Store(now + 2)
-	if d.choose(now, nil) != peers[1] {
-		t.Fatal("of ejected ones the first to come back is to be chosen")
-	}
-	for range 100 {
-		if d.choose(now+10, []*peer{peers[0], peers[1]}) != peers[2] {
-			t.Fatal("one that the call has tried was chosen again")
-		}
-	}
-}
-
-func TestCallsOneByOneFollowTheWeights(t *testing.T) {
-	peers := []*peer{{weight: 300}, {weight: 100}}
-	d := &directPath{peers: peers}
-	heavy := 0
-	for range 20_000 {
-		if d.choose(0, nil) == peers[0] {
-			heavy++
-		}
-	}
-	if heavy < 14_500 || heavy > 15_500 {
-		t.Fatalf("%d of 20000 went to the one with three quarters of the weight", heavy)
-	}
-}
-
 func TestEjectionDoublesAndASuccessEndsIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPeer(Endpoint{"x", 1}, Limits{}, nil, nil)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -299,4 +300,96 @@ func TestCallsQueueAtThePeersStreamLimit(t *testing.T) {
 		r.answer(ev, &message{})
 	}
 	wg.Wait()
+}
+
+// connected plays the proxy that a channel has connected to: on a slow machine the first dial takes longer than calls wait for it.
+func connected(t *testing.T, ch *octomesh.Channel, at *socket) *raw {
+	t.Helper()
+	ready := make(chan error, 1)
+	go func() { ready <- ch.Ready(within(t, 5*time.Second)) }()
+	r := at.accept(t)
+	if err := <-ready; err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// besides gives a channel a direct way, which counts its calls.
+func besides(t *testing.T) (octomesh.DialOption, *atomic.Int64) {
+	t.Helper()
+	n := &atomic.Int64{}
+	return octomesh.WithDirect(counting(t, n)), n
+}
+
+// A proxy that leaves with a successor costs no call the mesh, however long the successor takes for its WELCOME (SEM-40).
+func TestLeavingProxyWithASuccessorIsNoFallback(t *testing.T) {
+	direct, n := besides(t)
+	c, ch, at := throughProxy(t, direct, octomesh.WithApplication(t.Name()))
+	old := connected(t, ch, at)
+	first := start(c.Say, "")
+	old.answer(old.next(t, wire.EventRequest), &message{})
+	<-first
+	old.do(func(wc *wire.Conn) { wc.Leave(wire.GoAwayDraining, "restart") })
+	next := at.acceptWith(t, nil) // no WELCOME yet
+	next.next(t, wire.EventHello)
+	for range 3 {
+		done := start(c.Say, "")
+		old.answer(old.next(t, wire.EventRequest), &message{})
+		if got := <-done; got.err != nil {
+			t.Fatal(got.err)
+		}
+	}
+	refused := start(c.Say, "")
+	old.reset(old.next(t, wire.EventRequest), wire.Refuse(wire.ReasonProxyDraining, wire.OriginClientProxy, ""))
+	next.do(func(wc *wire.Conn) { wc.Welcome(wire.Welcome{}) })
+	next.answer(next.next(t, wire.EventRequest), &message{})
+	if got := <-refused; got.err != nil || n.Load() != 0 {
+		t.Fatal(got.err, n.Load(), ch.Status())
+	}
+	if s := ch.Status(); s.Proxy != "mesh" || s.Tenths != 10 {
+		t.Fatal(s)
+	}
+}
+
+func TestRefusalsDoNotFallBack(t *testing.T) {
+	for _, reason := range []wire.Reason{wire.ReasonAuthDenied, wire.ReasonRateLimited, wire.ReasonCircuitOpen,
+		wire.ReasonNoEndpoint, wire.ReasonQueueFull, wire.ReasonOverloaded} {
+		direct, n := besides(t)
+		c, ch, at := throughProxy(t, direct, octomesh.WithApplication(t.Name()))
+		r := connected(t, ch, at)
+		done := start(c.Again, "")
+		r.reset(r.next(t, wire.EventRequest), wire.Refuse(reason, wire.OriginClientProxy, "no"))
+		check(t, (<-done).err, octomesh.Error{Code: octomesh.Code(reason.Rule().Code), Reason: octomesh.Reason(reason),
+			Origin: octomesh.OriginClientProxy, Disposition: octomesh.DispositionNotProcessed})
+		if n.Load() != 0 {
+			t.Errorf("%v went round the mesh", reason)
+		}
+	}
+}
+
+func TestProxyThatIsNotReadyOrRefusesIsGoneRound(t *testing.T) {
+	direct, n := besides(t)
+	c, ch, at := throughProxy(t, direct, octomesh.WithApplication(t.Name()))
+	r := connected(t, ch, at)
+	done := start(c.Say, "")
+	r.reset(r.next(t, wire.EventRequest), wire.Refuse(wire.ReasonProxyUnready, wire.OriginClientProxy, ""))
+	if got := <-done; got.err != nil || n.Load() != 1 {
+		t.Fatal(got.err, n.Load())
+	}
+	s, err := c.Watch(within(t, 5*time.Second), &message{Number: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.reset(r.next(t, wire.EventRequest), wire.Refuse(wire.ReasonProxyUnreachable, wire.OriginClientProxy, ""))
+	if m, err := s.Receive(); err != nil || m.Number != 0 {
+		t.Fatal("a stream whose REQUEST is all that was sent goes the other way:", err)
+	}
+	s.Close()
+	r.tc.Close()
+	refusing := at.acceptWith(t, nil)
+	refusing.next(t, wire.EventHello)
+	refusing.do(func(wc *wire.Conn) { wc.Refuse(wire.GoAway{Code: wire.GoAwayRefused, Message: "wrong environment"}) })
+	if got := <-start(c.Say, ""); got.err != nil || n.Load() != 2 {
+		t.Fatal(got.err, n.Load(), ch.Status())
+	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/octomesh/octomesh/core/transport"
 	"github.com/octomesh/octomesh/core/wire"
+	"github.com/octomesh/octomesh/sdks/go/internal/fallback"
 )
 
 // link is a connection on which this process opens calls. One goroutine reads it and hands each answer to
@@ -26,6 +27,11 @@ type link struct {
 	usable   atomic.Bool  // new calls may go here
 	runnable atomic.Int32 // callers that were woken and have not run yet
 	dirty    atomic.Bool  // output waits for the last of them
+
+	overdue  atomic.Bool // a sign of life is, since a miss
+	gone     atomic.Bool // it was given up because its peer is silent
+	probing  bool        // a PONG is awaited, which shows that the peer is there
+	answered bool        // it has come. Of the reader alone.
 
 	unary   int             // unary calls that wait for their answer
 	slots   []chan struct{} // callers that wait for the peer's stream limit
@@ -79,7 +85,13 @@ func newLink(ctx context.Context, p *peer) (*link, error) {
 // run reads until the connection ends.
 func (l *link) run() {
 	var beat sync.WaitGroup
-	beat.Go(func() { heartbeat(l.tc, l.wc, func() bool { return l.unary > 0 }, l.stop) })
+	beat.Go(func() {
+		heartbeat(l.tc, l.wc, pulse{
+			waiting: func() bool { return l.unary > 0 || l.probing },
+			missed:  func() { l.overdue.Store(true); l.peer.tell(fallback.Missed, l) },
+			gone:    func() { l.gone.Store(true) },
+		}, l.stop)
+	})
 	err := l.tc.Read(l.feed)
 	l.lost(err)
 	close(l.stop)
@@ -89,6 +101,9 @@ func (l *link) run() {
 
 // feed handles all frames that one read brought, under one lock.
 func (l *link) feed(b []byte) (int, error) {
+	if l.overdue.Load() && l.overdue.CompareAndSwap(true, false) {
+		l.peer.tell(fallback.Alive, l)
+	}
 	l.tc.Lock()
 	used := 0
 	for used < len(b) {
@@ -106,7 +121,19 @@ func (l *link) feed(b []byte) (int, error) {
 	}
 	l.release()
 	l.wake()
+	if l.answered {
+		l.answered = false
+		l.peer.tell(fallback.Answered, l)
+	}
 	return used, nil
+}
+
+// ping asks the peer to show that it is there.
+func (l *link) ping() {
+	l.tc.Lock()
+	l.probing = true
+	l.wc.Ping(0) // if one is unanswered already, its PONG shows as much
+	l.release()
 }
 
 // wake sends each woken caller its token.
@@ -163,6 +190,8 @@ func (l *link) handle() {
 	case wire.EventWelcome:
 		l.usable.Store(true)
 		close(l.shaken)
+	case wire.EventPong:
+		l.answered, l.probing = l.probing, false
 	case wire.EventGoAway:
 		l.goAway(&ev.GoAway)
 	}

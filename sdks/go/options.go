@@ -13,6 +13,7 @@ import (
 
 	"github.com/octomesh/octomesh/core/transport"
 	"github.com/octomesh/octomesh/core/wire"
+	"github.com/octomesh/octomesh/sdks/go/internal/meshswitch"
 )
 
 // Limits is what one side accepts. Zeros mean the defaults.
@@ -95,6 +96,13 @@ type config struct {
 	server       string // the SPIFFE id that servers must have
 	secure       *security
 	directory    []string // addresses of Directories
+	proxy        string   // the socket that calls may go to; that of socket is a server's, too
+	zone         string
+	node         string
+	state        string // a directory for what is known; "": none
+	switchFile   string
+	permille     string // of the kill switch; "": it has none
+	pinned       bool   // calls do not change over because a way fails
 	registration Registration
 	err          error
 }
@@ -114,6 +122,11 @@ func newConfig() *config {
 		application: os.Getenv("OCTO_APPLICATION"),
 		environment: os.Getenv("OCTO_ENVIRONMENT"),
 		directory:   directories(),
+		zone:        os.Getenv("OCTO_ZONE"),
+		node:        os.Getenv("OCTO_NODE"),
+		state:       os.Getenv("OCTO_STATE"),
+		switchFile:  os.Getenv("OCTO_SWITCH_FILE"),
+		permille:    os.Getenv("OCTO_PERMILLE"),
 		drain:       30 * time.Second,
 		log:         slog.Default(),
 	}
@@ -139,22 +152,60 @@ func (c *config) finish() error {
 	if c.instance == "" {
 		c.instance = process.instance(c.application)
 	}
+	if c.node == "" {
+		c.node, _ = os.Hostname() // without a name no switch names this node
+	}
+	if !validNode(c.node) {
+		c.node = ""
+	}
+	if _, err := c.word(); err != nil {
+		return err
+	}
 	c.limits = c.limits.withDefaults()
+	c.proxy = c.socket
 	if c.mode == modeOff {
 		c.socket = ""
+		if c.switchFile == "" {
+			c.proxy = "" // nobody can switch it on
+		}
 	}
 	if c.mode == modeOn && c.socket == "" {
 		return errors.New("octomesh: mode is on, but no proxy's socket is given: set OCTO_SOCKET or use WithSocket")
 	}
-	return errors.Join(transport.CheckSocketPath(c.socket), c.checkRegistration(), c.finishTLS())
+	return errors.Join(transport.CheckSocketPath(c.proxy), c.checkRegistration(), c.finishTLS())
 }
 
 // WithSocket sets the path of the local proxy's Unix socket, at most 107 bytes. Default: OCTO_SOCKET.
 func WithSocket(path string) Option { return bothOption(func(c *config) { c.socket = path }) }
 
-// WithMode sets how calls go: "auto" through the proxy where its socket is known and else direct, "on"
-// through the proxy, "off" direct. Default: OCTO_MODE, else "auto".
+// WithMode sets which ways calls may take: "auto" the proxy and direct, by the mesh switch and by what answers; "on" the proxy alone, with no
+// fallback; "off" direct alone. Default: OCTO_MODE, else "auto".
 func WithMode(mode string) Option { return bothOption(func(c *config) { c.mode = mode }) }
+
+// WithPermille sets how many of 1000 calls take the mesh, in place of what the console says. Default: OCTO_PERMILLE, else as the console
+// says. It counts in mode "auto" alone.
+func WithPermille(n int) DialOption {
+	return dialOption(func(c *config) { c.permille = strconv.Itoa(n) })
+}
+
+// WithSwitchFile names the kill switch's file, which is looked at all the time: a line for each target, or "*" for all others, with a
+// permille, "on", "off", or "auto" for as the console says. It goes before [WithMode] and [WithPermille]. Put a new one in its place by renaming it.
+// Default: OCTO_SWITCH_FILE, else none.
+func WithSwitchFile(path string) DialOption {
+	return dialOption(func(c *config) { c.switchFile = path })
+}
+
+// WithFallback turns off, or on, that calls go the other way when one fails. Without it a call whose way is not there ends UNAVAILABLE,
+// PROXY_UNREACHABLE, NOT_PROCESSED. Default: on.
+func WithFallback(on bool) DialOption { return dialOption(func(c *config) { c.pinned = !on }) }
+
+// WithState names a directory where the SDK keeps what it knows of the targets it calls, to start from when neither proxy nor control
+// plane answer. Processes may share it. Default: OCTO_STATE, else nothing is kept.
+func WithState(dir string) DialOption { return dialOption(func(c *config) { c.state = dir }) }
+
+// WithZone says where this process stands: direct calls go to instances of its own zone while it has some. Default: OCTO_ZONE, else
+// zones do not matter.
+func WithZone(zone string) DialOption { return dialOption(func(c *config) { c.zone = zone }) }
 
 // WithApplication names the program that calls or serves. Default: OCTO_APPLICATION, else the name of the
 // program's file.
@@ -186,7 +237,7 @@ type Endpoint struct {
 	Weight int
 }
 
-// WithDirect gives the servers that are called where no proxy is used, with equal weights. An address is
+// WithDirect gives the servers that direct calls go to, with equal weights, in place of those that the Directory knows. An address is
 // "host:port", or "unix:" and a path.
 func WithDirect(addresses ...string) DialOption {
 	return dialOption(func(c *config) {
@@ -250,6 +301,32 @@ func WithListener(l net.Listener) ServerOption {
 // [Server.Serve] is done. Default 30 s.
 func WithDrainTimeout(d time.Duration) ServerOption {
 	return serverOption(func(c *config) { c.drain = d })
+}
+
+// validNode tells whether a switch can name a node (D-WATCH-12).
+func validNode(name string) bool {
+	for i := range len(name) {
+		b := name[i]
+		if letter := b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9'; !letter && (i == 0 || !strings.ContainsRune("._:/@-", rune(b))) {
+			return false
+		}
+	}
+	return len(name) > 0 && len(name) <= 255
+}
+
+// word is what the kill switch says by the environment, or by options in its place.
+func (c *config) word() (meshswitch.Word, error) {
+	switch {
+	case c.mode == modeOn || c.mode == modeOff:
+		return meshswitch.ParseWord(c.mode)
+	case c.permille == "":
+		return meshswitch.Word{}, nil
+	}
+	w, err := meshswitch.ParseWord(c.permille)
+	if err != nil || !w.HasShare {
+		return w, fmt.Errorf("octomesh: share %q (from OCTO_PERMILLE or WithPermille): want a permille from 0 to 1000", c.permille)
+	}
+	return w, nil
 }
 
 // hello is what this side says first on a connection that it dials.

@@ -3,30 +3,37 @@ package octomesh
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/octomesh/octomesh/core/wire"
+	"github.com/octomesh/octomesh/sdks/go/internal/balancer"
+	"github.com/octomesh/octomesh/sdks/go/internal/fallback"
 )
 
 // peer is one address that calls go to: a proxy's socket or a server's. It is dialed when the first call
 // needs it, holds one link for new calls, and keeps older ones until their calls have ended.
 type peer struct {
 	address string
-	weight  int
+	weight  atomic.Int64
 	limits  Limits
 	hello   func() wire.Hello
 	connect func(context.Context) (net.Conn, error)
 	// patience is how long a link whose peer leaves goes on taking calls while no successor answers.
 	patience time.Duration
+	// guard keeps the states of the way to a proxy; nil: the peer is a server.
+	guard *guard
 
 	current  atomic.Pointer[link]
 	inFlight atomic.Int64
 	ejected  atomic.Int64 // until when, in nanoseconds of the clock; 0: not ejected
+	dropped  atomic.Bool  // the instance is none any more
 
 	ctx    context.Context // ends when the peer closes
 	cancel context.CancelFunc
@@ -63,8 +70,8 @@ const (
 )
 
 func newPeer(e Endpoint, limits Limits, hello func() wire.Hello, connect func(context.Context) (net.Conn, error)) *peer {
-	p := &peer{address: e.Address, weight: e.Weight, limits: limits, hello: hello, connect: connect,
-		links: make(map[*link]struct{})}
+	p := &peer{address: e.Address, limits: limits, hello: hello, connect: connect, links: make(map[*link]struct{})}
+	p.weight.Store(int64(e.Weight))
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
 }
@@ -94,12 +101,13 @@ type waiter interface {
 // wait on after a failed dial.
 func (p *peer) get(w waiter, patient bool) (*link, *Error) {
 	for {
-		if l := p.current.Load(); l != nil && l.usable.Load() {
+		if l := p.usable(); l != nil {
 			return l, nil
 		}
+		p.tell(fallback.Need, nil)
 		d, err, pause := p.dial()
 		switch {
-		case err != nil && !patient:
+		case err != nil && (!patient || p.dropped.Load()):
 			return nil, err.clone()
 		case err != nil:
 			if err := sleep(w, pause); err != nil {
@@ -121,6 +129,53 @@ func (p *peer) get(w waiter, patient bool) (*link, *Error) {
 	}
 }
 
+// usable returns the link that takes calls; nil: none does.
+func (p *peer) usable() *link {
+	if l := p.current.Load(); l != nil && l.usable.Load() {
+		return l
+	}
+	return nil
+}
+
+// tell tells the guard, if there is one. No lock may be held.
+func (p *peer) tell(e fallback.Event, l *link) {
+	if p.guard != nil {
+		p.guard.on(e, l)
+	}
+}
+
+// redial begins a dial if no link takes calls and none is being made, however long ago the last one failed.
+func (p *peer) redial() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dialing == nil && !p.closed && p.usable() == nil {
+		p.begin()
+	}
+}
+
+// idle tells whether no link takes calls, and none is being made.
+func (p *peer) idle() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.dialing == nil && p.usable() == nil
+}
+
+// connecting tells whether a link is being made.
+func (p *peer) connecting() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.dialing != nil
+}
+
+// Weight implements balancer.Endpoint.
+func (p *peer) Weight() int64 { return p.weight.Load() }
+
+// InFlight implements balancer.Endpoint.
+func (p *peer) InFlight() int64 { return p.inFlight.Load() }
+
+// EjectedUntil implements balancer.Endpoint.
+func (p *peer) EjectedUntil() int64 { return p.ejected.Load() }
+
 // sleep waits, as part of a call.
 func sleep(w waiter, d time.Duration) *Error {
 	c := make(chan struct{})
@@ -136,7 +191,7 @@ func (p *peer) dial() (*dialing, *Error, time.Duration) {
 	if p.closed {
 		return nil, errClosed(), time.Hour
 	}
-	if l := p.current.Load(); l != nil && l.usable.Load() {
+	if p.usable() != nil {
 		return nil, nil, 0
 	}
 	if p.dialing == nil {
@@ -198,6 +253,11 @@ func (p *peer) dialed(d *dialing, l *link, err error) {
 	if old != nil {
 		old.retire()
 	}
+	if d.err != nil {
+		p.tell(fallback.Failed, nil)
+	} else {
+		p.tell(fallback.Welcomed, d.link)
+	}
 	close(d.done)
 }
 
@@ -229,6 +289,7 @@ func (p *peer) replaceLater(old *link) {
 			if !time.Now().Before(until) {
 				p.current.CompareAndSwap(old, nil)
 				old.retire()
+				p.tell(fallback.Failed, nil)
 				return
 			}
 			select {
@@ -242,19 +303,24 @@ func (p *peer) replaceLater(old *link) {
 // lost forgets a link whose connection has ended.
 func (p *peer) lost(l *link) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	delete(p.links, l)
-	if p.current.CompareAndSwap(l, nil) && !p.closed {
+	lost := p.current.CompareAndSwap(l, nil) && !p.closed
+	if lost {
 		p.eject()
+	}
+	p.mu.Unlock()
+	switch {
+	case lost && l.gone.Load():
+		p.tell(fallback.Gone, l)
+	case lost:
+		p.tell(fallback.Lost, l)
 	}
 }
 
-// eject takes the peer out of the choice for 1 s, doubling to 30 s while nothing succeeds in between. The
-// lock must be held.
+// eject takes the peer out of the choice for a while, longer while nothing succeeds in between. The lock must be held.
 func (p *peer) eject() {
 	p.ejections++
-	d := min(time.Second<<min(p.ejections-1, 10), 30*time.Second)
-	p.ejected.Store(time.Now().Add(d).UnixNano())
+	p.ejected.Store(time.Now().Add(balancer.Ejection(p.ejections)).UnixNano())
 }
 
 // succeeded ends the doubling of ejections.
@@ -271,14 +337,25 @@ func errClosed() *Error {
 	return unsent(wire.ReasonCancelled, "the channel is closed")
 }
 
+// leave lets what is open go on, and takes nothing new. It returns once all has ended.
+func (p *peer) leave() {
+	p.dropped.Store(true)
+	p.mu.Lock()
+	p.closed = true
+	links := slices.Collect(maps.Keys(p.links))
+	p.mu.Unlock()
+	for _, l := range links {
+		l.retire()
+	}
+	p.wg.Wait()
+	p.cancel()
+}
+
 // close ends all links and waits for their goroutines.
 func (p *peer) close() {
 	p.mu.Lock()
 	p.closed = true
-	links := make([]*link, 0, len(p.links))
-	for l := range p.links {
-		links = append(links, l)
-	}
+	links := slices.Collect(maps.Keys(p.links))
 	p.mu.Unlock()
 	p.cancel()
 	for _, l := range links {

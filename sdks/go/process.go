@@ -2,10 +2,13 @@ package octomesh
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/octomesh/octomesh/sdks/go/internal/meshswitch"
 )
 
 // Version is the version of this SDK.
@@ -22,9 +25,49 @@ type processState struct {
 	incarnation uint64
 	assembly    budget
 
+	connects connects
+
+	mu sync.Mutex
 	// peers are the connections to proxies: channels to one socket with the same identity share one.
-	mu    sync.Mutex
 	peers map[peerKey]*sharedPeer
+	// targets are what all channels to a target have in common.
+	targets map[targetKey]*target
+	// sources are those of which channels learn; files the kill switches.
+	sources map[sourceKey]*source
+	files   map[string]*switchFile
+}
+
+// targetKey is whom a process calls, as whom.
+type targetKey struct{ environment, application, target string }
+
+// target is what the protocol counts by process and target.
+type target struct {
+	key    targetKey
+	users  int
+	retry  retryBudget
+	blocks *meshswitch.Blocks
+}
+
+// join returns what all channels to a target have in common.
+func (p *processState) join(key targetKey) *target {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t := p.targets[key]
+	if t == nil {
+		t = &target{key: key, blocks: meshswitch.NewBlocks(rand.Uint64)}
+		t.retry.init()
+		p.targets[key] = t
+	}
+	t.users++
+	return t
+}
+
+func (p *processState) leave(t *target) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if t.users--; t.users == 0 {
+		delete(p.targets, t.key)
+	}
 }
 
 // peerKey is what channels must have in common to share a connection.
@@ -43,6 +86,9 @@ func newProcessState() *processState {
 		incarnation: uint64(time.Now().UnixNano()),
 		assembly:    budget{max: assemblyBudget},
 		peers:       make(map[peerKey]*sharedPeer),
+		targets:     make(map[targetKey]*target),
+		sources:     make(map[sourceKey]*source),
+		files:       make(map[string]*switchFile),
 	}
 }
 

@@ -20,6 +20,8 @@ type raw struct {
 	hello  wire.Hello
 	events chan rawEvent
 	closed chan struct{}
+	// directory: the test answers the SDK's calls to the Directory. Else they are refused, and no event.
+	directory bool
 }
 
 // rawEvent is an event that owns its bytes.
@@ -63,6 +65,11 @@ func (r *raw) read(w *wire.Welcome) {
 				continue
 			}
 			f := &ev.Frame
+			var h wire.RequestHead
+			if ev.Kind == wire.EventRequest && h.Parse(f.Head) == nil && string(h.Target) == "octo.directory" && !r.directory {
+				r.wc.Reset(ev.Stream, &wire.ResetHead{Status: wire.Refuse(wire.ReasonUnknownService, wire.OriginClientProxy, "")})
+				continue
+			}
 			if ev.Kind != wire.EventReset && ev.Kind != wire.EventFailed {
 				ev.Status = wire.Status{} // an older event's, whose bytes are gone
 			}

@@ -40,9 +40,9 @@ func WithRegistration(r Registration) ServerOption {
 	return serverOption(func(c *config) { c.registration = r })
 }
 
-// WithDirectory names Directories of the control plane, "host:port" each, with which a server registers that is attached to
-// no proxy. With [WithTLS] they are called by TLS. Default: OCTO_DIRECTORY, with commas between several; none: a server
-// without a proxy does not register.
+// WithDirectory names Directories of the control plane, "host:port" each: a server registers there that is attached to no proxy, and
+// a channel asks there while its proxy does not answer, or it has none. With [WithTLS] they are called by TLS. Default: OCTO_DIRECTORY,
+// with commas between several; none: a server without a proxy does not register.
 func WithDirectory(addresses ...string) Option {
 	return bothOption(func(c *config) { c.directory = addresses })
 }
@@ -134,9 +134,9 @@ func (s *Server) register() {
 	}
 	ch := newChannel(directoryTarget, cfg.forDirectory())
 	if cfg.socket != "" {
-		ch.path = newMeshPath(ch.cfg)
+		ch.path = newMeshPath(ch.cfg, cfg.socket)
 	} else {
-		ch.path = newDirectPath(ch.cfg)
+		ch.path = fixedPool(ch.cfg, ch.cfg.direct)
 	}
 	s.registrar = &registrar{srv: s, request: s.instance(), over: make(chan struct{})}
 	s.wg.Go(func() { s.registrar.run(s.ctx, ch) })
@@ -145,7 +145,7 @@ func (s *Server) register() {
 // forDirectory is the configuration of the channel to the Directory.
 func (c *config) forDirectory() *config {
 	d := *c
-	d.interceptors, d.direct = nil, nil
+	d.interceptors, d.direct, d.secure = nil, nil, c.secure.ofAny()
 	for _, address := range c.directory {
 		d.direct = append(d.direct, Endpoint{address, 1})
 	}

@@ -39,10 +39,14 @@ func (c *clientCall) again(err *Error) bool {
 		return false
 	}
 	next, cost, free := fallback.Again(err.ended(), fallback.Call{
-		Idempotent: c.idempotent(), FirstRequest: true, FreeUsed: c.freeUsed, Resent: c.resent, Tokens: c.ch.retry.tenths.Load(),
+		Idempotent: c.idempotent(), FirstRequest: true, FreeUsed: c.freeUsed, Resent: c.resent,
+		Other: c.ch.way != nil && c.ch.way.other(&c.route), Tokens: c.ch.shared.retry.tenths.Load(),
 	})
-	if next == fallback.End || !c.ch.retry.take(cost) {
+	if next == fallback.End || !c.ch.shared.retry.take(cost) {
 		return false
+	}
+	if next == fallback.Other {
+		c.route.cross()
 	}
 	c.freeUsed = c.freeUsed || free
 	c.resent++

@@ -62,7 +62,7 @@ func newSession(srv *Server, nc net.Conn, serve bool) *session {
 func (s *session) run() {
 	stop := make(chan struct{})
 	var beat sync.WaitGroup
-	beat.Go(func() { heartbeat(s.tc, s.wc, func() bool { return false }, stop) })
+	beat.Go(func() { heartbeat(s.tc, s.wc, pulse{waiting: func() bool { return false }}, stop) })
 	shake := time.AfterFunc(handshakeTimeout, func() {
 		select {
 		case <-s.shaken:

@@ -40,6 +40,8 @@ func WithServerIdentity(id string) DialOption { return dialOption(func(c *config
 
 // security is what a process does for TLS. nil: nothing.
 type security struct {
+	source         *identity.Source
+	exact          bool // servers must have the id that an option names
 	client, server *tls.Config
 }
 
@@ -83,7 +85,7 @@ func (c *config) finishTLS() error {
 		}
 		expect = identity.Exactly(id)
 	}
-	c.secure = &security{client: source.Client(expect), server: source.Server(source.SameEnvironment)}
+	c.secure = &security{source: source, exact: c.server != "", client: source.Client(expect), server: source.Server(source.SameEnvironment)}
 	return nil
 }
 
@@ -95,18 +97,40 @@ func overTCP(address string) error {
 	return err
 }
 
-// dialer shakes hands on what connect gives.
-func (s *security) dialer(connect func(context.Context) (net.Conn, error)) func(context.Context) (net.Conn, error) {
+// ofAny is the same for peers of any id of the environment.
+func (s *security) ofAny() *security {
 	if s == nil {
-		return connect
+		return nil
+	}
+	return &security{source: s.source, client: s.source.Client(s.source.SameEnvironment), server: s.server}
+}
+
+// errNoTLS says that an instance takes TLS only.
+var errNoTLS = errors.New("octomesh: the instance takes TLS only, and this process has no certificate: see WithTLS")
+
+// dialer shakes hands on what connect gives, with a peer that shows an identity; "": that of the options.
+func (s *security) dialer(connect func(context.Context) (net.Conn, error), expect string) (func(context.Context) (net.Conn, error), error) {
+	if s == nil {
+		if expect != "" {
+			return nil, errNoTLS
+		}
+		return connect, nil
+	}
+	client := s.client
+	if expect != "" && !s.exact {
+		id, err := identity.Parse(expect)
+		if err != nil {
+			return nil, fmt.Errorf("octomesh: the instance's identity: %w", err)
+		}
+		client = s.source.Client(identity.Exactly(id))
 	}
 	return func(ctx context.Context) (net.Conn, error) {
 		nc, err := connect(ctx)
 		if err != nil {
 			return nil, err
 		}
-		return shakeTLS(ctx, tls.Client(nc, s.client))
-	}
+		return shakeTLS(ctx, tls.Client(nc, client))
+	}, nil
 }
 
 func shakeTLS(ctx context.Context, tc *tls.Conn) (net.Conn, error) {

@@ -45,14 +45,11 @@ const (
 type Registration struct {
 	Phase  Phase
 	Reason string // for people
-	// failures is how many streams in a row ended before they said anything.
-	failures int
-	said     bool
+	pauses Pauses
 }
 
 // Begin says that a stream is to be opened.
 func (r *Registration) Begin() {
-	r.said = false
 	if r.Phase == Off {
 		r.Phase = Connecting
 	}
@@ -60,7 +57,7 @@ func (r *Registration) Begin() {
 
 // Said takes a Directory's word. over tells that nothing more is to be done.
 func (r *Registration) Said(state directoryv1.RegisterResponse_State, reason string) (over bool) {
-	r.said, r.failures = true, 0
+	r.pauses.Heard()
 	switch state {
 	case directoryv1.RegisterResponse_STATE_PUBLISHED:
 		r.Phase, r.Reason = Published, ""
@@ -77,10 +74,23 @@ func (r *Registration) Said(state directoryv1.RegisterResponse_State, reason str
 // Over tells that nothing more is to be done.
 func (r *Registration) Over() bool { return r.Phase == Superseded || r.Phase == Withdrawn }
 
-// Ended takes a stream's end, and returns after what time the next one is to be opened: not before the Directory's own word,
-// if it gave one. random is in [0, 1): pauses are spread, so that not all instances of a lost Directory come at once.
+// Ended takes a stream's end, and returns after what time the next one is to be opened.
 func (r *Registration) Ended(how Ended, retryAfter time.Duration, reason string, random float64) time.Duration {
 	r.Phase, r.Reason = Connecting, reason
+	return r.pauses.Ended(how, retryAfter, random)
+}
+
+// Pauses are those between the streams of one kind to a Directory.
+type Pauses struct {
+	failures int // streams in a row that ended before they said anything
+}
+
+// Heard takes a word of the Directory.
+func (p *Pauses) Heard() { p.failures = 0 }
+
+// Ended takes a stream's end, and returns after what time the next one is to be opened: not before the Directory's own word,
+// if it gave one. random is in [0, 1): pauses are spread, so that not all who lost a Directory come at once.
+func (p *Pauses) Ended(how Ended, retryAfter time.Duration, random float64) time.Duration {
 	var pause time.Duration
 	switch {
 	case how == Moved:
@@ -88,8 +98,8 @@ func (r *Registration) Ended(how Ended, retryAfter time.Duration, reason string,
 	case how == Refused:
 		pause = refusedPause
 	default:
-		pause = min(firstPause<<min(r.failures, 10), maxPause)
-		r.failures++
+		pause = min(firstPause<<min(p.failures, 10), maxPause)
+		p.failures++
 	}
 	if retryAfter > 0 { // they have been told different times already, and are spread forward only
 		return retryAfter + time.Duration(random*float64(retryAfter)/4)

@@ -37,12 +37,11 @@ type Word struct {
 // Sources decides which of the sources of a target counts: D-WATCH in proto/spec/directory.md. Times are since any moment.
 type Sources struct {
 	at [sources]struct {
-		said   bool // there is a word
-		stands bool // its stream goes on
-		word   Word // the last one that was known
-		fresh  bool // the last word was known, and not stale
-		since  time.Duration
-		own    uint64 // the revision of the switch that this stream has; 0: none
+		said  bool // there is a word
+		word  Word // the last one that was known
+		fresh bool // its stream goes on, and its last word was known, and not stale
+		since time.Duration
+		own   uint64 // the revision of the switch that this stream has; 0: none
 	}
 	held *Switch
 	// highest is the highest revision that was seen. A switch that was removed does not come back by one that is not higher.
@@ -52,7 +51,7 @@ type Sources struct {
 // Said takes a message of a source's stream, or what the disk has.
 func (s *Sources) Said(from Source, w Word, now time.Duration) {
 	a := &s.at[from]
-	a.stands, a.fresh = true, w.Known && !w.Stale
+	a.fresh = w.Known && !w.Stale && from != Disk
 	if w.Known {
 		a.said, a.word, a.since = true, w, now
 	}
@@ -74,7 +73,7 @@ func (s *Sources) Said(from Source, w Word, now time.Duration) {
 // Ended takes the end of a source's stream.
 func (s *Sources) Ended(from Source) {
 	a := &s.at[from]
-	a.stands, a.fresh, a.own = false, false, 0
+	a.fresh, a.own = false, 0
 }
 
 // Counts is whose endpoints count.

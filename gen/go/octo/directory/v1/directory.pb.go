@@ -1064,6 +1064,69 @@ func (x *ReportResponse) GetIntervalMs() uint32 {
 	return 0
 }
 
+// Saved is what an SDK keeps on disk of a target, to start from when nobody answers.
+type Saved struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When it was written, in milliseconds since 1970, by the host's clock. The snapshot's age is as of then. Nothing expires by it.
+	WrittenUnixMs int64 `protobuf:"varint,1,opt,name=written_unix_ms,json=writtenUnixMs,proto3" json:"written_unix_ms,omitempty"`
+	// Who called: the mesh switch is that of its calls.
+	Application   string         `protobuf:"bytes,2,opt,name=application,proto3" json:"application,omitempty"`
+	Snapshot      *WatchResponse `protobuf:"bytes,3,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Saved) Reset() {
+	*x = Saved{}
+	mi := &file_octo_directory_v1_directory_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Saved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Saved) ProtoMessage() {}
+
+func (x *Saved) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_directory_v1_directory_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Saved.ProtoReflect.Descriptor instead.
+func (*Saved) Descriptor() ([]byte, []int) {
+	return file_octo_directory_v1_directory_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Saved) GetWrittenUnixMs() int64 {
+	if x != nil {
+		return x.WrittenUnixMs
+	}
+	return 0
+}
+
+func (x *Saved) GetApplication() string {
+	if x != nil {
+		return x.Application
+	}
+	return ""
+}
+
+func (x *Saved) GetSnapshot() *WatchResponse {
+	if x != nil {
+		return x.Snapshot
+	}
+	return nil
+}
+
 var File_octo_directory_v1_directory_proto protoreflect.FileDescriptor
 
 const file_octo_directory_v1_directory_proto_rawDesc = "" +
@@ -1168,7 +1231,11 @@ const file_octo_directory_v1_directory_proto_rawDesc = "" +
 	"\x05count\x18\x03 \x01(\x04R\x05count\"1\n" +
 	"\x0eReportResponse\x12\x1f\n" +
 	"\vinterval_ms\x18\x01 \x01(\rR\n" +
-	"intervalMs2\x9f\x02\n" +
+	"intervalMs\"\x8f\x01\n" +
+	"\x05Saved\x12&\n" +
+	"\x0fwritten_unix_ms\x18\x01 \x01(\x03R\rwrittenUnixMs\x12 \n" +
+	"\vapplication\x18\x02 \x01(\tR\vapplication\x12<\n" +
+	"\bsnapshot\x18\x03 \x01(\v2 .octo.directory.v1.WatchResponseR\bsnapshot2\x9f\x02\n" +
 	"\tDirectory\x12L\n" +
 	"\x05Watch\x12\x1f.octo.directory.v1.WatchRequest\x1a .octo.directory.v1.WatchResponse0\x01\x12W\n" +
 	"\bRegister\x12\".octo.directory.v1.RegisterRequest\x1a#.octo.directory.v1.RegisterResponse(\x010\x01\x12U\n" +
@@ -1189,7 +1256,7 @@ func file_octo_directory_v1_directory_proto_rawDescGZIP() []byte {
 }
 
 var file_octo_directory_v1_directory_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_octo_directory_v1_directory_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_octo_directory_v1_directory_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_octo_directory_v1_directory_proto_goTypes = []any{
 	(WatchResponse_State)(0),    // 0: octo.directory.v1.WatchResponse.State
 	(WatchResponse_Source)(0),   // 1: octo.directory.v1.WatchResponse.Source
@@ -1205,31 +1272,33 @@ var file_octo_directory_v1_directory_proto_goTypes = []any{
 	(*PathReport)(nil),          // 11: octo.directory.v1.PathReport
 	(*ErrorCount)(nil),          // 12: octo.directory.v1.ErrorCount
 	(*ReportResponse)(nil),      // 13: octo.directory.v1.ReportResponse
-	nil,                         // 14: octo.directory.v1.Endpoint.TagsEntry
-	nil,                         // 15: octo.directory.v1.RegisterRequest.TagsEntry
+	(*Saved)(nil),               // 14: octo.directory.v1.Saved
+	nil,                         // 15: octo.directory.v1.Endpoint.TagsEntry
+	nil,                         // 16: octo.directory.v1.RegisterRequest.TagsEntry
 }
 var file_octo_directory_v1_directory_proto_depIdxs = []int32{
 	0,  // 0: octo.directory.v1.WatchResponse.state:type_name -> octo.directory.v1.WatchResponse.State
 	1,  // 1: octo.directory.v1.WatchResponse.source:type_name -> octo.directory.v1.WatchResponse.Source
 	6,  // 2: octo.directory.v1.WatchResponse.endpoints:type_name -> octo.directory.v1.Endpoint
 	7,  // 3: octo.directory.v1.WatchResponse.mesh_switch:type_name -> octo.directory.v1.MeshSwitch
-	14, // 4: octo.directory.v1.Endpoint.tags:type_name -> octo.directory.v1.Endpoint.TagsEntry
-	15, // 5: octo.directory.v1.RegisterRequest.tags:type_name -> octo.directory.v1.RegisterRequest.TagsEntry
+	15, // 4: octo.directory.v1.Endpoint.tags:type_name -> octo.directory.v1.Endpoint.TagsEntry
+	16, // 5: octo.directory.v1.RegisterRequest.tags:type_name -> octo.directory.v1.RegisterRequest.TagsEntry
 	2,  // 6: octo.directory.v1.RegisterResponse.state:type_name -> octo.directory.v1.RegisterResponse.State
 	11, // 7: octo.directory.v1.ReportRequest.paths:type_name -> octo.directory.v1.PathReport
 	3,  // 8: octo.directory.v1.PathReport.path:type_name -> octo.directory.v1.PathReport.Path
 	12, // 9: octo.directory.v1.PathReport.errors:type_name -> octo.directory.v1.ErrorCount
-	4,  // 10: octo.directory.v1.Directory.Watch:input_type -> octo.directory.v1.WatchRequest
-	8,  // 11: octo.directory.v1.Directory.Register:input_type -> octo.directory.v1.RegisterRequest
-	10, // 12: octo.directory.v1.Directory.Report:input_type -> octo.directory.v1.ReportRequest
-	5,  // 13: octo.directory.v1.Directory.Watch:output_type -> octo.directory.v1.WatchResponse
-	9,  // 14: octo.directory.v1.Directory.Register:output_type -> octo.directory.v1.RegisterResponse
-	13, // 15: octo.directory.v1.Directory.Report:output_type -> octo.directory.v1.ReportResponse
-	13, // [13:16] is the sub-list for method output_type
-	10, // [10:13] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	5,  // 10: octo.directory.v1.Saved.snapshot:type_name -> octo.directory.v1.WatchResponse
+	4,  // 11: octo.directory.v1.Directory.Watch:input_type -> octo.directory.v1.WatchRequest
+	8,  // 12: octo.directory.v1.Directory.Register:input_type -> octo.directory.v1.RegisterRequest
+	10, // 13: octo.directory.v1.Directory.Report:input_type -> octo.directory.v1.ReportRequest
+	5,  // 14: octo.directory.v1.Directory.Watch:output_type -> octo.directory.v1.WatchResponse
+	9,  // 15: octo.directory.v1.Directory.Register:output_type -> octo.directory.v1.RegisterResponse
+	13, // 16: octo.directory.v1.Directory.Report:output_type -> octo.directory.v1.ReportResponse
+	14, // [14:17] is the sub-list for method output_type
+	11, // [11:14] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_octo_directory_v1_directory_proto_init() }
@@ -1244,7 +1313,7 @@ func file_octo_directory_v1_directory_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_directory_v1_directory_proto_rawDesc), len(file_octo_directory_v1_directory_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
