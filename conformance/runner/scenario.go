@@ -322,7 +322,8 @@ func (s *stage) serve(a *actor) (err error) {
 	c := &conformancev1.StartServer{Name: a.Name, Target: a.Target, Environment: environment, Ledger: s.ledger.Address()}
 	if a.proxy != nil {
 		c.Socket = s.socket(a)
-	} else {
+	}
+	if a.proxy == nil || a.Listens {
 		c.Listen = "127.0.0.1:0"
 	}
 	r, err := a.do(&conformancev1.Command{Command: &conformancev1.Command_StartServer{StartServer: c}})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -56,7 +57,9 @@ func (s *stage) connect(a *actor, target string) error {
 	if c.Application == "" {
 		c.Application = "app-" + a.Name
 	}
-	if a.proxy != nil {
+	if a.Ways != nil {
+		c.Ways = s.ways(a, target)
+	} else if a.proxy != nil {
 		c.Path = &conformancev1.Connect_Socket{Socket: s.socket(a)}
 	} else if at := s.direct(target); at != "" {
 		c.Path = &conformancev1.Connect_Direct{Direct: at}
@@ -68,20 +71,44 @@ func (s *stage) connect(a *actor, target string) error {
 	return err
 }
 
-// direct is the address of a server for direct calls: of a link to it, if there is one.
+// ways is what an end chooses from that calls a target. Files lie where the scenario's do.
+func (s *stage) ways(a *actor, target string) *conformancev1.Ways {
+	w := proto.CloneOf(a.Ways)
+	if a.proxy != nil {
+		w.Socket = s.socket(a)
+	}
+	w.Direct = s.directs(target)
+	for _, name := range []*string{&w.State, &w.SwitchFile} {
+		if *name != "" {
+			*name = filepath.Join(s.dir, *name)
+		}
+	}
+	return w
+}
+
+// direct is the address of a server for direct calls; "": none serves the target.
 func (s *stage) direct(target string) string {
-	for _, e := range s.s.Ends {
-		if e.Target != target || e.Proxy {
-			continue
-		}
-		for _, l := range s.s.Links {
-			if l.To == e.Name {
-				return s.links[l.Name].Address()
-			}
-		}
-		return s.ends[e.Name].address
+	if all := s.directs(target); len(all) > 0 {
+		return all[0]
 	}
 	return ""
+}
+
+// directs are the addresses of servers for direct calls: of links to them, if there are some.
+func (s *stage) directs(target string) (all []string) {
+	for _, e := range s.s.Ends {
+		if e.Target != target || e.Proxy && !e.Listens {
+			continue
+		}
+		at := s.ends[e.Name].address
+		for _, l := range s.s.Links {
+			if l.To == e.Name && !l.Socket {
+				at = s.links[l.Name].Address()
+			}
+		}
+		all = append(all, at)
+	}
+	return all
 }
 
 // finish has a batch begin no more calls. It may have ended, or not have begun.
@@ -174,6 +201,9 @@ func (b *batch) judgeHandlers() []string {
 	}
 	if b.OneServer && len(ran.Servers) != 1 {
 		problems = append(problems, fmt.Sprintf("handlers ran at %v, expected at one of them", ran.Servers))
+	}
+	if text := outside(int(b.result.Mesh), calls, b.Mesh, false); text != "" {
+		problems = append(problems, fmt.Sprintf("%d calls went by the mesh and %d direct, expected %s by the mesh", b.result.Mesh, b.result.Direct, text))
 	}
 	if text := outside(ran.All, calls, b.ExecutionsPermille, true); text != "" {
 		problems = append(problems, fmt.Sprintf("%d handlers ran, expected %s", ran.All, text))

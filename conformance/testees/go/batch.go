@@ -25,6 +25,7 @@ type batch struct {
 
 	mu      sync.Mutex // guards what follows
 	elapsed []uint64   // of the calls that ended OK
+	went    map[conformancev1.Path]uint32
 	failed  map[string]*conformancev1.BatchOutcome
 	err     error
 }
@@ -33,7 +34,7 @@ func (b *batch) finish() { b.once.Do(func() { close(b.finished) }) }
 
 // batch makes all calls of a batch, so many at a time, with the code that makes a single one.
 func (t *testee) batch(do *conformancev1.RunBatch) (*conformancev1.BatchResult, error) {
-	b := &batch{testee: t, do: do, finished: make(chan struct{}), failed: make(map[string]*conformancev1.BatchOutcome)}
+	b := &batch{testee: t, do: do, finished: make(chan struct{}), failed: make(map[string]*conformancev1.BatchOutcome), went: make(map[conformancev1.Path]uint32)}
 	t.mu.Lock()
 	t.batches[do.Call.CallId] = b
 	t.mu.Unlock()
@@ -95,6 +96,7 @@ func (b *batch) add(n uint32, r *conformancev1.CallResult) {
 	s := r.Status
 	if s.Code == 0 && b.asOrdered(r) {
 		b.elapsed = append(b.elapsed, r.ElapsedUs)
+		b.went[r.Path]++
 		return
 	}
 	key := fmt.Sprint(s.Code, s.Reason, s.Origin, s.Disposition)
@@ -136,7 +138,7 @@ func (b *batch) asOrdered(r *conformancev1.CallResult) bool {
 }
 
 func (b *batch) result() *conformancev1.BatchResult {
-	r := &conformancev1.BatchResult{Calls: uint32(b.next.Load())}
+	r := &conformancev1.BatchResult{Calls: uint32(b.next.Load()), Mesh: b.went[conformancev1.Path_PATH_MESH], Direct: b.went[conformancev1.Path_PATH_DIRECT]}
 	for _, group := range b.failed {
 		slices.Sort(group.Calls)
 		r.Failed = append(r.Failed, group)

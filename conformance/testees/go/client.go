@@ -21,9 +21,12 @@ const inline = 64 << 10
 
 func (t *testee) connect(c *conformancev1.Connect) error {
 	opts := []octomesh.DialOption{octomesh.WithEnvironment(c.Environment), octomesh.WithApplication(c.Application), octomesh.WithLogger(t.log)}
-	if c.GetSocket() != "" {
+	switch {
+	case c.Ways != nil:
+		opts = append(opts, ways(c.Ways)...)
+	case c.GetSocket() != "":
 		opts = append(opts, octomesh.WithMode("on"), octomesh.WithSocket(c.GetSocket()))
-	} else {
+	default:
 		opts = append(opts, octomesh.WithMode("off"), octomesh.WithDirect(c.GetDirect()))
 	}
 	if c.Tls != nil {
@@ -37,6 +40,18 @@ func (t *testee) connect(c *conformancev1.Connect) error {
 	defer t.mu.Unlock()
 	t.channels[c.Channel] = ch
 	return nil
+}
+
+// ways are the options of a channel that chooses.
+func ways(w *conformancev1.Ways) []octomesh.DialOption {
+	opts := []octomesh.DialOption{
+		octomesh.WithMode("auto"), octomesh.WithSocket(w.Socket), octomesh.WithDirect(w.Direct...), octomesh.WithDirectory(w.Directories...),
+		octomesh.WithState(w.State), octomesh.WithSwitchFile(w.SwitchFile), octomesh.WithFallback(!w.NoFallback), octomesh.WithZone(w.Zone),
+	}
+	if w.Permille != nil {
+		opts = append(opts, octomesh.WithPermille(int(*w.Permille)))
+	}
+	return opts
 }
 
 func files(t *conformancev1.Tls) octomesh.Option {
@@ -64,6 +79,7 @@ type call struct {
 	once    sync.Once
 	header  octomesh.Metadata // unary
 	trailer octomesh.Metadata
+	path    octomesh.Path
 }
 
 func (c *call) resume() { c.once.Do(func() { close(c.paused) }) }
@@ -104,7 +120,7 @@ func (t *testee) call(do *conformancev1.RunCall) (*conformancev1.CallResult, err
 	t.mu.Lock()
 	delete(t.calls, do.CallId)
 	t.mu.Unlock()
-	c.result.Status = outcome(err)
+	c.result.Status, c.result.Path = outcome(err), conformancev1.Path(c.path)
 	return c.result, nil
 }
 
@@ -116,7 +132,7 @@ func (c *call) options() ([]octomesh.CallOption, error) {
 	}
 	opts := []octomesh.CallOption{
 		octomesh.Header(callIDKey, c.do.CallId), octomesh.Header(responseKey, string(def)),
-		octomesh.CaptureHeader(&c.header), octomesh.CaptureTrailer(&c.trailer),
+		octomesh.CaptureHeader(&c.header), octomesh.CaptureTrailer(&c.trailer), octomesh.CapturePath(&c.path),
 	}
 	for _, e := range o.Metadata {
 		opts = append(opts, octomesh.Header(e.Key, string(e.Value)))

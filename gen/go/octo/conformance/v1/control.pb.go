@@ -22,6 +22,57 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Path is a way that a call took.
+type Path int32
+
+const (
+	// None, or the testee cannot tell.
+	Path_PATH_UNSPECIFIED Path = 0
+	Path_PATH_MESH        Path = 1
+	Path_PATH_DIRECT      Path = 2
+)
+
+// Enum value maps for Path.
+var (
+	Path_name = map[int32]string{
+		0: "PATH_UNSPECIFIED",
+		1: "PATH_MESH",
+		2: "PATH_DIRECT",
+	}
+	Path_value = map[string]int32{
+		"PATH_UNSPECIFIED": 0,
+		"PATH_MESH":        1,
+		"PATH_DIRECT":      2,
+	}
+)
+
+func (x Path) Enum() *Path {
+	p := new(Path)
+	*p = x
+	return p
+}
+
+func (x Path) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Path) Descriptor() protoreflect.EnumDescriptor {
+	return file_octo_conformance_v1_control_proto_enumTypes[0].Descriptor()
+}
+
+func (Path) Type() protoreflect.EnumType {
+	return &file_octo_conformance_v1_control_proto_enumTypes[0]
+}
+
+func (x Path) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Path.Descriptor instead.
+func (Path) EnumDescriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{0}
+}
+
 type Vary_What int32
 
 const (
@@ -56,11 +107,11 @@ func (x Vary_What) String() string {
 }
 
 func (Vary_What) Descriptor() protoreflect.EnumDescriptor {
-	return file_octo_conformance_v1_control_proto_enumTypes[0].Descriptor()
+	return file_octo_conformance_v1_control_proto_enumTypes[1].Descriptor()
 }
 
 func (Vary_What) Type() protoreflect.EnumType {
-	return &file_octo_conformance_v1_control_proto_enumTypes[0]
+	return &file_octo_conformance_v1_control_proto_enumTypes[1]
 }
 
 func (x Vary_What) Number() protoreflect.EnumNumber {
@@ -69,7 +120,7 @@ func (x Vary_What) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Vary_What.Descriptor instead.
 func (Vary_What) EnumDescriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{11, 0}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{12, 0}
 }
 
 type Signal_Kind int32
@@ -115,11 +166,11 @@ func (x Signal_Kind) String() string {
 }
 
 func (Signal_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_octo_conformance_v1_control_proto_enumTypes[1].Descriptor()
+	return file_octo_conformance_v1_control_proto_enumTypes[2].Descriptor()
 }
 
 func (Signal_Kind) Type() protoreflect.EnumType {
-	return &file_octo_conformance_v1_control_proto_enumTypes[1]
+	return &file_octo_conformance_v1_control_proto_enumTypes[2]
 }
 
 func (x Signal_Kind) Number() protoreflect.EnumNumber {
@@ -128,7 +179,7 @@ func (x Signal_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Signal_Kind.Descriptor instead.
 func (Signal_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{15, 0}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{16, 0}
 }
 
 // Command is answered by one Report with the same id.
@@ -874,7 +925,7 @@ type Connect struct {
 	Target      string                 `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
 	Environment string                 `protobuf:"bytes,3,opt,name=environment,proto3" json:"environment,omitempty"`
 	Application string                 `protobuf:"bytes,4,opt,name=application,proto3" json:"application,omitempty"`
-	// Exactly one: the local proxy's Unix socket, or the address of a server.
+	// Exactly one, unless ways are given: the local proxy's Unix socket, or the address of a server.
 	//
 	// Types that are valid to be assigned to Path:
 	//
@@ -882,7 +933,9 @@ type Connect struct {
 	//	*Connect_Direct
 	Path isConnect_Path `protobuf_oneof:"path"`
 	// Direct calls over TCP go by mutual TLS. Absent: plain.
-	Tls           *Tls `protobuf:"bytes,7,opt,name=tls,proto3" json:"tls,omitempty"`
+	Tls *Tls `protobuf:"bytes,7,opt,name=tls,proto3" json:"tls,omitempty"`
+	// The SDK chooses between the ways call by call, in mode "auto". Absent: it has one, the path.
+	Ways          *Ways `protobuf:"bytes,8,opt,name=ways,proto3" json:"ways,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -977,6 +1030,13 @@ func (x *Connect) GetTls() *Tls {
 	return nil
 }
 
+func (x *Connect) GetWays() *Ways {
+	if x != nil {
+		return x.Ways
+	}
+	return nil
+}
+
 type isConnect_Path interface {
 	isConnect_Path()
 }
@@ -992,6 +1052,114 @@ type Connect_Direct struct {
 func (*Connect_Socket) isConnect_Path() {}
 
 func (*Connect_Direct) isConnect_Path() {}
+
+// Ways is what an SDK may choose from, and by. What is empty is not given.
+type Ways struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The local proxy's Unix socket.
+	Socket string `protobuf:"bytes,1,opt,name=socket,proto3" json:"socket,omitempty"`
+	// Addresses of servers, in place of what a Directory knows.
+	Direct []string `protobuf:"bytes,2,rep,name=direct,proto3" json:"direct,omitempty"`
+	// "host:port" of the control plane's Directories.
+	Directories []string `protobuf:"bytes,3,rep,name=directories,proto3" json:"directories,omitempty"`
+	// A directory for what is known of targets.
+	State string `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
+	// The kill switch's file.
+	SwitchFile string `protobuf:"bytes,5,opt,name=switch_file,json=switchFile,proto3" json:"switch_file,omitempty"`
+	// The kill switch's share.
+	Permille *uint32 `protobuf:"varint,6,opt,name=permille,proto3,oneof" json:"permille,omitempty"`
+	// Calls do not go the other way when one fails.
+	NoFallback    bool   `protobuf:"varint,7,opt,name=no_fallback,json=noFallback,proto3" json:"no_fallback,omitempty"`
+	Zone          string `protobuf:"bytes,8,opt,name=zone,proto3" json:"zone,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ways) Reset() {
+	*x = Ways{}
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ways) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ways) ProtoMessage() {}
+
+func (x *Ways) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ways.ProtoReflect.Descriptor instead.
+func (*Ways) Descriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Ways) GetSocket() string {
+	if x != nil {
+		return x.Socket
+	}
+	return ""
+}
+
+func (x *Ways) GetDirect() []string {
+	if x != nil {
+		return x.Direct
+	}
+	return nil
+}
+
+func (x *Ways) GetDirectories() []string {
+	if x != nil {
+		return x.Directories
+	}
+	return nil
+}
+
+func (x *Ways) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Ways) GetSwitchFile() string {
+	if x != nil {
+		return x.SwitchFile
+	}
+	return ""
+}
+
+func (x *Ways) GetPermille() uint32 {
+	if x != nil && x.Permille != nil {
+		return *x.Permille
+	}
+	return 0
+}
+
+func (x *Ways) GetNoFallback() bool {
+	if x != nil {
+		return x.NoFallback
+	}
+	return false
+}
+
+func (x *Ways) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
 
 // RunCall makes one call and answers CallResult at its end.
 type RunCall struct {
@@ -1014,7 +1182,7 @@ type RunCall struct {
 
 func (x *RunCall) Reset() {
 	*x = RunCall{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[9]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1026,7 +1194,7 @@ func (x *RunCall) String() string {
 func (*RunCall) ProtoMessage() {}
 
 func (x *RunCall) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[9]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1039,7 +1207,7 @@ func (x *RunCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunCall.ProtoReflect.Descriptor instead.
 func (*RunCall) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RunCall) GetChannel() string {
@@ -1123,7 +1291,7 @@ type RunBatch struct {
 
 func (x *RunBatch) Reset() {
 	*x = RunBatch{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[10]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1135,7 +1303,7 @@ func (x *RunBatch) String() string {
 func (*RunBatch) ProtoMessage() {}
 
 func (x *RunBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[10]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1148,7 +1316,7 @@ func (x *RunBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunBatch.ProtoReflect.Descriptor instead.
 func (*RunBatch) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RunBatch) GetCall() *RunCall {
@@ -1190,7 +1358,7 @@ type Vary struct {
 
 func (x *Vary) Reset() {
 	*x = Vary{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[11]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1202,7 +1370,7 @@ func (x *Vary) String() string {
 func (*Vary) ProtoMessage() {}
 
 func (x *Vary) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[11]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1215,7 +1383,7 @@ func (x *Vary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Vary.ProtoReflect.Descriptor instead.
 func (*Vary) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Vary) GetWhat() Vary_What {
@@ -1240,16 +1408,19 @@ type BatchResult struct {
 	// Without those that ended OK with the response that the handler was told to give.
 	Failed []*BatchOutcome `protobuf:"bytes,2,rep,name=failed,proto3" json:"failed,omitempty"`
 	// Times of the calls that ended OK, in microseconds: the shortest and two quantiles. 0 if there is none.
-	MinUs         uint64 `protobuf:"varint,3,opt,name=min_us,json=minUs,proto3" json:"min_us,omitempty"`
-	P50Us         uint64 `protobuf:"varint,4,opt,name=p50_us,json=p50Us,proto3" json:"p50_us,omitempty"`
-	P99Us         uint64 `protobuf:"varint,5,opt,name=p99_us,json=p99Us,proto3" json:"p99_us,omitempty"`
+	MinUs uint64 `protobuf:"varint,3,opt,name=min_us,json=minUs,proto3" json:"min_us,omitempty"`
+	P50Us uint64 `protobuf:"varint,4,opt,name=p50_us,json=p50Us,proto3" json:"p50_us,omitempty"`
+	P99Us uint64 `protobuf:"varint,5,opt,name=p99_us,json=p99Us,proto3" json:"p99_us,omitempty"`
+	// How many of them went which way, where the testee can tell.
+	Mesh          uint32 `protobuf:"varint,6,opt,name=mesh,proto3" json:"mesh,omitempty"`
+	Direct        uint32 `protobuf:"varint,7,opt,name=direct,proto3" json:"direct,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[12]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1261,7 +1432,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[12]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1274,7 +1445,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *BatchResult) GetCalls() uint32 {
@@ -1312,6 +1483,20 @@ func (x *BatchResult) GetP99Us() uint64 {
 	return 0
 }
 
+func (x *BatchResult) GetMesh() uint32 {
+	if x != nil {
+		return x.Mesh
+	}
+	return 0
+}
+
+func (x *BatchResult) GetDirect() uint32 {
+	if x != nil {
+		return x.Direct
+	}
+	return 0
+}
+
 // BatchOutcome is calls that ended the same way.
 type BatchOutcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1325,7 +1510,7 @@ type BatchOutcome struct {
 
 func (x *BatchOutcome) Reset() {
 	*x = BatchOutcome{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[13]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1337,7 +1522,7 @@ func (x *BatchOutcome) String() string {
 func (*BatchOutcome) ProtoMessage() {}
 
 func (x *BatchOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[13]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1350,7 +1535,7 @@ func (x *BatchOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchOutcome.ProtoReflect.Descriptor instead.
 func (*BatchOutcome) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *BatchOutcome) GetStatus() *Outcome {
@@ -1407,7 +1592,7 @@ type CallOptions struct {
 
 func (x *CallOptions) Reset() {
 	*x = CallOptions{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[14]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1419,7 +1604,7 @@ func (x *CallOptions) String() string {
 func (*CallOptions) ProtoMessage() {}
 
 func (x *CallOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[14]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1432,7 +1617,7 @@ func (x *CallOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallOptions.ProtoReflect.Descriptor instead.
 func (*CallOptions) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CallOptions) GetMetadata() []*Entry {
@@ -1579,7 +1764,7 @@ type Signal struct {
 
 func (x *Signal) Reset() {
 	*x = Signal{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[15]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1591,7 +1776,7 @@ func (x *Signal) String() string {
 func (*Signal) ProtoMessage() {}
 
 func (x *Signal) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[15]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1604,7 +1789,7 @@ func (x *Signal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Signal.ProtoReflect.Descriptor instead.
 func (*Signal) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Signal) GetCallId() string {
@@ -1630,15 +1815,17 @@ type CallResult struct {
 	Status    *Outcome    `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
 	Trailers  []*Entry    `protobuf:"bytes,4,rep,name=trailers,proto3" json:"trailers,omitempty"`
 	// Messages given to the SDK that it says it did not send.
-	Unsent        uint32 `protobuf:"varint,5,opt,name=unsent,proto3" json:"unsent,omitempty"`
-	ElapsedUs     uint64 `protobuf:"varint,6,opt,name=elapsed_us,json=elapsedUs,proto3" json:"elapsed_us,omitempty"`
+	Unsent    uint32 `protobuf:"varint,5,opt,name=unsent,proto3" json:"unsent,omitempty"`
+	ElapsedUs uint64 `protobuf:"varint,6,opt,name=elapsed_us,json=elapsedUs,proto3" json:"elapsed_us,omitempty"`
+	// Of several the last.
+	Path          Path `protobuf:"varint,7,opt,name=path,proto3,enum=octo.conformance.v1.Path" json:"path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CallResult) Reset() {
 	*x = CallResult{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[16]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1650,7 +1837,7 @@ func (x *CallResult) String() string {
 func (*CallResult) ProtoMessage() {}
 
 func (x *CallResult) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[16]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1663,7 +1850,7 @@ func (x *CallResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallResult.ProtoReflect.Descriptor instead.
 func (*CallResult) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CallResult) GetHeaders() []*Entry {
@@ -1708,6 +1895,13 @@ func (x *CallResult) GetElapsedUs() uint64 {
 	return 0
 }
 
+func (x *CallResult) GetPath() Path {
+	if x != nil {
+		return x.Path
+	}
+	return Path_PATH_UNSPECIFIED
+}
+
 type Received struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Data   []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
@@ -1721,7 +1915,7 @@ type Received struct {
 
 func (x *Received) Reset() {
 	*x = Received{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[17]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1733,7 +1927,7 @@ func (x *Received) String() string {
 func (*Received) ProtoMessage() {}
 
 func (x *Received) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[17]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1746,7 +1940,7 @@ func (x *Received) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Received.ProtoReflect.Descriptor instead.
 func (*Received) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Received) GetData() []byte {
@@ -1797,7 +1991,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[18]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1809,7 +2003,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[18]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1822,7 +2016,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Outcome) GetCode() int32 {
@@ -1889,7 +2083,7 @@ type GetStats struct {
 
 func (x *GetStats) Reset() {
 	*x = GetStats{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[19]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1901,7 +2095,7 @@ func (x *GetStats) String() string {
 func (*GetStats) ProtoMessage() {}
 
 func (x *GetStats) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[19]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1914,7 +2108,7 @@ func (x *GetStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStats.ProtoReflect.Descriptor instead.
 func (*GetStats) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 type Stats struct {
@@ -1929,7 +2123,7 @@ type Stats struct {
 
 func (x *Stats) Reset() {
 	*x = Stats{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[20]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1941,7 +2135,7 @@ func (x *Stats) String() string {
 func (*Stats) ProtoMessage() {}
 
 func (x *Stats) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[20]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1954,7 +2148,7 @@ func (x *Stats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stats.ProtoReflect.Descriptor instead.
 func (*Stats) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Stats) GetHandlers() uint32 {
@@ -2025,7 +2219,7 @@ const file_octo_conformance_v1_control_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x19\n" +
 	"\bdrain_ms\x18\x02 \x01(\rR\adrainMs\"\x18\n" +
 	"\x04Done\x12\x10\n" +
-	"\x03cut\x18\x01 \x01(\bR\x03cut\"\xe7\x01\n" +
+	"\x03cut\x18\x01 \x01(\bR\x03cut\"\x96\x02\n" +
 	"\aConnect\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\tR\achannel\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12 \n" +
@@ -2033,8 +2227,21 @@ const file_octo_conformance_v1_control_proto_rawDesc = "" +
 	"\vapplication\x18\x04 \x01(\tR\vapplication\x12\x18\n" +
 	"\x06socket\x18\x05 \x01(\tH\x00R\x06socket\x12\x18\n" +
 	"\x06direct\x18\x06 \x01(\tH\x00R\x06direct\x12*\n" +
-	"\x03tls\x18\a \x01(\v2\x18.octo.conformance.v1.TlsR\x03tlsB\x06\n" +
-	"\x04path\"\xfc\x02\n" +
+	"\x03tls\x18\a \x01(\v2\x18.octo.conformance.v1.TlsR\x03tls\x12-\n" +
+	"\x04ways\x18\b \x01(\v2\x19.octo.conformance.v1.WaysR\x04waysB\x06\n" +
+	"\x04path\"\xf2\x01\n" +
+	"\x04Ways\x12\x16\n" +
+	"\x06socket\x18\x01 \x01(\tR\x06socket\x12\x16\n" +
+	"\x06direct\x18\x02 \x03(\tR\x06direct\x12 \n" +
+	"\vdirectories\x18\x03 \x03(\tR\vdirectories\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\tR\x05state\x12\x1f\n" +
+	"\vswitch_file\x18\x05 \x01(\tR\n" +
+	"switchFile\x12\x1f\n" +
+	"\bpermille\x18\x06 \x01(\rH\x00R\bpermille\x88\x01\x01\x12\x1f\n" +
+	"\vno_fallback\x18\a \x01(\bR\n" +
+	"noFallback\x12\x12\n" +
+	"\x04zone\x18\b \x01(\tR\x04zoneB\v\n" +
+	"\t_permille\"\xfc\x02\n" +
 	"\aRunCall\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\tR\achannel\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x16\n" +
@@ -2056,13 +2263,15 @@ const file_octo_conformance_v1_control_proto_rawDesc = "" +
 	"\x04What\x12\x14\n" +
 	"\x10WHAT_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rWHAT_HASH_KEY\x10\x01\x12\x11\n" +
-	"\rWHAT_METADATA\x10\x02\"\xa3\x01\n" +
+	"\rWHAT_METADATA\x10\x02\"\xcf\x01\n" +
 	"\vBatchResult\x12\x14\n" +
 	"\x05calls\x18\x01 \x01(\rR\x05calls\x129\n" +
 	"\x06failed\x18\x02 \x03(\v2!.octo.conformance.v1.BatchOutcomeR\x06failed\x12\x15\n" +
 	"\x06min_us\x18\x03 \x01(\x04R\x05minUs\x12\x15\n" +
 	"\x06p50_us\x18\x04 \x01(\x04R\x05p50Us\x12\x15\n" +
-	"\x06p99_us\x18\x05 \x01(\x04R\x05p99Us\"Z\n" +
+	"\x06p99_us\x18\x05 \x01(\x04R\x05p99Us\x12\x12\n" +
+	"\x04mesh\x18\x06 \x01(\rR\x04mesh\x12\x16\n" +
+	"\x06direct\x18\a \x01(\rR\x06direct\"Z\n" +
 	"\fBatchOutcome\x124\n" +
 	"\x06status\x18\x01 \x01(\v2\x1c.octo.conformance.v1.OutcomeR\x06status\x12\x14\n" +
 	"\x05calls\x18\x02 \x03(\rR\x05calls\"\xc4\x06\n" +
@@ -2105,7 +2314,7 @@ const file_octo_conformance_v1_control_proto_rawDesc = "" +
 	"\vKIND_CANCEL\x10\x01\x12\x0f\n" +
 	"\vKIND_RESUME\x10\x02\x12\x10\n" +
 	"\fKIND_RELEASE\x10\x03\x12\x0f\n" +
-	"\vKIND_FINISH\x10\x04\"\xa4\x02\n" +
+	"\vKIND_FINISH\x10\x04\"\xd3\x02\n" +
 	"\n" +
 	"CallResult\x124\n" +
 	"\aheaders\x18\x01 \x03(\v2\x1a.octo.conformance.v1.EntryR\aheaders\x12;\n" +
@@ -2114,7 +2323,8 @@ const file_octo_conformance_v1_control_proto_rawDesc = "" +
 	"\btrailers\x18\x04 \x03(\v2\x1a.octo.conformance.v1.EntryR\btrailers\x12\x16\n" +
 	"\x06unsent\x18\x05 \x01(\rR\x06unsent\x12\x1d\n" +
 	"\n" +
-	"elapsed_us\x18\x06 \x01(\x04R\telapsedUs\"q\n" +
+	"elapsed_us\x18\x06 \x01(\x04R\telapsedUs\x12-\n" +
+	"\x04path\x18\a \x01(\x0e2\x19.octo.conformance.v1.PathR\x04path\"q\n" +
 	"\bReceived\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\rR\x04size\x12\x16\n" +
@@ -2133,7 +2343,11 @@ const file_octo_conformance_v1_control_proto_rawDesc = "" +
 	"\bGetStats\"9\n" +
 	"\x05Stats\x12\x1a\n" +
 	"\bhandlers\x18\x01 \x01(\rR\bhandlers\x12\x14\n" +
-	"\x05calls\x18\x02 \x01(\rR\x05callsB\xdc\x01\n" +
+	"\x05calls\x18\x02 \x01(\rR\x05calls*<\n" +
+	"\x04Path\x12\x14\n" +
+	"\x10PATH_UNSPECIFIED\x10\x00\x12\r\n" +
+	"\tPATH_MESH\x10\x01\x12\x0f\n" +
+	"\vPATH_DIRECT\x10\x02B\xdc\x01\n" +
 	"\x17com.octo.conformance.v1B\fControlProtoP\x01ZEgithub.com/octomesh/octomesh/gen/go/octo/conformance/v1;conformancev1\xa2\x02\x03OCX\xaa\x02\x13Octo.Conformance.V1\xca\x02\x13Octo\\Conformance\\V1\xe2\x02\x1fOcto\\Conformance\\V1\\GPBMetadata\xea\x02\x15Octo::Conformance::V1b\x06proto3"
 
 var (
@@ -2148,82 +2362,86 @@ func file_octo_conformance_v1_control_proto_rawDescGZIP() []byte {
 	return file_octo_conformance_v1_control_proto_rawDescData
 }
 
-var file_octo_conformance_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_octo_conformance_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_octo_conformance_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_octo_conformance_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_octo_conformance_v1_control_proto_goTypes = []any{
-	(Vary_What)(0),             // 0: octo.conformance.v1.Vary.What
-	(Signal_Kind)(0),           // 1: octo.conformance.v1.Signal.Kind
-	(*Command)(nil),            // 2: octo.conformance.v1.Command
-	(*Report)(nil),             // 3: octo.conformance.v1.Report
-	(*Hello)(nil),              // 4: octo.conformance.v1.Hello
-	(*StartServer)(nil),        // 5: octo.conformance.v1.StartServer
-	(*Tls)(nil),                // 6: octo.conformance.v1.Tls
-	(*Started)(nil),            // 7: octo.conformance.v1.Started
-	(*StopServer)(nil),         // 8: octo.conformance.v1.StopServer
-	(*Done)(nil),               // 9: octo.conformance.v1.Done
-	(*Connect)(nil),            // 10: octo.conformance.v1.Connect
-	(*RunCall)(nil),            // 11: octo.conformance.v1.RunCall
-	(*RunBatch)(nil),           // 12: octo.conformance.v1.RunBatch
-	(*Vary)(nil),               // 13: octo.conformance.v1.Vary
-	(*BatchResult)(nil),        // 14: octo.conformance.v1.BatchResult
-	(*BatchOutcome)(nil),       // 15: octo.conformance.v1.BatchOutcome
-	(*CallOptions)(nil),        // 16: octo.conformance.v1.CallOptions
-	(*Signal)(nil),             // 17: octo.conformance.v1.Signal
-	(*CallResult)(nil),         // 18: octo.conformance.v1.CallResult
-	(*Received)(nil),           // 19: octo.conformance.v1.Received
-	(*Outcome)(nil),            // 20: octo.conformance.v1.Outcome
-	(*GetStats)(nil),           // 21: octo.conformance.v1.GetStats
-	(*Stats)(nil),              // 22: octo.conformance.v1.Stats
-	(v1.CallKind)(0),           // 23: octo.wire.v1.CallKind
-	(*Payload)(nil),            // 24: octo.conformance.v1.Payload
-	(*ResponseDefinition)(nil), // 25: octo.conformance.v1.ResponseDefinition
-	(*Entry)(nil),              // 26: octo.conformance.v1.Entry
-	(v1.Reason)(0),             // 27: octo.wire.v1.Reason
-	(v1.Origin)(0),             // 28: octo.wire.v1.Origin
-	(v1.Disposition)(0),        // 29: octo.wire.v1.Disposition
-	(*Detail)(nil),             // 30: octo.conformance.v1.Detail
+	(Path)(0),                  // 0: octo.conformance.v1.Path
+	(Vary_What)(0),             // 1: octo.conformance.v1.Vary.What
+	(Signal_Kind)(0),           // 2: octo.conformance.v1.Signal.Kind
+	(*Command)(nil),            // 3: octo.conformance.v1.Command
+	(*Report)(nil),             // 4: octo.conformance.v1.Report
+	(*Hello)(nil),              // 5: octo.conformance.v1.Hello
+	(*StartServer)(nil),        // 6: octo.conformance.v1.StartServer
+	(*Tls)(nil),                // 7: octo.conformance.v1.Tls
+	(*Started)(nil),            // 8: octo.conformance.v1.Started
+	(*StopServer)(nil),         // 9: octo.conformance.v1.StopServer
+	(*Done)(nil),               // 10: octo.conformance.v1.Done
+	(*Connect)(nil),            // 11: octo.conformance.v1.Connect
+	(*Ways)(nil),               // 12: octo.conformance.v1.Ways
+	(*RunCall)(nil),            // 13: octo.conformance.v1.RunCall
+	(*RunBatch)(nil),           // 14: octo.conformance.v1.RunBatch
+	(*Vary)(nil),               // 15: octo.conformance.v1.Vary
+	(*BatchResult)(nil),        // 16: octo.conformance.v1.BatchResult
+	(*BatchOutcome)(nil),       // 17: octo.conformance.v1.BatchOutcome
+	(*CallOptions)(nil),        // 18: octo.conformance.v1.CallOptions
+	(*Signal)(nil),             // 19: octo.conformance.v1.Signal
+	(*CallResult)(nil),         // 20: octo.conformance.v1.CallResult
+	(*Received)(nil),           // 21: octo.conformance.v1.Received
+	(*Outcome)(nil),            // 22: octo.conformance.v1.Outcome
+	(*GetStats)(nil),           // 23: octo.conformance.v1.GetStats
+	(*Stats)(nil),              // 24: octo.conformance.v1.Stats
+	(v1.CallKind)(0),           // 25: octo.wire.v1.CallKind
+	(*Payload)(nil),            // 26: octo.conformance.v1.Payload
+	(*ResponseDefinition)(nil), // 27: octo.conformance.v1.ResponseDefinition
+	(*Entry)(nil),              // 28: octo.conformance.v1.Entry
+	(v1.Reason)(0),             // 29: octo.wire.v1.Reason
+	(v1.Origin)(0),             // 30: octo.wire.v1.Origin
+	(v1.Disposition)(0),        // 31: octo.wire.v1.Disposition
+	(*Detail)(nil),             // 32: octo.conformance.v1.Detail
 }
 var file_octo_conformance_v1_control_proto_depIdxs = []int32{
-	5,  // 0: octo.conformance.v1.Command.start_server:type_name -> octo.conformance.v1.StartServer
-	8,  // 1: octo.conformance.v1.Command.stop_server:type_name -> octo.conformance.v1.StopServer
-	10, // 2: octo.conformance.v1.Command.connect:type_name -> octo.conformance.v1.Connect
-	11, // 3: octo.conformance.v1.Command.run_call:type_name -> octo.conformance.v1.RunCall
-	17, // 4: octo.conformance.v1.Command.signal:type_name -> octo.conformance.v1.Signal
-	21, // 5: octo.conformance.v1.Command.get_stats:type_name -> octo.conformance.v1.GetStats
-	12, // 6: octo.conformance.v1.Command.run_batch:type_name -> octo.conformance.v1.RunBatch
-	4,  // 7: octo.conformance.v1.Report.hello:type_name -> octo.conformance.v1.Hello
-	7,  // 8: octo.conformance.v1.Report.started:type_name -> octo.conformance.v1.Started
-	9,  // 9: octo.conformance.v1.Report.done:type_name -> octo.conformance.v1.Done
-	18, // 10: octo.conformance.v1.Report.call_result:type_name -> octo.conformance.v1.CallResult
-	22, // 11: octo.conformance.v1.Report.stats:type_name -> octo.conformance.v1.Stats
-	14, // 12: octo.conformance.v1.Report.batch_result:type_name -> octo.conformance.v1.BatchResult
-	6,  // 13: octo.conformance.v1.StartServer.tls:type_name -> octo.conformance.v1.Tls
-	6,  // 14: octo.conformance.v1.Connect.tls:type_name -> octo.conformance.v1.Tls
-	23, // 15: octo.conformance.v1.RunCall.kind:type_name -> octo.wire.v1.CallKind
-	24, // 16: octo.conformance.v1.RunCall.requests:type_name -> octo.conformance.v1.Payload
-	16, // 17: octo.conformance.v1.RunCall.options:type_name -> octo.conformance.v1.CallOptions
-	25, // 18: octo.conformance.v1.RunCall.response:type_name -> octo.conformance.v1.ResponseDefinition
-	11, // 19: octo.conformance.v1.RunBatch.call:type_name -> octo.conformance.v1.RunCall
-	13, // 20: octo.conformance.v1.RunBatch.vary:type_name -> octo.conformance.v1.Vary
-	0,  // 21: octo.conformance.v1.Vary.what:type_name -> octo.conformance.v1.Vary.What
-	15, // 22: octo.conformance.v1.BatchResult.failed:type_name -> octo.conformance.v1.BatchOutcome
-	20, // 23: octo.conformance.v1.BatchOutcome.status:type_name -> octo.conformance.v1.Outcome
-	26, // 24: octo.conformance.v1.CallOptions.metadata:type_name -> octo.conformance.v1.Entry
-	26, // 25: octo.conformance.v1.CallOptions.baggage:type_name -> octo.conformance.v1.Entry
-	1,  // 26: octo.conformance.v1.Signal.kind:type_name -> octo.conformance.v1.Signal.Kind
-	26, // 27: octo.conformance.v1.CallResult.headers:type_name -> octo.conformance.v1.Entry
-	19, // 28: octo.conformance.v1.CallResult.responses:type_name -> octo.conformance.v1.Received
-	20, // 29: octo.conformance.v1.CallResult.status:type_name -> octo.conformance.v1.Outcome
-	26, // 30: octo.conformance.v1.CallResult.trailers:type_name -> octo.conformance.v1.Entry
-	27, // 31: octo.conformance.v1.Outcome.reason:type_name -> octo.wire.v1.Reason
-	28, // 32: octo.conformance.v1.Outcome.origin:type_name -> octo.wire.v1.Origin
-	29, // 33: octo.conformance.v1.Outcome.disposition:type_name -> octo.wire.v1.Disposition
-	30, // 34: octo.conformance.v1.Outcome.details:type_name -> octo.conformance.v1.Detail
-	35, // [35:35] is the sub-list for method output_type
-	35, // [35:35] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	6,  // 0: octo.conformance.v1.Command.start_server:type_name -> octo.conformance.v1.StartServer
+	9,  // 1: octo.conformance.v1.Command.stop_server:type_name -> octo.conformance.v1.StopServer
+	11, // 2: octo.conformance.v1.Command.connect:type_name -> octo.conformance.v1.Connect
+	13, // 3: octo.conformance.v1.Command.run_call:type_name -> octo.conformance.v1.RunCall
+	19, // 4: octo.conformance.v1.Command.signal:type_name -> octo.conformance.v1.Signal
+	23, // 5: octo.conformance.v1.Command.get_stats:type_name -> octo.conformance.v1.GetStats
+	14, // 6: octo.conformance.v1.Command.run_batch:type_name -> octo.conformance.v1.RunBatch
+	5,  // 7: octo.conformance.v1.Report.hello:type_name -> octo.conformance.v1.Hello
+	8,  // 8: octo.conformance.v1.Report.started:type_name -> octo.conformance.v1.Started
+	10, // 9: octo.conformance.v1.Report.done:type_name -> octo.conformance.v1.Done
+	20, // 10: octo.conformance.v1.Report.call_result:type_name -> octo.conformance.v1.CallResult
+	24, // 11: octo.conformance.v1.Report.stats:type_name -> octo.conformance.v1.Stats
+	16, // 12: octo.conformance.v1.Report.batch_result:type_name -> octo.conformance.v1.BatchResult
+	7,  // 13: octo.conformance.v1.StartServer.tls:type_name -> octo.conformance.v1.Tls
+	7,  // 14: octo.conformance.v1.Connect.tls:type_name -> octo.conformance.v1.Tls
+	12, // 15: octo.conformance.v1.Connect.ways:type_name -> octo.conformance.v1.Ways
+	25, // 16: octo.conformance.v1.RunCall.kind:type_name -> octo.wire.v1.CallKind
+	26, // 17: octo.conformance.v1.RunCall.requests:type_name -> octo.conformance.v1.Payload
+	18, // 18: octo.conformance.v1.RunCall.options:type_name -> octo.conformance.v1.CallOptions
+	27, // 19: octo.conformance.v1.RunCall.response:type_name -> octo.conformance.v1.ResponseDefinition
+	13, // 20: octo.conformance.v1.RunBatch.call:type_name -> octo.conformance.v1.RunCall
+	15, // 21: octo.conformance.v1.RunBatch.vary:type_name -> octo.conformance.v1.Vary
+	1,  // 22: octo.conformance.v1.Vary.what:type_name -> octo.conformance.v1.Vary.What
+	17, // 23: octo.conformance.v1.BatchResult.failed:type_name -> octo.conformance.v1.BatchOutcome
+	22, // 24: octo.conformance.v1.BatchOutcome.status:type_name -> octo.conformance.v1.Outcome
+	28, // 25: octo.conformance.v1.CallOptions.metadata:type_name -> octo.conformance.v1.Entry
+	28, // 26: octo.conformance.v1.CallOptions.baggage:type_name -> octo.conformance.v1.Entry
+	2,  // 27: octo.conformance.v1.Signal.kind:type_name -> octo.conformance.v1.Signal.Kind
+	28, // 28: octo.conformance.v1.CallResult.headers:type_name -> octo.conformance.v1.Entry
+	21, // 29: octo.conformance.v1.CallResult.responses:type_name -> octo.conformance.v1.Received
+	22, // 30: octo.conformance.v1.CallResult.status:type_name -> octo.conformance.v1.Outcome
+	28, // 31: octo.conformance.v1.CallResult.trailers:type_name -> octo.conformance.v1.Entry
+	0,  // 32: octo.conformance.v1.CallResult.path:type_name -> octo.conformance.v1.Path
+	29, // 33: octo.conformance.v1.Outcome.reason:type_name -> octo.wire.v1.Reason
+	30, // 34: octo.conformance.v1.Outcome.origin:type_name -> octo.wire.v1.Origin
+	31, // 35: octo.conformance.v1.Outcome.disposition:type_name -> octo.wire.v1.Disposition
+	32, // 36: octo.conformance.v1.Outcome.details:type_name -> octo.conformance.v1.Detail
+	37, // [37:37] is the sub-list for method output_type
+	37, // [37:37] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_octo_conformance_v1_control_proto_init() }
@@ -2254,14 +2472,15 @@ func file_octo_conformance_v1_control_proto_init() {
 		(*Connect_Socket)(nil),
 		(*Connect_Direct)(nil),
 	}
-	file_octo_conformance_v1_control_proto_msgTypes[14].OneofWrappers = []any{}
+	file_octo_conformance_v1_control_proto_msgTypes[9].OneofWrappers = []any{}
+	file_octo_conformance_v1_control_proto_msgTypes[15].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_conformance_v1_control_proto_rawDesc), len(file_octo_conformance_v1_control_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   21,
+			NumEnums:      3,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

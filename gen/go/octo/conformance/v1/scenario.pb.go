@@ -298,8 +298,13 @@ type End struct {
 	// The testee, and its proxy, are of the version before.
 	PreviousTestee bool `protobuf:"varint,9,opt,name=previous_testee,json=previousTestee,proto3" json:"previous_testee,omitempty"`
 	PreviousProxy  bool `protobuf:"varint,10,opt,name=previous_proxy,json=previousProxy,proto3" json:"previous_proxy,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Beside a proxy it listens, too, and is a server for direct calls.
+	Listens bool `protobuf:"varint,11,opt,name=listens,proto3" json:"listens,omitempty"`
+	// Its calls choose between its proxy, if it has one, and the ends that serve the target and listen, by what is given here; the
+	// runner fills in the addresses.
+	Ways          *Ways `protobuf:"bytes,12,opt,name=ways,proto3" json:"ways,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *End) Reset() {
@@ -400,6 +405,20 @@ func (x *End) GetPreviousProxy() bool {
 		return x.PreviousProxy
 	}
 	return false
+}
+
+func (x *End) GetListens() bool {
+	if x != nil {
+		return x.Listens
+	}
+	return false
+}
+
+func (x *End) GetWays() *Ways {
+	if x != nil {
+		return x.Ways
+	}
+	return nil
 }
 
 // Link is a fault proxy in front of what is called: of an end's address, or of the socket of its proxy.
@@ -1030,7 +1049,9 @@ type Batch struct {
 	// All handlers ran at one server, whichever it is.
 	OneServer bool `protobuf:"varint,15,opt,name=one_server,json=oneServer,proto3" json:"one_server,omitempty"`
 	// Each call that ended OK took that long.
-	MinMs         uint32 `protobuf:"varint,16,opt,name=min_ms,json=minMs,proto3" json:"min_ms,omitempty"`
+	MinMs uint32 `protobuf:"varint,16,opt,name=min_ms,json=minMs,proto3" json:"min_ms,omitempty"`
+	// Calls that ended OK by the mesh; absent: any number. The testee must be able to tell.
+	Mesh          *Range `protobuf:"bytes,17,opt,name=mesh,proto3" json:"mesh,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1175,6 +1196,13 @@ func (x *Batch) GetMinMs() uint32 {
 		return x.MinMs
 	}
 	return 0
+}
+
+func (x *Batch) GetMesh() *Range {
+	if x != nil {
+		return x.Mesh
+	}
+	return nil
 }
 
 type Range struct {
@@ -1910,7 +1938,7 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\x05apart\x18\x01 \x01(\bR\x05apart\x12\x1a\n" +
 	"\bregister\x18\x02 \x01(\bR\bregister\x12\x1b\n" +
 	"\ton_demand\x18\x03 \x01(\bR\bonDemand\x12\x1a\n" +
-	"\bprevious\x18\x04 \x03(\tR\bprevious\"\xac\x02\n" +
+	"\bprevious\x18\x04 \x03(\tR\bprevious\"\xf5\x02\n" +
 	"\x03End\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12\x14\n" +
@@ -1922,7 +1950,9 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\tbootstrap\x18\b \x01(\tR\tbootstrap\x12'\n" +
 	"\x0fprevious_testee\x18\t \x01(\bR\x0epreviousTestee\x12%\n" +
 	"\x0eprevious_proxy\x18\n" +
-	" \x01(\bR\rpreviousProxy\"B\n" +
+	" \x01(\bR\rpreviousProxy\x12\x18\n" +
+	"\alistens\x18\v \x01(\bR\alistens\x12-\n" +
+	"\x04ways\x18\f \x01(\v2\x19.octo.conformance.v1.WaysR\x04ways\"B\n" +
 	"\x04Link\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\x12\x16\n" +
@@ -1961,7 +1991,7 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\tinstances\x18\x02 \x03(\tR\tinstances\"5\n" +
 	"\x05Churn\x12\x18\n" +
 	"\achanges\x18\x01 \x01(\rR\achanges\x12\x12\n" +
-	"\x04seed\x18\x02 \x01(\x04R\x04seed\"\xa1\x05\n" +
+	"\x04seed\x18\x02 \x01(\x04R\x04seed\"\xd1\x05\n" +
 	"\x05Batch\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06client\x18\x02 \x01(\tR\x06client\x12\x16\n" +
@@ -1982,7 +2012,8 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\x13executions_permille\x18\x0e \x01(\v2\x1a.octo.conformance.v1.RangeR\x12executionsPermille\x12\x1d\n" +
 	"\n" +
 	"one_server\x18\x0f \x01(\bR\toneServer\x12\x15\n" +
-	"\x06min_ms\x18\x10 \x01(\rR\x05minMs\"8\n" +
+	"\x06min_ms\x18\x10 \x01(\rR\x05minMs\x12.\n" +
+	"\x04mesh\x18\x11 \x01(\v2\x1a.octo.conformance.v1.RangeR\x04mesh\"8\n" +
 	"\x05Range\x12\x10\n" +
 	"\x03min\x18\x01 \x01(\rR\x03min\x12\x15\n" +
 	"\x03max\x18\x02 \x01(\rH\x00R\x03max\x88\x01\x01B\x06\n" +
@@ -2091,52 +2122,55 @@ var file_octo_conformance_v1_scenario_proto_goTypes = []any{
 	(*Strangers)(nil),          // 19: octo.conformance.v1.Strangers
 	(*Quiet)(nil),              // 20: octo.conformance.v1.Quiet
 	nil,                        // 21: octo.conformance.v1.Metric.LabelsEntry
-	(*Payload)(nil),            // 22: octo.conformance.v1.Payload
-	(*CallOptions)(nil),        // 23: octo.conformance.v1.CallOptions
-	(*ResponseDefinition)(nil), // 24: octo.conformance.v1.ResponseDefinition
-	(*Vary)(nil),               // 25: octo.conformance.v1.Vary
-	(v1.Code)(0),               // 26: octo.wire.v1.Code
-	(v1.Reason)(0),             // 27: octo.wire.v1.Reason
-	(v1.Origin)(0),             // 28: octo.wire.v1.Origin
+	(*Ways)(nil),               // 22: octo.conformance.v1.Ways
+	(*Payload)(nil),            // 23: octo.conformance.v1.Payload
+	(*CallOptions)(nil),        // 24: octo.conformance.v1.CallOptions
+	(*ResponseDefinition)(nil), // 25: octo.conformance.v1.ResponseDefinition
+	(*Vary)(nil),               // 26: octo.conformance.v1.Vary
+	(v1.Code)(0),               // 27: octo.wire.v1.Code
+	(v1.Reason)(0),             // 28: octo.wire.v1.Reason
+	(v1.Origin)(0),             // 29: octo.wire.v1.Origin
 }
 var file_octo_conformance_v1_scenario_proto_depIdxs = []int32{
 	3,  // 0: octo.conformance.v1.Scenario.ends:type_name -> octo.conformance.v1.End
 	4,  // 1: octo.conformance.v1.Scenario.links:type_name -> octo.conformance.v1.Link
 	5,  // 2: octo.conformance.v1.Scenario.steps:type_name -> octo.conformance.v1.ScenarioStep
 	2,  // 3: octo.conformance.v1.Scenario.control:type_name -> octo.conformance.v1.ControlPlane
-	10, // 4: octo.conformance.v1.ScenarioStep.batch:type_name -> octo.conformance.v1.Batch
-	10, // 5: octo.conformance.v1.ScenarioStep.begin:type_name -> octo.conformance.v1.Batch
-	14, // 6: octo.conformance.v1.ScenarioStep.process:type_name -> octo.conformance.v1.ProcessFault
-	15, // 7: octo.conformance.v1.ScenarioStep.link:type_name -> octo.conformance.v1.LinkFaults
-	17, // 8: octo.conformance.v1.ScenarioStep.metric:type_name -> octo.conformance.v1.Metric
-	18, // 9: octo.conformance.v1.ScenarioStep.progress:type_name -> octo.conformance.v1.Progress
-	19, // 10: octo.conformance.v1.ScenarioStep.strangers:type_name -> octo.conformance.v1.Strangers
-	20, // 11: octo.conformance.v1.ScenarioStep.quiet:type_name -> octo.conformance.v1.Quiet
-	6,  // 12: octo.conformance.v1.ScenarioStep.octo:type_name -> octo.conformance.v1.Octo
-	7,  // 13: octo.conformance.v1.ScenarioStep.synced:type_name -> octo.conformance.v1.Synced
-	9,  // 14: octo.conformance.v1.ScenarioStep.churn:type_name -> octo.conformance.v1.Churn
-	8,  // 15: octo.conformance.v1.Synced.registered:type_name -> octo.conformance.v1.Registered
-	22, // 16: octo.conformance.v1.Batch.requests:type_name -> octo.conformance.v1.Payload
-	23, // 17: octo.conformance.v1.Batch.options:type_name -> octo.conformance.v1.CallOptions
-	24, // 18: octo.conformance.v1.Batch.response:type_name -> octo.conformance.v1.ResponseDefinition
-	25, // 19: octo.conformance.v1.Batch.vary:type_name -> octo.conformance.v1.Vary
-	12, // 20: octo.conformance.v1.Batch.outcomes:type_name -> octo.conformance.v1.OutcomeCount
-	13, // 21: octo.conformance.v1.Batch.handlers:type_name -> octo.conformance.v1.HandlerCount
-	11, // 22: octo.conformance.v1.Batch.executions_permille:type_name -> octo.conformance.v1.Range
-	26, // 23: octo.conformance.v1.OutcomeCount.code:type_name -> octo.wire.v1.Code
-	27, // 24: octo.conformance.v1.OutcomeCount.reason:type_name -> octo.wire.v1.Reason
-	28, // 25: octo.conformance.v1.OutcomeCount.origins:type_name -> octo.wire.v1.Origin
-	11, // 26: octo.conformance.v1.OutcomeCount.calls:type_name -> octo.conformance.v1.Range
-	11, // 27: octo.conformance.v1.HandlerCount.calls:type_name -> octo.conformance.v1.Range
-	0,  // 28: octo.conformance.v1.ProcessFault.kind:type_name -> octo.conformance.v1.ProcessFault.Kind
-	16, // 29: octo.conformance.v1.LinkFaults.corrupt:type_name -> octo.conformance.v1.Corruption
-	21, // 30: octo.conformance.v1.Metric.labels:type_name -> octo.conformance.v1.Metric.LabelsEntry
-	11, // 31: octo.conformance.v1.Metric.value:type_name -> octo.conformance.v1.Range
-	32, // [32:32] is the sub-list for method output_type
-	32, // [32:32] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	22, // 4: octo.conformance.v1.End.ways:type_name -> octo.conformance.v1.Ways
+	10, // 5: octo.conformance.v1.ScenarioStep.batch:type_name -> octo.conformance.v1.Batch
+	10, // 6: octo.conformance.v1.ScenarioStep.begin:type_name -> octo.conformance.v1.Batch
+	14, // 7: octo.conformance.v1.ScenarioStep.process:type_name -> octo.conformance.v1.ProcessFault
+	15, // 8: octo.conformance.v1.ScenarioStep.link:type_name -> octo.conformance.v1.LinkFaults
+	17, // 9: octo.conformance.v1.ScenarioStep.metric:type_name -> octo.conformance.v1.Metric
+	18, // 10: octo.conformance.v1.ScenarioStep.progress:type_name -> octo.conformance.v1.Progress
+	19, // 11: octo.conformance.v1.ScenarioStep.strangers:type_name -> octo.conformance.v1.Strangers
+	20, // 12: octo.conformance.v1.ScenarioStep.quiet:type_name -> octo.conformance.v1.Quiet
+	6,  // 13: octo.conformance.v1.ScenarioStep.octo:type_name -> octo.conformance.v1.Octo
+	7,  // 14: octo.conformance.v1.ScenarioStep.synced:type_name -> octo.conformance.v1.Synced
+	9,  // 15: octo.conformance.v1.ScenarioStep.churn:type_name -> octo.conformance.v1.Churn
+	8,  // 16: octo.conformance.v1.Synced.registered:type_name -> octo.conformance.v1.Registered
+	23, // 17: octo.conformance.v1.Batch.requests:type_name -> octo.conformance.v1.Payload
+	24, // 18: octo.conformance.v1.Batch.options:type_name -> octo.conformance.v1.CallOptions
+	25, // 19: octo.conformance.v1.Batch.response:type_name -> octo.conformance.v1.ResponseDefinition
+	26, // 20: octo.conformance.v1.Batch.vary:type_name -> octo.conformance.v1.Vary
+	12, // 21: octo.conformance.v1.Batch.outcomes:type_name -> octo.conformance.v1.OutcomeCount
+	13, // 22: octo.conformance.v1.Batch.handlers:type_name -> octo.conformance.v1.HandlerCount
+	11, // 23: octo.conformance.v1.Batch.executions_permille:type_name -> octo.conformance.v1.Range
+	11, // 24: octo.conformance.v1.Batch.mesh:type_name -> octo.conformance.v1.Range
+	27, // 25: octo.conformance.v1.OutcomeCount.code:type_name -> octo.wire.v1.Code
+	28, // 26: octo.conformance.v1.OutcomeCount.reason:type_name -> octo.wire.v1.Reason
+	29, // 27: octo.conformance.v1.OutcomeCount.origins:type_name -> octo.wire.v1.Origin
+	11, // 28: octo.conformance.v1.OutcomeCount.calls:type_name -> octo.conformance.v1.Range
+	11, // 29: octo.conformance.v1.HandlerCount.calls:type_name -> octo.conformance.v1.Range
+	0,  // 30: octo.conformance.v1.ProcessFault.kind:type_name -> octo.conformance.v1.ProcessFault.Kind
+	16, // 31: octo.conformance.v1.LinkFaults.corrupt:type_name -> octo.conformance.v1.Corruption
+	21, // 32: octo.conformance.v1.Metric.labels:type_name -> octo.conformance.v1.Metric.LabelsEntry
+	11, // 33: octo.conformance.v1.Metric.value:type_name -> octo.conformance.v1.Range
+	34, // [34:34] is the sub-list for method output_type
+	34, // [34:34] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_octo_conformance_v1_scenario_proto_init() }
