@@ -112,6 +112,10 @@ func (k *keeper) awaitServing(ctx context.Context, c *child) error {
 		k.agent.flush()
 		return errors.New(c.why())
 	case <-ctx.Done():
+		if k.agent.stops.Load() {
+			c.kill("the agent ends, and its proxies with it")
+			return errors.New("the agent ends")
+		}
 		return errors.New("the agent ends; the new process goes on alone")
 	case <-late.C:
 	}
