@@ -70,8 +70,9 @@ func buildStage(t *testing.T) (root string) {
 
 const inContainer = `
 set -e
-mount --bind "$0" "$0"; mkdir "$0/proc"; mount -t proc proc "$0/proc"
 chown -R 65532:65532 "$0"
+mkdir "$0/proc"
+mount -t proc proc "$0/proc"
 exec chroot --userspec=65532:65532 "$0" /usr/bin/octo agent --config /etc/octo/agent.yaml --stop-proxies
 `
 
@@ -114,7 +115,9 @@ func TestProgramsRunInAnEmptyRoot(t *testing.T) {
 			break
 		}
 		if time.Now().After(end) {
-			t.Fatalf("the proxies do not serve: %s %v", out, err)
+			_ = cmd.Process.Kill()
+			<-ended
+			t.Fatalf("the proxies do not serve: %s %v\n%s", out, err, &said)
 		}
 	}
 	if out, err = octo("upgrade", "--all"); err != nil || !strings.Contains(out, "2 upgraded") {

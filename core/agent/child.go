@@ -100,6 +100,7 @@ func (a *Agent) await(c *child) {
 		} else {
 			c.Reap()
 		}
+		a.flush() // what it has said before may not be heard yet
 		a.mu.Lock()
 		if a.children[c.PID] == c {
 			delete(a.children, c.PID)

@@ -19,6 +19,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/octomesh/octomesh/conformance/faults/ledger"
@@ -97,9 +98,19 @@ func (h *host) bootstrap(name, more string) {
 		"inbound_address: 127.0.0.1:0\nresources_file: %s.r.yaml\ndrain_deadline: 5s\n%s", name, name, name, name, more))
 }
 
-// clean ends what has run: by number and start, since the agent may be gone.
+// clean ends what has run: by number and start, which the agent has noted, since it is gone itself by now.
 func (h *host) clean() {
-	h.list()
+	noted := &agentv1.Record{}
+	if text, err := os.ReadFile(h.path("agent.sock.state")); err == nil {
+		if err := protojson.Unmarshal(text, noted); err != nil {
+			h.t.Error(err)
+		}
+	}
+	for _, p := range noted.GetProcesses() {
+		if p.GetPid() != 0 {
+			h.seen[int(p.GetPid())] = p.GetStart()
+		}
+	}
 	for pid, start := range h.seen {
 		if p, err := pidfd.Open(pid, start); err == nil {
 			_ = p.Signal(syscall.SIGKILL)

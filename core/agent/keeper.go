@@ -245,7 +245,6 @@ func (k *keeper) note() {
 // lost decides what comes after the end of the proxy's process.
 func (k *keeper) lost(ctx context.Context) {
 	c := k.child
-	k.agent.flush()
 	if s, err := ask(ctx, c.admin); err == nil && s.PID != c.PID && k.follow(s) {
 		return // another one has taken over
 	}

@@ -109,7 +109,6 @@ func (k *keeper) awaitServing(ctx context.Context, c *child) error {
 	case <-c.served:
 		return nil
 	case <-c.ended:
-		k.agent.flush()
 		return errors.New(c.why())
 	case <-ctx.Done():
 		if k.agent.stops.Load() {
