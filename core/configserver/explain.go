@@ -198,7 +198,7 @@ func (e *explanation) switched(s *resourcev1.MeshSwitch) string {
 	}
 	text := fmt.Sprintf("%s: %d of 1000 go through the mesh, the others direct", who, resource.Share(s, node))
 	if len(shares) > 0 && node == "" {
-		text += fmt.Sprintf("; %d nodes have a share of their own", len(shares))
+		text += "; some nodes have shares of their own"
 	}
 	return text
 }

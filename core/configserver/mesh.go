@@ -30,6 +30,8 @@ type setting struct {
 	name                string
 	expected            uint64 // its revision now
 	before, after       *resourcev1.MeshSwitch
+	everybody           *resourcev1.MeshSwitch // the switch of every application
+	others              []string               // applications with a switch of their own to the target
 }
 
 // Set implements the service.
@@ -61,11 +63,18 @@ func (m Mesh) Set(ctx context.Context, r *configv1.SetRequest) (*configv1.SetRes
 	if err := wrong(resource.ValidateConfiguration(whole, nil, r.GetEnvironment())); err != nil {
 		return nil, err
 	}
+	found, err := m.inspect(ctx, r, settings)
+	if err != nil {
+		return nil, err
+	}
+	if err := refusal(r, found); err != nil {
+		return nil, err
+	}
 	done, err := c.run(ctx)
 	if err != nil {
 		return nil, err
 	}
-	out := &configv1.SetResponse{}
+	out := &configv1.SetResponse{Check: found}
 	for i, s := range settings {
 		out.Changes = append(out.Changes, &configv1.ShareChange{
 			Application: applicationOf(s.after), Target: s.target, Before: shareOf(s.before), After: shareOf(s.after), Change: done.changes[i],
@@ -107,14 +116,20 @@ func (m Mesh) settings(ctx context.Context, r *configv1.SetRequest) ([]*setting,
 	if err != nil {
 		return nil, err
 	}
+	own := make(map[string][]string) // by target, who has a switch
+	for _, k := range have {
+		if s := switchOf(k); s.GetApplication() != "" {
+			own[s.GetTarget()] = append(own[s.GetTarget()], s.GetApplication())
+		}
+	}
 	var out []*setting
 	for _, target := range slices.Compact(slices.Sorted(slices.Values(r.GetTargets()))) {
 		for _, a := range applications {
-			s := &setting{application: a, target: target, name: KindSwitch + "/" + a + "," + target}
+			s := &setting{application: a, target: target, name: KindSwitch + "/" + a + "," + target, everybody: switchOf(have[KindSwitch+"/,"+target]), others: own[target]}
 			if k := have[s.name]; k.live() {
 				s.before, s.expected = k.GetResource().GetMeshSwitches()[0], k.revision()
 			}
-			if err := s.set(r, switchOf(have[KindSwitch+"/,"+target])); err != nil {
+			if err := s.set(r); err != nil {
 				return nil, err
 			}
 			out = append(out, s)
@@ -131,15 +146,15 @@ func switchOf(k kept) *resourcev1.MeshSwitch {
 }
 
 // set makes the switch that is wanted of the one that is there. Where there is none, the switch of all applications held.
-func (s *setting) set(r *configv1.SetRequest, everybody *resourcev1.MeshSwitch) error {
+func (s *setting) set(r *configv1.SetRequest) error {
 	s.after = &resourcev1.MeshSwitch{Application: s.application, Target: s.target}
 	switch {
 	case s.before != nil:
 		s.after = proto.CloneOf(s.before)
 	case len(r.GetNodes()) == 0 || r.Others != nil:
-	case everybody != nil: // it held until now, for the other nodes too
-		s.after.Permille = everybody.GetPermille()
-		resource.SetNodeShares(s.after, resource.NodeShares(everybody))
+	case s.everybody != nil: // it held until now, for the other nodes too
+		s.after.Permille = s.everybody.GetPermille()
+		resource.SetNodeShares(s.after, resource.NodeShares(s.everybody))
 	default:
 		return status.Errorf(codes.FailedPrecondition,
 			"no switch is set from %s to %s yet: say what share the other nodes get (octo: --others PERMILLE)", applicationOf(s.after), s.target)

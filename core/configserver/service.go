@@ -77,6 +77,8 @@ type Config struct {
 	// Registries tells whether a registry knows instances of a target. nil: nobody can say, and a route to a target that no
 	// resource knows is only warned of.
 	Registries func(ctx context.Context, environment, target string) (bool, error)
+	// Fleet finds all Pilots and Directories, to ask who runs where and what was measured. nil: there are none.
+	Fleet func(context.Context) ([]Part, error)
 	// MayObserve tells whether whom TLS has proved may say what becomes of roll-outs: Pilots. nil: everybody may.
 	MayObserve func(identity.ID) error
 	// MayWrite tells whether whom TLS has proved may change something; who connects without TLS may. nil: everybody may.

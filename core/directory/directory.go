@@ -16,8 +16,11 @@ import (
 	"time"
 
 	"github.com/octomesh/octomesh/core/admission"
+	"github.com/octomesh/octomesh/core/fleet"
 	"github.com/octomesh/octomesh/core/proxy/register"
+	"github.com/octomesh/octomesh/core/report"
 	"github.com/octomesh/octomesh/core/wire"
+	controlv1 "github.com/octomesh/octomesh/gen/control/octo/control/v1"
 	directoryv1 "github.com/octomesh/octomesh/gen/go/octo/directory/v1"
 )
 
@@ -36,7 +39,11 @@ type Config struct {
 	// Serves tells which targets a caller's process is attached with, and registers; the channel closes when that may
 	// have changed. nil: any targets.
 	Serves func(Caller) (targets []string, changed <-chan struct{})
-	// Reports takes what SDKs measured, beside this package's own sums. nil: nobody.
+	// Book adds up what SDKs measured. nil: one of the service's own, which has no windows and is in its metrics.
+	Book *report.Book
+	// Presence is told who watches. nil: nobody is.
+	Presence *fleet.Presence
+	// Reports takes what SDKs measured, beside the book. nil: nobody.
 	Reports Reports
 	// Interval is how often SDKs report while the load is low. 0: 10 s.
 	Interval time.Duration
@@ -81,8 +88,17 @@ type Caller struct {
 	// Application, Instance and Incarnation are those of the connection's HELLO. Incarnation 0: not known.
 	Application, Instance string
 	Incarnation           uint64
+	// SDK and SDKVersion are of the HELLO too. Empty: not known.
+	SDK, SDKVersion string
 	// Identity is a SPIFFE id that TLS has proved. Empty: none.
 	Identity string
+}
+
+// Process is the caller, for whoever asks who is here.
+func (c Caller) Process() *controlv1.Process {
+	return &controlv1.Process{
+		Application: c.Application, Instance: c.Instance, Incarnation: c.Incarnation, Sdk: c.SDK, SdkVersion: c.SDKVersion,
+	}
 }
 
 // Error is how a call ends that is not answered.
@@ -118,8 +134,8 @@ func Status(err error, origin wire.Origin) wire.Status {
 type Service struct {
 	cfg       Config
 	admission *admission.Bucket
-	sums      sums
-	pace      pace
+	pace      *report.Pace
+	ownBook   bool
 	stats     counters
 	receivers sync.WaitGroup
 
@@ -152,10 +168,14 @@ func New(cfg Config) (*Service, error) {
 		return nil, errors.New("directory: it needs an environment and a source of knowledge")
 	}
 	if cfg.Interval == 0 {
-		cfg.Interval = 10 * time.Second
+		cfg.Interval = report.DefaultInterval
 	}
 	if cfg.ReportsPerSecond == 0 {
-		cfg.ReportsPerSecond = 2000
+		cfg.ReportsPerSecond = report.DefaultPerSecond
+	}
+	ownBook := cfg.Book == nil
+	if ownBook {
+		cfg.Book = report.NewBook(report.Config{})
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -164,7 +184,7 @@ func New(cfg Config) (*Service, error) {
 	return &Service{
 		cfg: cfg, admission: admission.NewBucket(float64(cfg.Limits.StreamsPerSecond), float64(cfg.Limits.StreamsAtOnce)),
 		byConnection: make(map[any]held), byIdentity: make(map[string]int),
-		pace: pace{interval: cfg.Interval, perSecond: float64(cfg.ReportsPerSecond)},
+		pace: report.NewPace(cfg.Interval, cfg.ReportsPerSecond), ownBook: ownBook,
 	}, nil
 }
 

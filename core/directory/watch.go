@@ -51,6 +51,7 @@ func (s *Service) Watch(ctx context.Context, c Caller, r *directoryv1.WatchReque
 		return &Error{Code: wire.ResourceExhausted, Message: err.Error(), RetryAfter: full}
 	}
 	defer t.Close()
+	defer s.cfg.Presence.Watch(c.Process(), r)()
 	application := r.GetApplication()
 	if application == "" {
 		application = c.Application

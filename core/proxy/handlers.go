@@ -52,6 +52,7 @@ func (h *localHandler) connections(hello *wire.Hello) int {
 }
 
 func (h *localHandler) Open(s *session.Session) {
+	h.local.enters(s)
 	if p := s.Peer(); p.Role == wire.RoleServe {
 		h.attached.add(s)
 		h.came(p, false)
@@ -87,6 +88,7 @@ func (h *localHandler) GoAway(s *session.Session, g *wire.GoAway) {
 func (h *localHandler) Drained(*session.Session) {}
 
 func (h *localHandler) Closed(s *session.Session, err error) {
+	h.local.left(s)
 	if s.Peer().Role == wire.RoleServe {
 		h.attached.remove(s)
 		h.unregisters(s, false)

@@ -65,7 +65,7 @@ type Config struct {
 	// Registrar makes the applications beside the proxy known by what they say of themselves. nil: Register does, if there
 	// is one.
 	Registrar register.Registrar
-	// Reports takes what the applications measured. nil: the proxy only adds it up.
+	// Reports takes what the applications measured. nil: the proxy adds it up, and Register passes it on.
 	Reports directory.Reports
 	// Tap tells of calls, and outlives the proxy. nil: nothing is told.
 	Tap *tap.Tap

@@ -79,7 +79,7 @@ func registerOf(b *resourcev1.Bootstrap, id *identity.Source, pilots []grpc.Clie
 		Version: proxy.Version, Zone: b.GetZone(), Pilots: pilots, Silent: !registers(c), Log: log,
 	}
 	if client, ok := source.(*control.Client); ok {
-		cfg.Suspects = client.Suspects
+		cfg.Suspects, cfg.Condition = client.Suspects, client.Condition
 	}
 	if id != nil {
 		cfg.Identity = id.ID().String()

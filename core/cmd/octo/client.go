@@ -176,6 +176,10 @@ func reportStatus(t *terminal, name string, err error) int {
 			showProblems(t.err, d.GetProblems())
 			fmt.Fprintf(t.err, "octo %s: refused, nothing was written\n", name)
 			return exitInvalid
+		case *configv1.Check:
+			showCheck(t.err, d, false)
+			fmt.Fprintf(t.err, "octo %s: %s\n", name, s.Message())
+			return exitConflict
 		case *configv1.Conflict:
 			fmt.Fprintf(t.err, "octo %s: %s\n", name, s.Message())
 			showFields(t.err, d.GetFields())

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	configv1 "github.com/octomesh/octomesh/gen/control/octo/config/v1"
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
@@ -15,7 +16,7 @@ import (
 	"github.com/octomesh/octomesh/core/resource"
 )
 
-const meshForm = "set APPLICATION TARGET PERMILLE -m WHY | off APPLICATION TARGET -m WHY | get [APPLICATION [TARGET]] | history [APPLICATION TARGET]"
+const meshForm = "set APPLICATION TARGET PERMILLE -m WHY | off APPLICATION TARGET -m WHY | get [APPLICATION [TARGET]] | history [APPLICATION TARGET] | nodes [APPLICATION] | compare APPLICATION TARGET [--since 10m]"
 
 // meshOptions are what the mesh commands take beside what all commands do.
 type meshOptions struct {
@@ -26,6 +27,7 @@ type meshOptions struct {
 	allNodes      bool
 	dryRun, force bool
 	limit         uint
+	since         time.Duration
 }
 
 // names is a flag of names parted by commas, which may stand several times.
@@ -54,7 +56,9 @@ func runMesh(ctx context.Context, t *terminal, args []string) error {
 			"  set      the share, from 0 to 1000 of 1000 calls: of all nodes, or with --node of these\n"+
 			"  off      nothing goes through the mesh, from no node\n"+
 			"  get      what is set, by whom and why\n"+
-			"  history  what was set before").shows("table or json").changes()}
+			"  history  what was set before\n"+
+			"  nodes    who runs where, with which SDK and proxy\n"+
+			"  compare  calls, errors and latencies by either path, as SDKs have reported them").shows("table or json").changes()}
 	f := o.flags
 	f.Var(&o.nodes, "node", "set: these nodes alone, parted by commas; the others keep their share")
 	f.IntVar(&o.others, "others", noShare, "set --node: the share of the other nodes, where no switch is set yet")
@@ -63,6 +67,7 @@ func runMesh(ctx context.Context, t *terminal, args []string) error {
 	f.BoolVar(&o.dryRun, "dry-run", false, "set, off: check and show, and write nothing")
 	f.BoolVar(&o.force, "force", false, "set: whatever the check finds; the history says that it was forced")
 	f.UintVar(&o.limit, "n", 0, "history: how many at most (default 20)")
+	f.DurationVar(&o.since, "since", 10*time.Minute, "compare: how far back, at most 1h")
 	rest, err := o.parse(args)
 	if err != nil {
 		return err
@@ -82,6 +87,10 @@ func runMesh(ctx context.Context, t *terminal, args []string) error {
 		return o.get(ctx, rest)
 	case "history":
 		return o.history(ctx, rest)
+	case "nodes":
+		return o.showNodes(ctx, rest)
+	case "compare":
+		return o.compare(ctx, rest)
 	}
 	return usage("octo mesh %s: want %s", rest[0], meshForm)
 }
@@ -158,12 +167,29 @@ func (o *meshOptions) set(ctx context.Context, rest []string) error {
 	if err != nil {
 		return err
 	}
-	if o.output == "json" {
-		return showJSON(o.terminal.out, res)
+	found := res.GetCheck()
+	for _, n := range found.GetNotes() {
+		fmt.Fprintf(o.terminal.err, "octo mesh: %s\n", n)
 	}
-	table(o.terminal.out, changeRows(res.GetChanges()))
-	if o.dryRun {
+	if o.output == "json" {
+		if err := showJSON(o.terminal.out, res); err != nil {
+			return err
+		}
+	} else {
+		showCheck(o.terminal.out, found, o.dryRun)
+		if n := found.GetEligible() + found.GetIneligible(); n > 0 {
+			fmt.Fprintf(o.terminal.out, "%d of %d processes are eligible\n\n", found.GetEligible(), n)
+		}
+		table(o.terminal.out, changeRows(res.GetChanges()))
+	}
+	if !o.dryRun {
+		return nil
+	}
+	if o.output != "json" {
 		fmt.Fprintln(o.terminal.out, "not written: --dry-run")
+	}
+	if found.GetIneligible() > 0 || len(found.GetLacks()) > 0 {
+		return &exit{exitConflict, "it would be refused: --force sets it all the same"}
 	}
 	return nil
 }

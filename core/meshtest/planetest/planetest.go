@@ -90,6 +90,12 @@ func (p Programs) Cluster(t testing.TB, flags ...string) *Plane {
 	return all
 }
 
+// Add starts another process of the cluster with a role, and returns when it is ready.
+func (p *Plane) Add(t testing.TB, role string, flags ...string) *Role {
+	t.Helper()
+	return p.programs.role(t, role, append([]string{"control", "--roles", role, "--etcd", strings.Join(p.Store, ","), "--name", role}, flags...))
+}
+
 // role starts a process of the control plane on free ports, and keeps them for its restarts.
 func (p Programs) role(t testing.TB, name string, args []string) *Role {
 	t.Helper()

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/octomesh/octomesh/core/fleet"
 	controlv1 "github.com/octomesh/octomesh/gen/control/octo/control/v1"
 	directoryv1 "github.com/octomesh/octomesh/gen/go/octo/directory/v1"
 )
@@ -44,6 +45,9 @@ type Config struct {
 	Anomaly func(Info, *controlv1.Anomaly)
 	// Report learns what SDKs have measured. Its answer may be nil.
 	Report func(Info, *directoryv1.ReportRequest) *directoryv1.ReportResponse
+
+	// Roster learns who runs beside which proxy. Nil: nobody does.
+	Roster *fleet.Roster
 	Log    *slog.Logger
 }
 
@@ -209,7 +213,7 @@ func (s *Service) anomaly(n Info, a *controlv1.Anomaly) {
 	}
 }
 
-// report passes on what an SDK has measured.
+// report passes on what SDKs have measured.
 func (s *Service) report(n Info, r *directoryv1.ReportRequest) *directoryv1.ReportResponse {
 	s.stats.reports.Add(1)
 	var answer *directoryv1.ReportResponse

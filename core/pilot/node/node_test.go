@@ -21,6 +21,7 @@ import (
 	"github.com/octomesh/octomesh/core/dispatcher/hub"
 	"github.com/octomesh/octomesh/core/dispatcher/source"
 	"github.com/octomesh/octomesh/core/dispatcher/source/sourcetest"
+	"github.com/octomesh/octomesh/core/fleet"
 	"github.com/octomesh/octomesh/core/pilot/node"
 	controlv1 "github.com/octomesh/octomesh/gen/control/octo/control/v1"
 	directoryv1 "github.com/octomesh/octomesh/gen/go/octo/directory/v1"
@@ -416,7 +417,9 @@ func TestTooManyInstancesAreRefused(t *testing.T) {
 func TestWhatProxiesSayBesideIsToldAndKept(t *testing.T) {
 	t.Parallel()
 	anomalies := make(chan string, 10)
+	who := fleet.NewRoster()
 	w := start(t, node.Config{
+		Roster:  who,
 		Anomaly: func(n node.Info, a *controlv1.Anomaly) { anomalies <- n.Instance + " " + a.GetInstance() },
 		Report: func(n node.Info, r *directoryv1.ReportRequest) *directoryv1.ReportResponse {
 			return &directoryv1.ReportResponse{IntervalMs: 7}
@@ -428,6 +431,13 @@ func TestWhatProxiesSayBesideIsToldAndKept(t *testing.T) {
 	p.say(&controlv1.ConnectRequest{Word: &controlv1.ConnectRequest_Anomaly{Anomaly: &controlv1.Anomaly{
 		Target: "stock", Instance: "s1", Kind: controlv1.Anomaly_KIND_EJECTED, Count: 5, Text: "500",
 	}}})
+	p.say(&controlv1.ConnectRequest{Word: &controlv1.ConnectRequest_Attendance{Attendance: &controlv1.Attendance{
+		Here: []*controlv1.Process{{Application: "web", Instance: "w1"}, {Application: "web", Instance: "w2"}},
+	}}})
+	p.say(&controlv1.ConnectRequest{Word: &controlv1.ConnectRequest_Attendance{Attendance: &controlv1.Attendance{
+		Gone: []*controlv1.Process{{Application: "web", Instance: "w1"}},
+	}}})
+	p.say(&controlv1.ConnectRequest{Word: &controlv1.ConnectRequest_Condition{Condition: &controlv1.Condition{Degraded: true}}})
 	p.say(&controlv1.ConnectRequest{Word: &controlv1.ConnectRequest_Report{Report: &directoryv1.ReportRequest{Environment: "test"}}})
 	for {
 		r, err := p.Recv()
@@ -452,6 +462,18 @@ func TestWhatProxiesSayBesideIsToldAndKept(t *testing.T) {
 	if n.Instance != "p1" || n.Version != "1.2" || n.Zone != "z" || n.Generation != 12 || n.Hash != "abc" || n.Instances != 1 {
 		t.Errorf("%+v", n)
 	}
+	seen := who.Seen("test", "web")
+	if len(seen) != 1 || seen[0].GetProcess().GetInstance() != "w2" || seen[0].GetProxy().GetSoftwareVersion() != "1.2" || !seen[0].GetProxy().GetCondition().GetDegraded() {
+		t.Error(seen)
+	}
+	defer func() { // who is beside a proxy is known while its stream stands
+		p.leave()
+		for late := time.Now().Add(long); who.Stats() != (fleet.Stats{}); time.Sleep(time.Millisecond) {
+			if time.Now().After(late) {
+				t.Fatal(who.Stats())
+			}
+		}
+	}()
 	if st := w.service.Stats(); st.Ejected != 5 || st.Reports != 1 {
 		t.Errorf("%+v", st)
 	}

@@ -11,7 +11,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/octomesh/octomesh/core/fleet"
 	"github.com/octomesh/octomesh/core/resource"
 	controlv1 "github.com/octomesh/octomesh/gen/control/octo/control/v1"
 	directoryv1 "github.com/octomesh/octomesh/gen/go/octo/directory/v1"
@@ -27,6 +29,7 @@ const (
 // node is one proxy's stream.
 type node struct {
 	service *Service
+	beside  *fleet.Source // who is beside the proxy
 	grpc    grpc.BidiStreamingServer[controlv1.ConnectRequest, controlv1.ConnectResponse]
 
 	// The service's lock guards these.
@@ -72,6 +75,10 @@ func (s *Service) Connect(g grpc.BidiStreamingServer[controlv1.ConnectRequest, c
 			Zone: in.GetZone(), Since: time.Now(),
 		},
 	}
+	n.beside = s.cfg.Roster.Open(n.info.Environment, &controlv1.Proxy{
+		Instance: n.info.Instance, Incarnation: n.info.Incarnation, SoftwareVersion: n.info.Version, Zone: n.info.Zone, Since: timestamppb.New(n.info.Since),
+	})
+	defer n.beside.Close()
 	s.mu.Lock()
 	s.nodes[n] = struct{}{}
 	delete(s.lost, n.id())
@@ -137,6 +144,10 @@ func (n *node) listen(pace *rate.Limiter) error {
 			s.anomaly(n.snapshot(), w.Anomaly)
 		case *controlv1.ConnectRequest_Applied:
 			n.applied(w.Applied)
+		case *controlv1.ConnectRequest_Attendance:
+			n.beside.Attended(w.Attendance)
+		case *controlv1.ConnectRequest_Condition:
+			n.beside.Fares(w.Condition)
 		case *controlv1.ConnectRequest_Report:
 			answer := s.report(n.snapshot(), w.Report)
 			s.mu.Lock()

@@ -102,6 +102,18 @@ func (c *Client) Status() Status {
 	return s
 }
 
+// Condition tells whether what the client said last may be old, and how many versions are refused for crashes.
+func (c *Client) Condition() (degraded bool, quarantined uint32) {
+	for _, q := range c.Quarantined() {
+		if q.Refused {
+			quarantined++
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.health.degraded(time.Now()), quarantined
+}
+
 // old tells whether what was loaded is so old, or from the future, that somebody should look.
 func (h *health) old() bool {
 	age := time.Since(h.saved)

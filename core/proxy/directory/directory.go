@@ -80,7 +80,7 @@ func statusOf(ctx context.Context, err error) wire.Status {
 // CallerOf is who calls on a session of a local application.
 func CallerOf(s *session.Session) directory.Caller {
 	p := s.Peer()
-	return directory.Caller{Connection: s, Application: p.Application, Instance: p.Instance, Incarnation: p.Incarnation}
+	return directory.Caller{Connection: s, Application: p.Application, Instance: p.Instance, Incarnation: p.Incarnation, SDK: p.SDK, SDKVersion: p.SDKVersion}
 }
 
 // badMessage says that a request does not decode.

@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/octomesh/octomesh/core/fleet"
 	"github.com/octomesh/octomesh/core/resource"
 	controlv1 "github.com/octomesh/octomesh/gen/control/octo/control/v1"
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
@@ -42,6 +43,9 @@ type Config struct {
 	Identity string
 	// Suspects returns the versions of resources that the proxy suspects to have crashed it. Nil: none.
 	Suspects func() []*controlv1.Suspect
+	// Condition tells whether what the proxy goes by is old, and how many versions of resources it does not take any more. It is
+	// asked each second. Nil: it is not, and none.
+	Condition func() (degraded bool, quarantined uint32)
 	// Silent: instances are not registered; what else there is to say is said.
 	Silent bool
 	// Grace is how long an instance stays registered whose SERVE connection was lost. 0: [DefaultGrace].
@@ -55,18 +59,22 @@ type Client struct {
 	news chan struct{} // holds one element while something is to be said
 	quit chan struct{} // closed when there is a successor
 
-	mu        sync.Mutex
-	processes map[processID]*process
-	entries   map[entryID]*entry
-	dirty     []*entry
-	left      bool          // the proxy leaves: nothing is registered any more
-	yielded   bool          // to a successor
-	settled   chan struct{} // closed, and replaced, when entries are over
-	anomalies anomalies
-	applied   *controlv1.Applied // to be said; nil: it was
-	current   *controlv1.Applied
-	connected bool
-	since     time.Time
+	quitOnce sync.Once
+
+	mu         sync.Mutex
+	processes  map[processID]*process
+	entries    map[entryID]*entry
+	dirty      []*entry
+	left       bool          // the proxy leaves: nothing is registered any more
+	yielded    bool          // to a successor
+	settled    chan struct{} // closed, and replaced, when entries are over
+	anomalies  anomalies
+	reports    reports
+	attendance attendance
+	applied    *controlv1.Applied // to be said; nil: it was
+	current    *controlv1.Applied
+	connected  bool
+	since      time.Time
 }
 
 type processID struct {
@@ -113,6 +121,7 @@ func New(cfg Config) *Client {
 	return &Client{
 		cfg: cfg, news: make(chan struct{}, 1), quit: make(chan struct{}), processes: make(map[processID]*process), entries: make(map[entryID]*entry),
 		settled: make(chan struct{}), since: time.Now(), anomalies: anomalies{all: make(map[anomalyID]*anomaly)},
+		attendance: attendance{here: make(map[fleet.ID]*controlv1.Process), dirty: make(map[fleet.ID]struct{})},
 	}
 }
 
@@ -308,21 +317,41 @@ func (c *Client) Reached(meshAddress string) {
 	}
 }
 
-// Yield says nothing any more: another process speaks for the same instances, at the same address. What it does not
-// register again the Pilot withdraws after a while.
+// Yield says nothing any more, but for what was measured by then: another process speaks for the same instances, at the same
+// address. What it does not register again the Pilot withdraws after a while.
 func (c *Client) Yield() {
 	if c == nil {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.left = true; !c.yielded {
-		c.yielded = true
-		close(c.quit)
+	if c.left = true; c.yielded {
+		return
 	}
+	c.yielded = true
+	if !c.connected || c.reports.pending.Empty() && len(c.reports.sent) == 0 {
+		c.stop()
+		return
+	}
+	c.ring() // what was measured is this one's to say
+	time.AfterFunc(lastWords, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.stop()
+	})
 }
 
-// Leave withdraws everything, and waits until the Pilot knows, or ctx is done. Nothing is registered after it.
+// stop ends the stream for good. The lock is held.
+func (c *Client) stop() { c.quitOnce.Do(func() { close(c.quit) }) }
+
+// settle tells those who wait that something is over. The lock is held.
+func (c *Client) settle() {
+	close(c.settled)
+	c.settled = make(chan struct{})
+}
+
+// Leave withdraws everything, says what was measured, and waits until the Pilot knows, or ctx is done. Nothing is registered
+// after it.
 func (c *Client) Leave(ctx context.Context) {
 	if c == nil {
 		return
@@ -334,10 +363,14 @@ func (c *Client) Leave(ctx context.Context) {
 			c.end(e, controlv1.Withdrawal_REASON_LEFT)
 		}
 	}
+	c.ring() // also what was measured
 	c.mu.Unlock()
 	for {
 		c.mu.Lock()
-		n, settled := len(c.entries), c.settled
+		n, settled := len(c.entries)+len(c.reports.sent), c.settled
+		if !c.reports.pending.Empty() {
+			n++
+		}
 		if !c.connected {
 			n = 0 // nobody hears it; the Pilot will find out
 		}

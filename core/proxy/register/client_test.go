@@ -18,6 +18,7 @@ import (
 
 	"github.com/octomesh/octomesh/core/proxy/register"
 	controlv1 "github.com/octomesh/octomesh/gen/control/octo/control/v1"
+	directoryv1 "github.com/octomesh/octomesh/gen/go/octo/directory/v1"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -46,6 +47,7 @@ type pilot struct {
 	say     map[string]controlv1.RegistrationState_State // by instance
 	others  []*controlv1.ConnectRequest
 	streams int
+	deaf    bool // to reports: they are not answered
 	change  chan struct{}
 }
 
@@ -90,7 +92,13 @@ func (p *pilot) Connect(g grpc.BidiStreamingServer[controlv1.ConnectRequest, con
 		if err != nil {
 			return err
 		}
-		if st := p.hear(r); st != nil {
+		st := p.hear(r)
+		if r.GetReport() != nil && !p.deaf {
+			if err := g.Send(&controlv1.ConnectResponse{Word: &controlv1.ConnectResponse_Report{Report: &directoryv1.ReportResponse{IntervalMs: 60_000}}}); err != nil {
+				return err
+			}
+		}
+		if st != nil {
 			if err := g.Send(&controlv1.ConnectResponse{Word: &controlv1.ConnectResponse_Registration{Registration: st}}); err != nil {
 				return err
 			}

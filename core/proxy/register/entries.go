@@ -52,8 +52,7 @@ func (c *Client) end(e *entry, why controlv1.Withdrawal_Reason) {
 
 func (c *Client) forget(e *entry) {
 	delete(c.entries, e.entryID)
-	close(c.settled)
-	c.settled = make(chan struct{})
+	c.settle()
 }
 
 // changed has the Pilot told. The lock is held.

@@ -85,8 +85,11 @@ func (c *Client) talk(ctx context.Context, pilot grpc.ClientConnInterface) (hear
 		if err != nil {
 			return true, err
 		}
-		if st := r.GetRegistration(); st != nil {
-			c.told(st)
+		switch w := r.GetWord().(type) {
+		case *controlv1.ConnectResponse_Registration:
+			c.told(w.Registration)
+		case *controlv1.ConnectResponse_Report:
+			c.answered(w.Report)
 		}
 	}
 }
@@ -96,8 +99,8 @@ func (c *Client) begin(connected bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.connected, c.since = connected, time.Now()
-	close(c.settled)
-	c.settled = make(chan struct{})
+	c.settle()
+	c.unanswered()
 	if !connected {
 		return
 	}
@@ -107,10 +110,14 @@ func (c *Client) begin(connected bool) {
 		}
 	}
 	c.applied = c.current
+	c.attendAnew()
 }
 
 // say sends what there is to say.
 func (c *Client) say(ctx context.Context, g talking, failed func()) {
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	c.checkUp()
 	for {
 		for words := c.words(); len(words) > 0; words = c.words() {
 			for _, w := range words {
@@ -124,6 +131,8 @@ func (c *Client) say(ctx context.Context, g talking, failed func()) {
 		case <-ctx.Done():
 			return
 		case <-c.news:
+		case <-look.C:
+			c.checkUp()
 		}
 	}
 }
@@ -132,8 +141,9 @@ func (c *Client) say(ctx context.Context, g talking, failed func()) {
 func (c *Client) words() (all []*controlv1.ConnectRequest) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.yielded { // what it would say now is the successor's affair
-		return nil
+	all = c.reported(time.Now())
+	if c.yielded { // what else it would say now is the successor's affair
+		return all
 	}
 	for _, e := range c.dirty {
 		e.queued = false
@@ -153,7 +163,8 @@ func (c *Client) words() (all []*controlv1.ConnectRequest) {
 		all = append(all, &controlv1.ConnectRequest{Word: &controlv1.ConnectRequest_Applied{Applied: c.applied}})
 		c.applied = nil
 	}
-	return all
+	all = append(all, c.attended(time.Now())...)
+	return append(all, c.condition()...)
 }
 
 // later rings after a while.

@@ -9,12 +9,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
 	"github.com/octomesh/octomesh/core/cmd/octo/mount"
 	"github.com/octomesh/octomesh/core/directory"
 	"github.com/octomesh/octomesh/core/directory/cached"
+	"github.com/octomesh/octomesh/core/fleet"
 	"github.com/octomesh/octomesh/core/pilot/ingest"
 	"github.com/octomesh/octomesh/core/pilot/snapshot"
 	"github.com/octomesh/octomesh/core/proxy/register"
@@ -40,6 +40,7 @@ func ParseDirectory(text string) (Directory, error) {
 
 // directories are the services of the role, one for each environment, and what they know.
 type directories struct {
+	heard     *fleet.Service
 	knowledge *cached.Knowledge
 	ingest    *ingest.Ingest
 	services  []*directory.Service
@@ -70,21 +71,22 @@ func (p *Plane) startDirectory() (*role, error) {
 		Cache: cache, Dispatchers: []grpc.ClientConnInterface{d}, ConfigServers: []grpc.ClientConnInterface{c}, Log: p.cfg.Log,
 	})}
 	all.knowledge = cached.New(cached.Config{Cache: cache, Freshness: all.ingest, Node: "directory/" + p.cfg.Name, Log: p.cfg.Log})
+	r := &role{}
+	all.heard = p.heard(r)
 	for _, at := range p.cfg.Directories {
 		if err := p.addDirectory(all, at, pilots); err != nil {
 			return nil, err
 		}
 	}
 	p.directories = all.addresses
-	return &role{
-		run: func(ctx context.Context) { all.run(ctx, p.fail) }, metrics: []prometheus.Collector{directoryMetrics(all)},
-		ready: func(context.Context) error {
-			if err := reached(d, "Dispatcher"); err != nil {
-				return err
-			}
-			return reached(c, "Config Server")
-		},
-	}, nil
+	r.run, r.metrics = func(ctx context.Context) { all.run(ctx, p.fail) }, append(r.metrics, directoryMetrics(all))
+	r.ready = func(context.Context) error {
+		if err := reached(d, "Dispatcher"); err != nil {
+			return err
+		}
+		return reached(c, "Config Server")
+	}
+	return r, nil
 }
 
 // addDirectory opens one address.
@@ -109,7 +111,7 @@ func (p *Plane) addDirectory(all *directories, at Directory, pilots grpc.ClientC
 	})
 	s, err := directory.New(directory.Config{
 		Environment: at.Environment, Source: directoryv1.WatchResponse_SOURCE_CONTROL_PLANE, Targets: all.knowledge.In(at.Environment),
-		Registrar: r, Log: p.cfg.Log,
+		Registrar: r, Book: all.heard.Book, Presence: presence(all.heard, at.Environment), Log: p.cfg.Log,
 	})
 	if err != nil {
 		return usage("--directory %s=%s: %v", at.Environment, at.Listen, err)

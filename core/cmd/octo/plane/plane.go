@@ -19,6 +19,7 @@ import (
 	"github.com/octomesh/octomesh/core/cmd/octo/plane/registries"
 	"github.com/octomesh/octomesh/core/cmd/octo/plane/rendezvous"
 	"github.com/octomesh/octomesh/core/configserver/store/embedded"
+	"github.com/octomesh/octomesh/core/fleet"
 	"github.com/octomesh/octomesh/core/lifecycle"
 	"github.com/octomesh/octomesh/core/transport/identity"
 )
@@ -99,6 +100,8 @@ type Plane struct {
 	etcd       *clientv3.Client
 	own        *embedded.Server // nil: etcd is elsewhere
 	rendezvous *rendezvous.Rendezvous
+
+	fleet *fleet.Service // nil: no role here hears of it
 
 	roles       []*role
 	directories []Directory

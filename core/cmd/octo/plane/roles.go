@@ -111,6 +111,10 @@ func (p *Plane) startConfig() (*role, error) {
 		}
 		c.Registries = inRegistry(d)
 	}
+	var err error
+	if c.Fleet, err = p.parts(); err != nil {
+		return nil, err
+	}
 	s := configserver.New(c)
 	return &role{register: s.Register, run: s.Run, ready: p.etcdAnswers}, nil
 }
@@ -203,8 +207,9 @@ func (p *Plane) startPilot() (*role, error) {
 	if err != nil {
 		return nil, err
 	}
+	r := &role{}
 	running, err := pilot.New(pilot.Config{
-		Name: p.cfg.Name, Dispatchers: []grpc.ClientConnInterface{d}, ConfigServers: []grpc.ClientConnInterface{c}, Log: p.cfg.Log,
+		Node: hears(p.heard(r)), Name: p.cfg.Name, Dispatchers: []grpc.ClientConnInterface{d}, ConfigServers: []grpc.ClientConnInterface{c}, Log: p.cfg.Log,
 		Push: push.Config{Topics: p.cfg.Limits.Topics, StreamsPerSecond: p.cfg.Limits.StreamsPerSecond},
 		Callers: callers.Config{
 			Prove: p.id != nil, Streams: p.cfg.Limits.Streams, OpensPerMinute: p.cfg.Limits.OpensPerMinute,
@@ -214,15 +219,20 @@ func (p *Plane) startPilot() (*role, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &role{
-		register: running.Register, run: running.Run, metrics: []prometheus.Collector{pilotMetrics(running)},
-		ready: func(context.Context) error {
-			if err := reached(d, "Dispatcher"); err != nil {
-				return err
-			}
-			return reached(c, "Config Server")
-		},
-	}, nil
+	serve := r.register // nil: another role here does
+	r.register = func(g grpc.ServiceRegistrar) {
+		if running.Register(g); serve != nil {
+			serve(g)
+		}
+	}
+	r.run, r.metrics = running.Run, append(r.metrics, pilotMetrics(running))
+	r.ready = func(context.Context) error {
+		if err := reached(d, "Dispatcher"); err != nil {
+			return err
+		}
+		return reached(c, "Config Server")
+	}
+	return r, nil
 }
 
 // reached tells whether a connection stands.
