@@ -40,7 +40,8 @@ type Conn struct {
 
 	// Guarded by the lock.
 	flushing bool
-	closing  bool // close once the output is flushed
+	idle     chan struct{} // closed, if there is one, once nobody flushes
+	closing  bool          // close once the output is flushed
 	err      error
 	spare    []byte
 	largest  int // of what was written at once since the last Trim, in bytes
@@ -108,7 +109,7 @@ func (c *Conn) FlushUnlock() {
 		c.spare = nil
 		if len(buf) == 0 {
 			c.spare = buf
-			c.flushing = false
+			c.flushEnded()
 			closing := c.closing
 			c.Unlock()
 			if closing {
@@ -134,7 +135,7 @@ func (c *Conn) flushed(buf []byte, err error) bool {
 	c.Lock()
 	if err != nil {
 		c.err = err
-		c.flushing = false
+		c.flushEnded()
 		c.Unlock()
 		c.Close()
 		return false
@@ -152,7 +153,7 @@ func (c *Conn) finishLater(buf []byte, n int) {
 	c.Lock()
 	defer c.Unlock()
 	if c.err != nil {
-		c.flushing = false
+		c.flushEnded()
 		return
 	}
 	c.flushers.Add(1)
@@ -162,9 +163,46 @@ func (c *Conn) finishLater(buf []byte, n int) {
 // finish writes what the socket did not take at once, then goes on flushing.
 func (c *Conn) finish(buf []byte, n int) {
 	defer c.flushers.Done()
-	if c.flushed(buf, c.write(buf[n:])) {
-		c.flushing = false
-		c.FlushUnlock()
+	if !c.flushed(buf, c.write(buf[n:])) {
+		return
+	}
+	if c.err != nil { // ended meanwhile
+		c.flushEnded()
+		c.Unlock()
+		return
+	}
+	c.flushing = false
+	c.FlushUnlock()
+}
+
+// flushEnded notes that nobody flushes any more. The lock must be held.
+func (c *Conn) flushEnded() {
+	c.flushing = false
+	if c.idle != nil {
+		close(c.idle)
+		c.idle = nil
+	}
+}
+
+// lastWordsTime is how long a peer that broke the protocol may leave unread what was written before it is told so.
+const lastWordsTime = time.Second
+
+// lastWords waits for whoever flushes at the moment: it takes what waits, too, such as why Read ends, which would be lost with the
+// socket.
+func (c *Conn) lastWords() {
+	c.Lock()
+	if !c.flushing || c.err != nil {
+		c.Unlock()
+		return
+	}
+	idle := make(chan struct{})
+	c.idle = idle
+	c.Unlock()
+	late := time.NewTimer(lastWordsTime)
+	defer late.Stop()
+	select {
+	case <-idle:
+	case <-late.C:
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -493,4 +494,66 @@ func TestListenUnixReplacesADeadSocketOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = l.Close()
+}
+
+// slow is a connection whose writes take a while.
+type slow struct {
+	net.Conn
+	writing chan struct{} // each write says that it has begun
+}
+
+func (s slow) Write(b []byte) (int, error) {
+	s.writing <- struct{}{}
+	time.Sleep(lastWordsTime / 10)
+	return s.Conn.Write(b)
+}
+
+// Why Read ends is told to the peer also where somebody else is writing at that moment.
+func TestLastWordsAreWrittenByWhoeverWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		q, nc := &queue{}, slow{near, make(chan struct{}, 10)}
+		c := New(nc, q)
+		refused := errors.New("refused")
+		ended := make(chan error, 1)
+		go func() {
+			ended <- c.Read(func([]byte) (int, error) {
+				c.Lock()
+				q.b = append(q.b, "and last words"...)
+				c.FlushUnlock()
+				return 0, refused
+			})
+		}()
+		go func() {
+			<-nc.writing
+			_, _ = far.Write([]byte("nonsense"))
+		}()
+		c.Lock()
+		q.b = append(q.b, "words "...)
+		c.FlushUnlock()
+		got, err := io.ReadAll(far)
+		if string(got) != "words and last words" {
+			t.Errorf("the peer got %q, %v", got, err)
+		}
+		if err := <-ended; err != refused {
+			t.Error(err)
+		}
+		c.Wait()
+	})
+}
+
+// A peer that reads nothing is not waited for longer than a while.
+func TestLastWordsNeedNotBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		q := &queue{b: []byte("words")}
+		c := New(near, q)
+		c.Flush()
+		go func() { _, _ = far.Write([]byte("nonsense")) }()
+		refused, begin := errors.New("refused"), time.Now()
+		if err := c.Read(func([]byte) (int, error) { return 0, refused }); err != refused || time.Since(begin) != lastWordsTime {
+			t.Errorf("%v after %v", err, time.Since(begin))
+		}
+		c.Wait()
+	})
 }

@@ -15,7 +15,7 @@ const BufferSize = 132 << 10
 var buffers = sync.Pool{New: func() any { b := make([]byte, BufferSize); return &b }}
 
 // Read reads until the connection ends and gives all that has arrived to feed, which returns how many
-// bytes it used; the rest is given again, followed by more. It returns feed's error, or why the
+// bytes it used; the rest is given again, followed by more. It returns feed's error, when what feed flushed is written, or why the
 // connection ended: io.EOF where the peer closed. The socket is closed on return.
 func (c *Conn) Read(feed func(b []byte) (used int, err error)) error {
 	c.reading.Store(true)
@@ -29,6 +29,9 @@ func (c *Conn) Read(feed func(b []byte) (used int, err error)) error {
 		err = r.readNet()
 	}
 	r.release()
+	if r.refused {
+		c.lastWords()
+	}
 	c.reading.Store(false)
 	c.closed.Store(true)
 	c.Lock()
@@ -47,6 +50,8 @@ type reader struct {
 	buf  *[]byte
 	have int
 	err  error
+
+	refused bool // by feed
 }
 
 // readRaw takes a buffer only when the socket is readable, so that an idle connection holds none. One
@@ -166,7 +171,7 @@ func (r *reader) take(n int) bool {
 	r.have += n
 	used, err := r.feed(b[:r.have])
 	if err != nil {
-		r.err = err
+		r.err, r.refused = err, true
 		return false
 	}
 	r.have = copy(b, b[used:r.have])
