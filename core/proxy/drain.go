@@ -7,19 +7,19 @@ import (
 
 	answers "github.com/octomesh/octomesh/core/proxy/directory"
 	"github.com/octomesh/octomesh/core/proxy/session"
+	"github.com/octomesh/octomesh/core/transport"
 )
 
 const (
-	sweepEvery = 20 * time.Millisecond  // how late a deadline may be noticed
-	tickEvery  = 500 * time.Millisecond // liveness
+	sweepEvery = 20 * time.Millisecond // how late a deadline may be noticed
 	drainEvery = 10 * time.Millisecond
 )
 
 // sweep ends calls that have run out of time and asks silent peers whether they live. While no call has a
 // deadline it rests between ticks.
 func (p *Proxy) sweep(ctx context.Context) {
-	tick := time.NewTicker(tickEvery)
-	defer tick.Stop()
+	beat := transport.NewBeat()
+	defer beat.Stop()
 	fast := time.NewTimer(sweepEvery)
 	defer fast.Stop()
 	var wake <-chan struct{}
@@ -28,9 +28,10 @@ func (p *Proxy) sweep(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-beat.C():
+			inTime := beat.Take()
 			for _, s := range p.list(callerKind, instanceKind, remoteKind, upstreamKind) {
-				s.Tick()
+				s.Tick(inTime)
 			}
 			p.closeFinished()
 			continue
@@ -41,7 +42,7 @@ func (p *Proxy) sweep(ctx context.Context) {
 		if idle++; p.sweepOnce(&b) > 0 {
 			idle = 0
 		}
-		if idle > int(tickEvery/sweepEvery) {
+		if idle > int(transport.TickEvery/sweepEvery) {
 			wake = p.clock.Rest()
 			// What came since the sweep found nobody to wake.
 			if p.sweepOnce(&b) == 0 {

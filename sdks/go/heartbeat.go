@@ -8,7 +8,6 @@ import (
 )
 
 const (
-	tick             = 500 * time.Millisecond
 	handshakeTimeout = 2 * time.Second
 	// linger is how long last words may take to be read before the socket closes.
 	linger = time.Second
@@ -23,8 +22,8 @@ type pulse struct {
 
 // heartbeat asks a silent peer for a sign of life and closes the connection of one that is gone.
 func heartbeat(tc *transport.Conn, wc *wire.Conn, p pulse, stop <-chan struct{}) {
-	t := time.NewTicker(tick)
-	defer t.Stop()
+	beat := transport.NewBeat()
+	defer beat.Stop()
 	tc.Probe() // from here on reads may be short: each tick looks for an end that they missed
 	var live wire.Liveness
 	var seen uint64
@@ -32,8 +31,9 @@ func heartbeat(tc *transport.Conn, wc *wire.Conn, p pulse, stop <-chan struct{})
 		select {
 		case <-stop:
 			return
-		case <-t.C:
+		case <-beat.C():
 		}
+		inTime := beat.Take()
 		now := tc.Received()
 		if now == seen {
 			tc.Probe()
@@ -47,7 +47,7 @@ func heartbeat(tc *transport.Conn, wc *wire.Conn, p pulse, stop <-chan struct{})
 			tc.Unlock()
 			continue
 		}
-		verdict := live.Tick(now != seen, tc.Drained(), p.waiting())
+		verdict := live.Tick(now != seen, inTime && tc.Drained(), p.waiting())
 		seen = now
 		if verdict == wire.SendPing {
 			wc.Ping(n)

@@ -7,7 +7,7 @@ func livenessFile() *vector.File {
 	f := &vector.File{
 		Title: "Liveness",
 		Notes: []string{
-			"Each step is one tick of 500 ms: received (a byte since the last tick), drained (the socket was read until it would block since the last PING), " +
+			"Each step is one tick of 500 ms: received (a byte since the last tick), drained (the socket was read until it would block since the last PING, and the tick came in time), " +
 				"unary (a unary call waits for its answer; openers only), and repeat: so many equal ticks.",
 			"result.steps has, for each step, the verdict of its last tick: alive, ping (send PING unless one is unanswered) or gone. The ticks before it are alive.",
 		},

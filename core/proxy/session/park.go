@@ -145,10 +145,10 @@ func (c *Call) inTime(now int64) bool {
 }
 
 // Tick tells the session that half a second has passed: it pings a silent peer, and gives up one that
-// stays silent.
-func (s *Session) Tick() {
+// stays silent, though not by a tick that did not come in time.
+func (s *Session) Tick(inTime bool) {
 	seen := s.tc.Received()
-	verdict := s.live.Tick(seen != s.lastSeen, s.tc.Drained(), s.waitsForUnary())
+	verdict := s.live.Tick(seen != s.lastSeen, inTime && s.tc.Drained(), s.waitsForUnary())
 	if seen == s.lastSeen {
 		s.tc.Probe()
 	}
