@@ -17,6 +17,7 @@ type desk struct {
 	mu    sync.Mutex
 	queue []*policy.Counter
 	now   func() int64
+	soon  func(c *policy.Counter, now int64) // answers each question as soon as it is asked; nil: the test answers
 }
 
 func (d *desk) Run(ctx context.Context, now func() int64) {
@@ -30,7 +31,24 @@ func (d *desk) Ask(c *policy.Counter) {
 	if c.Queue() {
 		d.mu.Lock()
 		d.queue = append(d.queue, c)
+		d.answerSoonLocked()
 		d.mu.Unlock()
+	}
+}
+
+// answersSoon has each question be answered as soon as it is asked, and those that wait.
+func (d *desk) answersSoon(a func(c *policy.Counter, now int64)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.soon = a
+	for range d.queue {
+		d.answerSoonLocked()
+	}
+}
+
+func (d *desk) answerSoonLocked() {
+	if d.soon != nil {
+		go d.answer(d.soon)
 	}
 }
 
@@ -56,6 +74,7 @@ func (d *desk) answer(a func(c *policy.Counter, now int64)) int64 {
 	if c.End() {
 		d.mu.Lock()
 		d.queue = append(d.queue, c)
+		d.answerSoonLocked()
 		d.mu.Unlock()
 	}
 	return hits
@@ -108,16 +127,14 @@ func TestACallWaitsForTheRateLimitService(t *testing.T) {
 					t.Fatalf("ended %+v", a.Status)
 				}
 			}
-			got, err := f.caller.Call(head("echo"), nil) // of a new window
-			waitFor(t, "the question", func() bool { return err != nil || d.asked() == 1 })
-			d.answer(over)
-			for range 2 { // the second is refused at once
-				a := get(t, got, err)
-				if st := a.Status; st.Reason != wire.ReasonRateLimited || st.Code != wire.ResourceExhausted || st.Origin != origin ||
+			// Calls that were let go on may have had more asked for. And no call waits longer than a second, which is little time for
+			// a test on a busy machine to see the question and to answer it.
+			d.answersSoon(over)
+			for range 2 { // the first is of a new window, the second is refused at once
+				if st := f.call(head("echo")).Status; st.Reason != wire.ReasonRateLimited || st.Code != wire.ResourceExhausted || st.Origin != origin ||
 					st.RetryAfterMS < 50_000 || st.Disposition != wire.DispositionNotProcessed {
 					t.Fatalf("ended %+v", st)
 				}
-				got, err = f.caller.Call(head("echo"), nil)
 			}
 			if n := f.got()[0]; n != 5 {
 				t.Errorf("%d calls reached the server", n)
