@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -68,11 +70,14 @@ func buildStage(t *testing.T) (root string) {
 	return root
 }
 
+// inContainer makes what every container runtime does: /proc, /dev/null, and processes of its own.
 const inContainer = `
 set -e
 chown -R 65532:65532 "$0"
-mkdir "$0/proc"
+mkdir "$0/proc" "$0/dev"
+touch "$0/dev/null"
 mount -t proc proc "$0/proc"
+mount --bind /dev/null "$0/dev/null"
 exec chroot --userspec=65532:65532 "$0" /usr/bin/octo agent --config /etc/octo/agent.yaml --stop-proxies
 `
 
@@ -94,14 +99,19 @@ func TestProgramsRunInAnEmptyRoot(t *testing.T) {
 	write(t, filepath.Join(root, "etc/octo/agent.yaml"), conf.String())
 	write(t, filepath.Join(root, "etc/octo/r.yaml"), "{}")
 	var said bytes.Buffer
-	cmd := exec.Command("unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", inContainer, root)
+	cmd := exec.Command("unshare", "--mount", "--pid", "--fork", "sh", "-c", inContainer, root)
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	kill := func() { // the first process of the namespace, and all with it; unshare ends then
+		if first, err := strconv.Atoi(child(cmd.Process.Pid)); err == nil {
+			_ = syscall.Kill(first, syscall.SIGKILL)
+		}
+	}
+	t.Cleanup(kill)
 
 	octo := func(args ...string) (string, error) { // beside it, as `podman exec` is
 		inner := exec.Command("nsenter", append([]string{"--target", child(cmd.Process.Pid), "--mount", "--pid", "--root=" + root, "--", "/usr/bin/octo", "proxy"}, args...)...)
@@ -115,7 +125,7 @@ func TestProgramsRunInAnEmptyRoot(t *testing.T) {
 			break
 		}
 		if time.Now().After(end) {
-			_ = cmd.Process.Kill()
+			kill()
 			<-ended
 			t.Fatalf("the proxies do not serve: %s %v\n%s", out, err, &said)
 		}
