@@ -196,6 +196,7 @@ func TestASnapshotIsMadeForWhoAsks(t *testing.T) {
 	t.Parallel()
 	r := endpoints("a")
 	r.Endpoints["a"] = directory.Encode("a", &resourcev1.Endpoint{DirectAddress: "a:1", Disabled: true, Weight: proto.Uint32(0)})
+	r.Endpoints["g"] = directory.Encode("g", &resourcev1.Endpoint{DirectAddress: "g:1", DirectProtocol: resourcev1.Protocol_PROTOCOL_GRPC}) // which SDKs do not speak
 	r.Switches = map[string]*resourcev1.MeshSwitch{
 		"*": {Permille: 10, Revision: 4}, "cart": {Permille: 500, Nodes: []string{"n1"}, NodeShares: []*resourcev1.NodeShare{{Nodes: []string{"n3", "n4"}, Permille: 70}}, Revision: 5},
 	}
@@ -213,7 +214,7 @@ func TestASnapshotIsMadeForWhoAsks(t *testing.T) {
 		k.set("stock", directory.Of(r, 1))
 		ctx, cancel := context.WithCancel(t.Context())
 		snapshots, ended := watch(ctx, s, shop, &directoryv1.WatchRequest{Target: "stock", Application: test.application, Node: test.node})
-		if got := text(t, <-snapshots); got != "PRESENT a=a:1*0(disabled) "+test.want {
+		if got := text(t, <-snapshots); got != "PRESENT a=a:1*0(disabled),g=*100 "+test.want {
 			t.Errorf("%+v: %s", test, got)
 		}
 		cancel()

@@ -71,6 +71,9 @@ func Encode(name string, e *resourcev1.Endpoint) []byte {
 		Zone: e.GetZone(), Tags: e.GetTags(), Disabled: e.GetDisabled(), TlsIdentity: e.GetDirectIdentity(),
 		DirectHealthy: e.GetDirectAddress() != "", // until somebody checks it
 	}
+	if e.GetDirectProtocol() != resourcev1.Protocol_PROTOCOL_UNSPECIFIED { // SDKs do not speak it
+		d.DirectAddress, d.DirectHealthy, d.TlsIdentity = "", false, ""
+	}
 	if e.Weight != nil {
 		d.Weight = e.GetWeight()
 	}

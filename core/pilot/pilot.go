@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/octomesh/octomesh/core/pilot/callers"
+	"github.com/octomesh/octomesh/core/pilot/derive"
 	"github.com/octomesh/octomesh/core/pilot/ingest"
 	"github.com/octomesh/octomesh/core/pilot/node"
 	"github.com/octomesh/octomesh/core/pilot/push"
@@ -55,6 +56,7 @@ type Part interface {
 type Pilot struct {
 	cache   *snapshot.Cache
 	ingest  *ingest.Ingest
+	derive  *derive.Deriver
 	push    *push.Server
 	callers *callers.Callers
 	// rollouts tells the Config Server what becomes of changes that go in waves.
@@ -66,6 +68,7 @@ type Pilot struct {
 // Stats are a Pilot's counts.
 type Stats struct {
 	Push    push.Stats
+	Derive  derive.Stats
 	Callers callers.Stats
 	Node    node.Stats
 	// Topics that are kept, and how many followings of them there are.
@@ -90,9 +93,15 @@ func New(cfg Config) (*Pilot, error) {
 	p.ingest = ingest.New(ingest.Config{
 		Cache: p.cache, Dispatchers: cfg.Dispatchers, ConfigServers: cfg.ConfigServers, Candidates: p.rollouts, Linger: cfg.Linger, Log: cfg.Log,
 	})
+	p.derive = derive.New(p.cache, cfg.Log) // after the ingest, of which it asks for what it needs
 	c := cfg.Push
 	c.Cache, c.Log, c.Observer = p.cache, cfg.Log, append(observers{p.rollouts}, cfg.Observers...)
-	c.Admit = func(ctx context.Context, n push.Node) (func(), error) { return p.Enter(ctx, n.Environment, n.ID) }
+	c.Admit = func(ctx context.Context, n push.Node, stock bool) (func(), error) {
+		if stock {
+			return p.callers.EnterStock(ctx, n.Environment, n.ID)
+		}
+		return p.Enter(ctx, n.Environment, n.ID)
+	}
 	p.push = push.New(c)
 	n := cfg.Node
 	n.Dispatchers, n.Log = cfg.Dispatchers, cfg.Log
@@ -146,6 +155,7 @@ func (p *Pilot) Register(g grpc.ServiceRegistrar) {
 func (p *Pilot) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { p.ingest.Run(ctx) })
+	wg.Go(func() { p.derive.Run(ctx) })
 	wg.Go(func() { p.push.Run(ctx) })
 	wg.Go(func() { p.rollouts.Run(ctx) })
 	for _, part := range p.parts {
@@ -156,7 +166,7 @@ func (p *Pilot) Run(ctx context.Context) {
 
 // Stats returns the counts.
 func (p *Pilot) Stats() Stats {
-	s := Stats{Push: p.push.Stats(), Callers: p.callers.Stats(), Node: p.node.Stats(), Targets: p.ingest.Followed()}
+	s := Stats{Push: p.push.Stats(), Derive: p.derive.Stats(), Callers: p.callers.Stats(), Node: p.node.Stats(), Targets: p.ingest.Followed()}
 	s.Topics, s.Followings = p.cache.Topics()
 	return s
 }

@@ -18,11 +18,23 @@ const (
 	Kinds // how many there are
 )
 
+// The kinds of the xDS protocol. They are derived from the others, for clients that know no others, and are pushed in this
+// order too: a cluster before its endpoints, both before what leads to them.
+const (
+	KindCluster Kind = Kinds + iota
+	KindLoadAssignment
+	KindListener
+	KindRouteConfiguration
+	AllKinds // how many there are with those above
+)
+
 // typeURLs are the names of kinds on the stream. They have no "type.googleapis.com/" before them: each response
 // carries one, and to the subscribers of a single endpoint it would be the largest part.
-var typeURLs = [Kinds]string{
+var typeURLs = [AllKinds]string{
 	"octo.resource.v1.Endpoint", "octo.resource.v1.ServicePolicy", "octo.resource.v1.AuthPolicy", "octo.resource.v1.MeshSwitch",
 	"octo.resource.v1.Schema",
+	"type.googleapis.com/envoy.config.cluster.v3.Cluster", "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+	"type.googleapis.com/envoy.config.listener.v3.Listener", "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
 }
 
 // EveryApplication is the name, within its topic, of the mesh switch of all applications that have none of their own.
@@ -32,11 +44,19 @@ const EveryApplication = "*"
 func (k Kind) TypeURL() string { return typeURLs[k] }
 
 // String is the kind's name.
-func (k Kind) String() string { return strings.TrimPrefix(typeURLs[k], "octo.resource.v1.") }
+func (k Kind) String() string { return typeURLs[k][strings.LastIndexByte(typeURLs[k], '.')+1:] }
 
-// KindOf finds a kind by its name on the stream; ok is false for a foreign one.
-func KindOf(typeURL string) (k Kind, ok bool) {
-	for k := range Kinds {
+// Derived tells whether the kind is one of the xDS protocol.
+func (k Kind) Derived() bool { return k >= Kinds }
+
+// KindOf finds a kind by its name on the stream; ok is false for a foreign one, and for one that is derived.
+func KindOf(typeURL string) (k Kind, ok bool) { return kindOf(typeURL, 0, Kinds) }
+
+// DerivedKindOf finds a kind that is derived by its name on the stream.
+func DerivedKindOf(typeURL string) (k Kind, ok bool) { return kindOf(typeURL, Kinds, AllKinds) }
+
+func kindOf(typeURL string, from, to Kind) (Kind, bool) {
+	for k := from; k < to; k++ {
 		if typeURLs[k] == typeURL {
 			return k, true
 		}
@@ -70,6 +90,9 @@ func (t Topic) prefix() string { return t.Environment + "/" + escaper.Replace(t.
 
 // Name is the topic's name on the stream, "environment/target", of a collection with "/*" behind it.
 func (t Topic) Name() string {
+	if t.Kind.Derived() {
+		return t.FullName("")
+	}
 	name := t.prefix()
 	if t.Kind.collected() {
 		name += "/*"
@@ -95,6 +118,12 @@ func ParseTopic(k Kind, name string) (Topic, error) {
 
 // FullName is the name on the stream of a resource of the topic.
 func (t Topic) FullName(name string) string {
+	if t.Kind.Derived() {
+		if name == "" {
+			name, _ = t.Parts()
+		}
+		return name
+	}
 	full := t.prefix()
 	if t.Kind.collected() {
 		full += "/" + escaper.Replace(name)

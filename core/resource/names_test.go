@@ -6,6 +6,30 @@ import (
 	"github.com/octomesh/octomesh/core/resource"
 )
 
+func TestDerivedTopicsHaveNames(t *testing.T) {
+	for k := resource.Kinds; k < resource.AllKinds; k++ {
+		if got, ok := resource.DerivedKindOf(k.TypeURL()); !ok || got != k || !k.Derived() {
+			t.Error(k, got, ok)
+		}
+		if _, ok := resource.KindOf(k.TypeURL()); ok {
+			t.Errorf("%v is one of ours", k)
+		}
+		one, other := resource.DerivedTopic(k, "prod", "shop/cart?v=1", ""), resource.DerivedTopic(k, "prod", "shop/cart?v=1", "z")
+		if name, variant := other.Parts(); one == other || name != "shop/cart?v=1" || variant != "z" {
+			t.Error(k, name, variant)
+		}
+		if one.Name() != "shop/cart?v=1" || other.FullName("") != one.Name() || other.FullName("x") != "x" {
+			t.Error(one.Name(), other.FullName(""), other.FullName("x"))
+		}
+	}
+	if resource.KindLoadAssignment.String() != "ClusterLoadAssignment" || resource.KindEndpoint.String() != "Endpoint" {
+		t.Error(resource.KindLoadAssignment, resource.KindEndpoint)
+	}
+	if resource.IsDerivedName("") || resource.IsDerivedName("a\x00b") || !resource.IsDerivedName("a?b=%00") {
+		t.Error("names")
+	}
+}
+
 func TestTopicsHaveNames(t *testing.T) {
 	stock := resource.Topic{Kind: resource.KindEndpoint, Environment: "prod", Target: "shop.stock"}
 	policy := resource.Topic{Kind: resource.KindServicePolicy, Environment: "prod", Target: "shop.stock"}

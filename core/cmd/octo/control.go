@@ -49,6 +49,8 @@ func newControl(t *terminal, name, text string) *control {
 	f.IntVar(&l.StreamsPerSecond, "streams-per-second", 0, "how many streams of proxies may begin in a second; others are told when to come again (default 2000)")
 	f.IntVar(&l.Streams, "streams-per-identity", 0, "how many streams one proxy may have open (default 8)")
 	f.IntVar(&l.OpensPerMinute, "opens-per-identity", 0, "how many streams one proxy may begin in a minute (default 120)")
+	f.IntVar(&l.Stock, "stock-streams-per-identity", 0, "how many streams one stock xDS client may have open (default 100)")
+	f.IntVar(&l.StockOpensPerMinute, "stock-opens-per-identity", 0, "how many streams one stock xDS client may begin in a minute (default 600)")
 	f.IntVar(&l.Topics, "topics-per-stream", 0, "how many topics one proxy may follow, of which a target has four (default 65536)")
 	f.StringVar(&c.readyFile, "ready-file", "", "a file to write the address into once all roles are ready; it is removed at the end")
 	return c

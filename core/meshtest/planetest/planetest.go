@@ -18,10 +18,14 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/octomesh/octomesh/core/dispatcher/source"
+	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
 
 // Environment is that of all proxies here.
 const Environment = "test"
+
+// module is that of the programs.
+const module = "github.com/octomesh/octomesh"
 
 // Programs are the binaries.
 type Programs struct{ Octo, OctoProxy string }
@@ -29,8 +33,14 @@ type Programs struct{ Octo, OctoProxy string }
 // Build builds the programs into dir. Call it in TestMain.
 func Build(dir string) (Programs, error) {
 	p := Programs{filepath.Join(dir, "octo"), filepath.Join(dir, "octo-proxy")}
+	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output() // a test may be of another module
+	if err != nil {
+		return p, err
+	}
 	for path, of := range map[string]string{p.Octo: "octo", p.OctoProxy: "octo-proxy"} {
-		out, err := exec.Command("go", "build", "-o", path, "github.com/octomesh/octomesh/core/cmd/"+of).CombinedOutput()
+		build := exec.Command("go", "build", "-o", path, module+"/core/cmd/"+of)
+		build.Dir = strings.TrimSpace(string(root))
+		out, err := build.CombinedOutput()
 		if err != nil {
 			return p, fmt.Errorf("%w\n%s", err, out)
 		}
@@ -131,7 +141,17 @@ func (p *Plane) Client() *clientv3.Client {
 // leader.
 func (p *Plane) Put(target, instance, meshAddress string) {
 	p.t.Helper()
-	p.write("the registration of "+instance, clientv3.OpPut(key(target, instance), fmt.Sprintf(`{"meshAddress": %q}`, meshAddress)))
+	p.PutEndpoint(&resourcev1.Endpoint{Target: target, Instance: instance, MeshAddress: meshAddress})
+}
+
+// PutEndpoint is Put for any endpoint.
+func (p *Plane) PutEndpoint(e *resourcev1.Endpoint) {
+	p.t.Helper()
+	value, err := source.Encode(source.Key{Environment: Environment, Target: e.GetTarget()}, e)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.write("the registration of "+e.GetInstance(), clientv3.OpPut(key(e.GetTarget(), e.GetInstance()), string(value)))
 }
 
 // Remove takes an instance out of the registry, and says that it left on purpose.

@@ -42,6 +42,10 @@ type Config struct {
 	Streams int
 	// OpensPerMinute is how many one identity may begin in a minute, and at once after a pause. 0: 120.
 	OpensPerMinute int
+	// Stock are those of stock xDS clients, which count apart. 0: 100, as gRPC has a stream for each target that it calls.
+	Stock int
+	// StockOpensPerMinute is how many of those one identity may begin in a minute. 0: 600.
+	StockOpensPerMinute int
 	// Now is the clock. nil: time.Now.
 	Now func() time.Time
 }
@@ -78,6 +82,12 @@ func New(cfg Config) *Callers {
 	if cfg.OpensPerMinute == 0 {
 		cfg.OpensPerMinute = 120
 	}
+	if cfg.Stock == 0 {
+		cfg.Stock = 100
+	}
+	if cfg.StockOpensPerMinute == 0 {
+		cfg.StockOpensPerMinute = 600
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -99,6 +109,21 @@ func (c *Callers) Stats() Stats {
 // Enter lets a stream in that says to be of an instance in an environment; leave must be called at its end. The error is
 // a status, with an ErrorInfo, and where it is of use to come again with a RetryInfo.
 func (c *Callers) Enter(ctx context.Context, environment, instance string) (leave func(), err error) {
+	return c.enter(ctx, environment, instance, limits{"", c.cfg.Streams, c.cfg.OpensPerMinute})
+}
+
+// EnterStock is Enter for the streams of a stock xDS client.
+func (c *Callers) EnterStock(ctx context.Context, environment, instance string) (leave func(), err error) {
+	return c.enter(ctx, environment, instance, limits{" by stock xDS", c.cfg.Stock, c.cfg.StockOpensPerMinute})
+}
+
+// limits are those of one identity's streams of a sort.
+type limits struct {
+	sort                    string // behind the name
+	streams, opensPerMinute int
+}
+
+func (c *Callers) enter(ctx context.Context, environment, instance string, l limits) (leave func(), err error) {
 	name, err := c.name(ctx, environment, instance)
 	if err != nil {
 		c.mu.Lock()
@@ -107,22 +132,23 @@ func (c *Callers) Enter(ctx context.Context, environment, instance string) (leav
 		return nil, err
 	}
 	now := c.cfg.Now()
+	name += l.sort
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	k := c.known[name]
 	if k == nil {
 		c.clear(now)
-		k = &caller{rate: admission.NewBucket(float64(c.cfg.OpensPerMinute)/60, float64(c.cfg.OpensPerMinute))}
+		k = &caller{rate: admission.NewBucket(float64(l.opensPerMinute)/60, float64(l.opensPerMinute))}
 		c.known[name] = k
 	}
 	k.last = now
-	if k.open >= c.cfg.Streams {
+	if k.open >= l.streams {
 		c.stats.Turned++
-		return nil, limited(ReasonStreams, c.cfg.Streams, comeAgain, "%s has %d streams open here, which is as many as one may have: end others first", name, k.open)
+		return nil, limited(ReasonStreams, l.streams, comeAgain, "%s has %d streams open here, which is as many as one may have: end others first", name, k.open)
 	}
 	if wait := k.rate.Take(now); wait > 0 {
 		c.stats.Turned++
-		return nil, limited(ReasonOpens, c.cfg.OpensPerMinute, wait, "%s may begin %d streams a minute: come again later", name, c.cfg.OpensPerMinute)
+		return nil, limited(ReasonOpens, l.opensPerMinute, wait, "%s may begin %d streams a minute: come again later", name, l.opensPerMinute)
 	}
 	k.open++
 	return sync.OnceFunc(func() { c.leave(k) }), nil

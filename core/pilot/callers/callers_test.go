@@ -111,6 +111,34 @@ func TestStreamsOfOneAreLimited(t *testing.T) {
 	}
 }
 
+// TestStockClientsCountApart: gRPC has a stream for each target, and takes nothing from a proxy of the same identity.
+func TestStockClientsCountApart(t *testing.T) {
+	c := callers.New(callers.Config{Prove: true, Streams: 1, OpensPerMinute: 1, Stock: 2, StockOpensPerMinute: 4})
+	ctx := from(t, "spiffe://example.org/prod/proxy/web-1")
+	if _, err := c.Enter(ctx, "prod", "web-1"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		leave, err := c.EnterStock(ctx, "prod", "web-1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		leave()
+		if _, err = c.EnterStock(ctx, "prod", "web-1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := c.EnterStock(ctx, "prod", "web-1")
+	wants(t, err, codes.ResourceExhausted, callers.ReasonStreams, "has 2 streams open")
+	_, err = c.Enter(ctx, "prod", "web-1")
+	wants(t, err, codes.ResourceExhausted, callers.ReasonStreams, "has 1 streams open")
+	_, err = c.EnterStock(ctx, "prod", "web-2")
+	wants(t, err, codes.PermissionDenied, callers.ReasonIdentity, "is not the proxy")
+	if s := c.Stats(); s.Open != 3 || s.Turned != 2 || s.Strangers != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestOneMayNotBeginStreamsAllTheTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := callers.New(callers.Config{OpensPerMinute: 6})

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/octomesh/octomesh/core/pilot/derive"
 	"github.com/octomesh/octomesh/core/pilot/push"
 	"github.com/octomesh/octomesh/core/pilot/snapshot"
 	"github.com/octomesh/octomesh/core/resource"
@@ -46,6 +47,7 @@ func Start(t testing.TB, environment string, cfg push.Config, options ...grpc.Se
 		cfg.Cache = snapshot.NewCache()
 	}
 	cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	derived := derive.New(cfg.Cache, cfg.Log)
 	p := &Pilot{Cache: cfg.Cache, Server: push.New(cfg), t: t, environment: environment}
 	if len(options) == 0 {
 		options = push.ServerOptions()
@@ -58,6 +60,7 @@ func Start(t testing.TB, environment string, cfg push.Config, options ...grpc.Se
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = g.Serve(l) })
 	wg.Go(func() { p.Server.Run(ctx) })
+	wg.Go(func() { derived.Run(ctx) })
 	var err error
 	p.Conn, err = grpc.NewClient("passthrough:pilot", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }))

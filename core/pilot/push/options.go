@@ -50,7 +50,9 @@ type endableKey struct{}
 
 // makeEndable gives a stream of the discovery service such a context.
 func makeEndable(ctx context.Context, info *tap.Info) (context.Context, error) {
-	if info.FullMethodName != discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResources_FullMethodName {
+	switch info.FullMethodName {
+	case discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResources_FullMethodName, discoveryv3.AggregatedDiscoveryService_StreamAggregatedResources_FullMethodName:
+	default:
 		return ctx, nil
 	}
 	e := &endable{Context: ctx, done: make(chan struct{})}

@@ -277,7 +277,7 @@ func TestBadStreamsEndWithAReason(t *testing.T) {
 		r    *discoveryv3.DeltaDiscoveryRequest
 		code codes.Code
 	}{
-		"type":        {&discoveryv3.DeltaDiscoveryRequest{TypeUrl: "type.googleapis.com/envoy.config.cluster.v3.Cluster"}, codes.InvalidArgument},
+		"type":        {&discoveryv3.DeltaDiscoveryRequest{TypeUrl: "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"}, codes.InvalidArgument},
 		"name":        {subscribe("stock"), codes.InvalidArgument},
 		"environment": {subscribe("test/stock/*"), codes.PermissionDenied},
 	} {
@@ -445,7 +445,7 @@ func TestAStreamMayFollowSoManyTopics(t *testing.T) {
 
 func TestWhoIsNotAdmittedLearnsWhyAndWhoIsLeaves(t *testing.T) {
 	left := make(chan push.Node, 1)
-	p := start(t, push.Config{Admit: func(_ context.Context, n push.Node) (func(), error) {
+	p := start(t, push.Config{Admit: func(_ context.Context, n push.Node, _ bool) (func(), error) {
 		if n.ID == "stranger" {
 			return nil, status.Error(codes.PermissionDenied, "who are you?")
 		}

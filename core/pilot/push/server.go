@@ -9,8 +9,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -28,8 +30,9 @@ type Config struct {
 	// StreamsPerSecond bounds how many streams may begin, StreamsAtOnce how many after a pause; others are refused with
 	// a time after which to come again. 0: 2000 and 4000.
 	StreamsPerSecond, StreamsAtOnce int
-	// Admit tells whether a stream may be the node's, and one more of it; leave is called at the stream's end. nil: all may.
-	Admit func(ctx context.Context, n Node) (leave func(), err error)
+	// Admit tells whether a stream may be the node's, and one more of it; leave is called at the stream's end. stock: it is a
+	// client that is none of ours. nil: all may.
+	Admit func(ctx context.Context, n Node, stock bool) (leave func(), err error)
 	// Topics is how many one stream may follow. 0: [MaxTopics].
 	Topics int
 	// AckWithin is how long a proxy may take for an answer before its stream is ended. 0: 30 s.
@@ -51,12 +54,15 @@ type Server struct {
 }
 
 type counters struct {
-	responses, resources, removed, bytes, refusals, turnedAway, overdue atomic.Uint64
+	responses, resources, removed, bytes, refusals, stockRefusals, turnedAway, overdue atomic.Uint64
 }
 
 // Stats are counts since the server was made.
 type Stats struct {
 	Streams int // that are open
+	// Stock are those of them that are of clients that are none of ours, and StockRefusals what such have refused.
+	Stock         int
+	StockRefusals uint64
 	// Responses that were sent, with how many resources, removals and bytes.
 	Responses, Resources, Removed, Bytes uint64
 	// Refusals are responses that a proxy did not take; TurnedAway are streams that were not admitted; Overdue are streams
@@ -101,7 +107,7 @@ func (s *Server) Stats() Stats {
 	stats := Stats{
 		Responses: s.stats.responses.Load(), Resources: s.stats.resources.Load(), Removed: s.stats.removed.Load(),
 		Bytes: s.stats.bytes.Load(), Refusals: s.stats.refusals.Load(), TurnedAway: s.stats.turnedAway.Load(),
-		Overdue: s.stats.overdue.Load(),
+		Overdue: s.stats.overdue.Load(), StockRefusals: s.stats.stockRefusals.Load(),
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,6 +121,9 @@ func (s *Server) Stats() Stats {
 		}
 		if behind {
 			stats.Behind++
+		}
+		if st.stock != nil {
+			stats.Stock++
 		}
 		stats.Coalesced += st.follower.Coalesced()
 	}
@@ -159,8 +168,28 @@ type stream struct {
 	after   *stream // the next of those that wait for a worker on the same link
 }
 
+// request is a discovery request of either variant of the protocol.
+type request interface {
+	GetNode() *corev3.Node
+	GetTypeUrl() string
+	GetErrorDetail() *rpcstatus.Status
+	Reset()
+}
+
 // DeltaAggregatedResources implements the service.
 func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
+	r := &discoveryv3.DeltaDiscoveryRequest{}
+	return s.serve(g, r, false, func(st *stream) error { return st.receive(r) })
+}
+
+// StreamAggregatedResources implements the service.
+func (s *Server) StreamAggregatedResources(g discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
+	r := &discoveryv3.DiscoveryRequest{}
+	return s.serve(g, r, true, func(st *stream) error { return st.receiveState(r) })
+}
+
+// serve is one stream. Its requests come one after the other in r, and take takes each.
+func (s *Server) serve(g grpc.ServerStream, r request, state bool, take func(*stream) error) error {
 	ctx, ok := endableOf(g.Context())
 	if !ok {
 		return status.Error(codes.Internal, "the Pilot's gRPC server was not made with push.ServerOptions")
@@ -169,18 +198,21 @@ func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryServi
 		s.stats.turnedAway.Add(1)
 		return comeAgain(wait)
 	}
-	first, err := g.Recv()
-	if err != nil {
+	if err := g.RecvMsg(r); err != nil {
 		return over(err)
 	}
 	st := &stream{server: s, grpc: g, ctx: ctx, session: session{
-		observer: s.cfg.Observer, node: Node{first.GetNode().GetId(), first.GetNode().GetCluster()}, topics: s.cfg.Topics,
+		observer: s.cfg.Observer, node: Node{r.GetNode().GetId(), r.GetNode().GetCluster()}, topics: s.cfg.Topics,
 	}}
 	if st.node.ID == "" || st.node.Environment == "" {
 		return status.Error(codes.InvalidArgument, "the first request names no node: its id is the proxy's instance, its cluster the environment")
 	}
+	var err error
+	if st.stock, err = newStock(r.GetNode(), r.GetTypeUrl(), state); err != nil {
+		return err
+	}
 	if s.cfg.Admit != nil {
-		leave, err := s.cfg.Admit(g.Context(), st.node)
+		leave, err := s.cfg.Admit(g.Context(), st.node, st.stock != nil)
 		if err != nil {
 			s.stats.turnedAway.Add(1)
 			return err
@@ -191,7 +223,7 @@ func (s *Server) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryServi
 	defer st.follower.Close()
 	s.enter(st)
 	defer s.leave(st)
-	return over(st.receiveAll(first))
+	return over(st.receiveAll(r, take))
 }
 
 // comeAgain refuses a stream for now.
@@ -226,17 +258,20 @@ func over(err error) error {
 	return err
 }
 
-func (st *stream) receiveAll(r *discoveryv3.DeltaDiscoveryRequest) error {
+func (st *stream) receiveAll(r request, take func(*stream) error) error {
 	for {
-		if r.ErrorDetail != nil {
+		if refused := r.GetErrorDetail(); refused != nil {
 			st.server.stats.refusals.Add(1)
+			if st.stock != nil {
+				st.server.stats.stockRefusals.Add(1)
+			}
 			st.server.cfg.Log.Warn("a proxy refused a response", "node", st.node.ID, "environment", st.node.Environment,
-				"type", r.TypeUrl, "error", r.ErrorDetail.Message)
+				"type", r.GetTypeUrl(), "error", refused.Message)
 		}
-		if err := st.receive(r); err != nil {
+		if err := take(st); err != nil {
 			return err
 		}
-		if st.ready() {
+		if st.stock != nil || st.ready() {
 			st.wake()
 		}
 		r.Reset() // until the next one comes, which may be never
@@ -248,6 +283,9 @@ func (st *stream) receiveAll(r *discoveryv3.DeltaDiscoveryRequest) error {
 
 // wake has what waits sent, if nobody does so already.
 func (st *stream) wake() {
+	if st.stock != nil {
+		st.stock.news.Store(true)
+	}
 	if st.sending.CompareAndSwap(false, true) {
 		st.server.workers.add(st)
 	}

@@ -1,5 +1,6 @@
 // Package push tells proxies what the snapshot has for them: delta ADS of the xDS protocol, on grpc-go. A resource is
-// encoded once and its bytes are shared by all who get it.
+// encoded once and its bytes are shared by all who get it. Stock xDS clients are told what is derived from the same, also in the
+// protocol's older variant, in which responses are the whole state.
 package push
 
 import (
@@ -10,6 +11,7 @@ import (
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
@@ -52,7 +54,8 @@ type session struct {
 	follower *snapshot.Follower
 	node     Node
 	observer Observer
-	topics   int // that it may follow
+	topics   int    // that it may follow
+	stock    *stock // nil: a proxy of ours
 
 	mu     sync.Mutex
 	nonce  uint64
@@ -61,7 +64,7 @@ type session struct {
 	begun  [resource.Kinds]bool // a request of the kind has come
 }
 
-// response is one DeltaDiscoveryResponse, encoded.
+// response is one DeltaDiscoveryResponse or DiscoveryResponse, encoded.
 type response struct {
 	snapshot.Update
 	nonce   string
@@ -70,11 +73,14 @@ type response struct {
 
 // receive takes a request: an acknowledgement, a change of subscriptions, or both. An error ends the stream.
 func (s *session) receive(r *discoveryv3.DeltaDiscoveryRequest) error {
-	kind, ok := resource.KindOf(r.TypeUrl)
-	if !ok {
-		return status.Errorf(codes.InvalidArgument, "type %q is not served here", r.TypeUrl)
+	kind, err := s.kind(r.TypeUrl)
+	if err != nil {
+		return err
 	}
-	s.acknowledge(r)
+	s.acknowledge(r.ResponseNonce, r.ErrorDetail)
+	if s.stock != nil {
+		return s.receiveDelta(kind, r)
+	}
 	have, err := s.initial(kind, r.InitialResourceVersions)
 	if err != nil {
 		return err
@@ -92,6 +98,20 @@ func (s *session) receive(r *discoveryv3.DeltaDiscoveryRequest) error {
 		s.follower.Subscribe(t, have[t])
 	}
 	return nil
+}
+
+// kind is the kind of a request. Proxies and stock clients have streams of their own: what the stream asked first decides.
+func (s *session) kind(typeURL string) (kind resource.Kind, err error) {
+	ok := false
+	if s.stock == nil {
+		kind, ok = resource.KindOf(typeURL)
+	} else {
+		kind, ok = resource.DerivedKindOf(typeURL)
+	}
+	if !ok {
+		return 0, status.Errorf(codes.InvalidArgument, "type %q is not served on this stream", typeURL)
+	}
+	return kind, nil
 }
 
 // topic is the topic of a name, if the node may know of it.
@@ -146,29 +166,40 @@ func (s *session) initial(kind resource.Kind, versions map[string]string) (map[r
 }
 
 // acknowledge takes the answer to the open response. A nonce of an earlier one says nothing.
-func (s *session) acknowledge(r *discoveryv3.DeltaDiscoveryRequest) {
-	s.mu.Lock()
-	open := s.open
-	if open == nil || r.ResponseNonce != open.nonce {
-		s.mu.Unlock()
+func (s *session) acknowledge(nonce string, refused *rpcstatus.Status) {
+	open := s.answered(nonce)
+	if open == nil || s.observer == nil {
 		return
 	}
-	s.open = nil
-	s.mu.Unlock()
-	if s.observer == nil {
-		return
-	}
-	if r.ErrorDetail == nil {
+	if refused == nil {
 		s.observer.Applied(s.node, open.Update)
 	} else {
-		s.observer.Refused(s.node, open.Update, r.ErrorDetail.Message)
+		s.observer.Refused(s.node, open.Update, refused.Message)
 	}
+}
+
+// answered is the open response with a nonce, which is open no more.
+func (s *session) answered(nonce string) *response {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stock != nil {
+		return s.stock.answered(nonce)
+	}
+	open := s.open
+	if open == nil || nonce != open.nonce {
+		return nil
+	}
+	s.open = nil
+	return open
 }
 
 // next is the response to send now: none while one is not acknowledged, or if there is nothing to tell.
 func (s *session) next(now time.Time) *response {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.stock != nil {
+		return s.nextStock(now)
+	}
 	if s.open != nil {
 		return nil
 	}
@@ -187,6 +218,9 @@ func (s *session) next(now time.Time) *response {
 
 // ready tells whether next may have something.
 func (s *session) ready() bool {
+	if s.stock != nil {
+		return s.stock.news.Load()
+	}
 	s.mu.Lock()
 	open := s.open
 	s.mu.Unlock()
@@ -198,6 +232,10 @@ func (s *session) ready() bool {
 func (s *session) lag() (bytes int, behind bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.stock != nil {
+		bytes = s.stock.openBytes()
+		return bytes, bytes > 0 || s.follower.Waiting()
+	}
 	if s.open == nil {
 		return 0, s.follower.Waiting()
 	}
@@ -208,6 +246,9 @@ func (s *session) lag() (bytes int, behind bool) {
 func (s *session) overdue(now time.Time) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.stock != nil {
+		return s.stock.overdue(now)
+	}
 	if s.open == nil {
 		return 0
 	}

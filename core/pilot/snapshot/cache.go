@@ -188,7 +188,9 @@ func (c *Cache) Followers(t resource.Topic) []string {
 	defer p.mu.Unlock()
 	out := make([]string, 0, len(p.followers))
 	for _, g := range p.followers {
-		out = append(out, g.owner.Node)
+		if !g.owner.looks {
+			out = append(out, g.owner.Node)
+		}
 	}
 	return out
 }
@@ -214,7 +216,7 @@ func (c *Cache) Topics() (topics, followings int) {
 func (p *topic) tell(ch change) {
 	everybody := ch.before.Wave == nil && ch.now.Wave == nil
 	for _, g := range p.followers {
-		if everybody || version(ch.before.For(g.owner.Node)) != version(ch.now.For(g.owner.Node)) {
+		if everybody || g.owner.looks || version(ch.before.For(g.owner.Node)) != version(ch.now.For(g.owner.Node)) {
 			g.owner.dirty(g, ch.name)
 		}
 	}

@@ -19,13 +19,17 @@ type Follower struct {
 
 	cache  *Cache
 	notify func() // something waits; may be called with locks held
+	looks  bool   // it is no node: it reads the cache itself, and is told of all changes
 
 	mu         sync.Mutex
 	followings []*Following
 	byTopic    map[*topic]*Following        // once they are many
 	waiting    [resource.Kinds][]*Following // with something to tell, in the order in which that began
+	derived    *derivedQueues               // likewise; nil: it has followed none
 	coalesced  uint64
 }
+
+type derivedQueues [resource.AllKinds - resource.Kinds][]*Following
 
 // many is from how many followings on they are found by a map.
 const many = 32
@@ -51,6 +55,11 @@ func (c *Cache) Follow(node string, notify func()) *Follower {
 	return &Follower{Node: node, cache: c, notify: notify}
 }
 
+// Watch makes a follower for a part of the Pilot itself. It is told by [Follower.Changed] which topics to look at.
+func (c *Cache) Watch(notify func()) *Follower {
+	return &Follower{cache: c, notify: notify, looks: true}
+}
+
 // Waiting tells whether there may be something to take.
 func (f *Follower) Waiting() bool {
 	f.mu.Lock()
@@ -60,7 +69,25 @@ func (f *Follower) Waiting() bool {
 			return true
 		}
 	}
+	if f.derived != nil {
+		for _, w := range f.derived {
+			if len(w) > 0 {
+				return true
+			}
+		}
+	}
 	return false
+}
+
+// queueOf is what waits of a kind. The lock is held.
+func (f *Follower) queueOf(k resource.Kind) *[]*Following {
+	if !k.Derived() {
+		return &f.waiting[k]
+	}
+	if f.derived == nil {
+		f.derived = &derivedQueues{}
+	}
+	return &f.derived[k-resource.Kinds]
 }
 
 // Coalesced counts changes that were not told, since a newer one of the same resource came before.
@@ -91,6 +118,21 @@ func (f *Follower) Subscribe(t resource.Topic, have map[string]string) {
 	p.mu.Unlock()
 	if first && f.cache.Interest != nil {
 		f.cache.Interest(p.Topic)
+	}
+}
+
+// Again tells all of a topic once more, if it is followed.
+func (f *Follower) Again(t resource.Topic) {
+	p := f.cache.at(t, false)
+	if p == nil {
+		return
+	}
+	defer p.mu.Unlock()
+	f.mu.Lock()
+	g := f.find(p)
+	f.mu.Unlock()
+	if g != nil && p.loaded {
+		f.dirtyAll(g)
 	}
 }
 
@@ -211,12 +253,20 @@ func (f *Follower) dirtyAll(g *Following) {
 
 // queue has the following told. The lock is held.
 func (f *Follower) queue(g *Following) {
+	if f.enqueue(g) {
+		f.notify()
+	}
+}
+
+// enqueue tells whether it did not wait yet. The lock is held.
+func (f *Follower) enqueue(g *Following) bool {
 	if g.queued {
-		return
+		return false
 	}
 	g.queued = true
-	f.waiting[g.topic.Kind] = append(f.waiting[g.topic.Kind], g)
-	f.notify()
+	queue := f.queueOf(g.topic.Kind)
+	*queue = append(*queue, g)
+	return true
 }
 
 // names is a set, which nearly always has one element or none.

@@ -30,6 +30,7 @@ const (
 	resourceVersion   = 1
 	resourceAny       = 2
 	resourceName      = 3
+	anyType           = 1
 	anyValue          = 2
 )
 
@@ -46,14 +47,22 @@ func New(t resource.Topic, name string, m proto.Message) (*Resource, error) {
 func Encoded(t resource.Topic, name string, value []byte) *Resource {
 	r := &Resource{Name: name, Version: VersionOf(value)}
 	full := t.FullName(name)
-	// The Any has no type: the response says it for all of its resources.
+	// The Any has no type: the response says it for all of its resources. Clients that are not ours want it in each.
+	typeURL := ""
 	content := sizeOf(anyValue, len(value))
+	if t.Kind.Derived() {
+		typeURL = t.Kind.TypeURL()
+		content += sizeOf(anyType, len(typeURL))
+	}
 	body := sizeOf(resourceVersion, len(r.Version)) + sizeOf(resourceAny, content) + sizeOf(resourceName, len(full))
 	// There are millions of them: in one piece, and of its size.
 	b := make([]byte, 0, sizeOf(responseResources, body))
 	b = appendHead(b, responseResources, body)
 	b = append(appendHead(b, resourceVersion, len(r.Version)), r.Version...)
 	b = appendHead(b, resourceAny, content)
+	if typeURL != "" {
+		b = append(appendHead(b, anyType, len(typeURL)), typeURL...)
+	}
 	b = append(appendHead(b, anyValue, len(value)), value...)
 	b = append(appendHead(b, resourceName, len(full)), full...)
 	r.Element = b
@@ -80,6 +89,20 @@ func VersionOf(value []byte) string {
 func (r *Resource) Value() []byte {
 	body := field(r.Element, responseResources)
 	return field(field(body, resourceAny), anyValue)
+}
+
+// State is the resource as it stands in a response of the whole state: one element of DiscoveryResponse.resources, with its
+// tag. It is a part of Element, since both messages have the Any in a field of the same number.
+func (r *Resource) State() []byte {
+	b := field(r.Element, responseResources)
+	for len(b) > 0 {
+		n, _, size := protowire.ConsumeField(b)
+		if size < 0 || n == resourceAny {
+			return b[:max(size, 0):max(size, 0)]
+		}
+		b = b[size:]
+	}
+	return nil
 }
 
 // field returns the first field of a number, which holds bytes, of an encoded message.

@@ -1,6 +1,7 @@
 package snapshot_test
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -85,6 +86,25 @@ func TestElementsAreWhatAnyClientReads(t *testing.T) {
 	}
 	if same := endpoint(t, stock, "s2", 7000); same.Stable.Version != e.Stable.Version {
 		t.Error("versions go by content")
+	}
+}
+
+// TestOneElementServesBothVariants: a response of the whole state has a part of what one of changes has.
+func TestOneElementServesBothVariants(t *testing.T) {
+	e := endpoint(t, resource.DerivedTopic(resource.KindLoadAssignment, "prod", "cart", "z"), "", 7000)
+	changes, state := &discoveryv3.DeltaDiscoveryResponse{}, &discoveryv3.DiscoveryResponse{}
+	if err := proto.Unmarshal(e.Stable.Element, changes); err != nil {
+		t.Fatal(err)
+	}
+	if err := proto.Unmarshal(append(slices.Clone(e.Stable.State()), e.Stable.State()...), state); err != nil {
+		t.Fatal(err)
+	}
+	if len(state.Resources) != 2 || !proto.Equal(state.Resources[1], changes.Resources[0].Resource) || changes.Resources[0].Name != "cart" ||
+		state.Resources[0].TypeUrl != resource.KindLoadAssignment.TypeURL() || !bytes.Equal(state.Resources[0].Value, e.Stable.Value()) {
+		t.Fatal(state, changes)
+	}
+	if cap(e.Stable.State()) != len(e.Stable.State()) {
+		t.Error("who appends writes over the name")
 	}
 }
 

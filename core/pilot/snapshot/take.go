@@ -18,6 +18,8 @@ type Update struct {
 	Kept []Kept
 	// Bytes is the size of all elements, and of what is removed.
 	Bytes int
+
+	later bool // what is removed waits on
 }
 
 // Told is one resource of one topic.
@@ -36,23 +38,79 @@ type Kept struct {
 // there is nothing to tell; Kept may have something all the same. Versions are read here and not when they changed: what is told is the newest.
 func (f *Follower) Take(limit int) (u Update, ok bool) {
 	for kind := range resource.Kinds {
-		u.Kind = kind
-		// What begins to wait from here on is for the next update, or one might say of a resource both that it is
-		// there and that it is not.
-		queue := f.dequeue(kind)
-		for fits := true; fits && len(queue) > 0; {
-			g := queue[0]
-			queue = queue[1:]
-			if w, ok := f.begin(g); ok {
-				fits = u.add(f, g, w, limit)
-			}
+		if u.take(f, kind, limit) {
+			return u, true
 		}
-		f.requeue(kind, queue)
-		if len(u.Told)+len(u.Removed) > 0 {
+	}
+	f.mu.Lock()
+	derived := f.derived != nil
+	f.mu.Unlock()
+	if derived {
+		return f.takeDerived(u, func(resource.Kind, bool) int { return limit })
+	}
+	return u, false
+}
+
+// TakeDerived is Take for who follows derived kinds only. limit is asked for each kind, first for what is new and then for what is
+// removed; where it is 0 the kind waits on.
+func (f *Follower) TakeDerived(limit func(kind resource.Kind, removed bool) int) (Update, bool) {
+	return f.takeDerived(Update{}, limit)
+}
+
+// takeDerived is Take for the kinds that are derived. What is new goes first in their order, then what is removed in the
+// opposite one: so nothing leads to what is not there.
+func (f *Follower) takeDerived(u Update, limit func(resource.Kind, bool) int) (Update, bool) {
+	u.later = true
+	for kind := resource.Kinds; kind < resource.AllKinds; kind++ {
+		if n := limit(kind, false); n > 0 && u.take(f, kind, n) {
+			return u, true
+		}
+	}
+	u.later = false
+	for kind := resource.AllKinds - 1; kind >= resource.Kinds; kind-- {
+		if n := limit(kind, true); n > 0 && u.take(f, kind, n) {
 			return u, true
 		}
 	}
 	return u, false
+}
+
+// take takes what waits of one kind. It tells whether there was anything.
+func (u *Update) take(f *Follower, kind resource.Kind, limit int) bool {
+	u.Kind = kind
+	// What begins to wait from here on is for the next update, or one might say of a resource both that it is
+	// there and that it is not.
+	queue := f.dequeue(kind)
+	for fits := true; fits && len(queue) > 0; {
+		g := queue[0]
+		queue = queue[1:]
+		if w, ok := f.begin(g); ok {
+			fits = u.add(f, g, w, limit)
+		}
+	}
+	f.requeue(kind, queue)
+	return len(u.Told)+len(u.Removed) > 0
+}
+
+// Changed is what is new of a topic.
+type Changed struct {
+	Topic resource.Topic
+	// All says that anything may be; else Names are.
+	All   bool
+	Names []string
+}
+
+// Changed takes what waits for a follower that reads the cache itself.
+func (f *Follower) Changed() []Changed {
+	var all []Changed
+	for kind := range resource.Kinds {
+		for _, g := range f.dequeue(kind) {
+			if w, ok := f.begin(g); ok {
+				all = append(all, Changed{g.topic.Topic, w.all, w.names})
+			}
+		}
+	}
+	return all
 }
 
 // waiting is what one following waits to be told.
@@ -66,8 +124,9 @@ type waiting struct {
 func (f *Follower) dequeue(kind resource.Kind) []*Following {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	queue := f.waiting[kind]
-	f.waiting[kind] = nil
+	waiting := f.queueOf(kind)
+	queue := *waiting
+	*waiting = nil
 	return queue
 }
 
@@ -78,7 +137,8 @@ func (f *Follower) requeue(kind resource.Kind, rest []*Following) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.waiting[kind] = append(slices.Clip(rest), f.waiting[kind]...)
+	waiting := f.queueOf(kind)
+	*waiting = append(slices.Clip(rest), *waiting...)
 }
 
 // begin takes what a following waits for; ok is false if it is over.
@@ -108,11 +168,16 @@ func (u *Update) add(f *Follower, g *Following, w waiting, limit int) (fits bool
 		slices.Sort(w.names)
 		w.names = slices.Compact(w.names)
 	}
+	var later []string
 	for i, name := range w.names {
 		r := p.entries[name].For(f.Node)
+		if r == nil && u.later {
+			later = append(later, name)
+			continue
+		}
 		if r != nil {
 			if u.full(len(r.Element), limit) {
-				f.again(g, w.names[i:])
+				f.again(g, append(later, w.names[i:]...))
 				return false
 			}
 			u.Told = append(u.Told, Told{p.Topic, r})
@@ -127,6 +192,9 @@ func (u *Update) add(f *Follower, g *Following, w waiting, limit int) (fits bool
 		u.Removed = append(u.Removed, full)
 		u.Bytes += len(full) + overhead
 	}
+	if len(later) > 0 {
+		f.again(g, later)
+	}
 	return true
 }
 
@@ -135,7 +203,7 @@ func (u *Update) full(bytes, limit int) bool {
 	return u.Bytes > 0 && u.Bytes+bytes > limit
 }
 
-// again has names wait for the next update.
+// again has names wait for the next update. Who takes now knows that without being notified.
 func (f *Follower) again(g *Following, rest []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -145,7 +213,7 @@ func (f *Follower) again(g *Following, rest []string) {
 	for _, name := range rest {
 		g.names.add(name)
 	}
-	f.queue(g)
+	f.enqueue(g)
 }
 
 // compare returns the names of what differs from what the follower has, and of what has changed since it was told. That
@@ -168,7 +236,11 @@ func (u *Update) compare(f *Follower, p *topic, w waiting) []string {
 			all = append(all, name)
 		}
 	}
-	if !any && len(w.have) == 0 {
+	switch {
+	case any || len(w.have) > 0:
+	case p.Kind.Derived():
+		all = append(all, "") // stands for the topic
+	default:
 		u.Removed = append(u.Removed, p.Name())
 		u.Bytes += len(p.Name()) + overhead
 	}

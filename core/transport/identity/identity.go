@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -161,9 +162,10 @@ func (s *Source) ID() ID { return s.current.Load().id }
 // Expect decides about a peer's id; nil lets it in.
 type Expect func(peer ID) error
 
-// Server returns the side that accepts: it asks for a certificate and lets in whom expect does.
-func (s *Source) Server(expect Expect) *tls.Config {
-	c := s.config(expect)
+// Server returns the side that accepts: it asks for a certificate and lets in whom expect does. Who does not name our
+// protocol by ALPN may name one of others.
+func (s *Source) Server(expect Expect, others ...string) *tls.Config {
+	c := s.config(expect, others...)
 	c.ClientAuth = tls.RequireAnyClientCert // verified in VerifyConnection, by the authorities of the time
 	return c
 }
@@ -175,24 +177,25 @@ func (s *Source) Client(expect Expect) *tls.Config {
 	return c
 }
 
-func (s *Source) config(expect Expect) *tls.Config {
+func (s *Source) config(expect Expect, others ...string) *tls.Config {
+	protocols := append([]string{Protocol}, others...)
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
-		NextProtos: []string{Protocol},
+		NextProtos: protocols,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return &s.latest().certificate, nil
 		},
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			return &s.latest().certificate, nil
 		},
-		VerifyConnection:       func(cs tls.ConnectionState) error { return s.check(cs, expect) },
+		VerifyConnection:       func(cs tls.ConnectionState) error { return s.check(cs, expect, protocols) },
 		SessionTicketsDisabled: true, // each connection proves its identity anew
 	}
 }
 
 // check verifies a peer's chain and id. It runs for each handshake, with what the files held last.
-func (s *Source) check(cs tls.ConnectionState, expect Expect) error {
-	if cs.NegotiatedProtocol != Protocol {
+func (s *Source) check(cs tls.ConnectionState, expect Expect, protocols []string) error {
+	if !slices.Contains(protocols, cs.NegotiatedProtocol) {
 		return errors.New("octo: the peer does not speak " + Protocol)
 	}
 	if len(cs.PeerCertificates) == 0 {

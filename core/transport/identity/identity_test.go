@@ -106,6 +106,15 @@ func TestOtherProtocolsAndVersionsAreRefused(t *testing.T) {
 	if _, _, serr := shake(t, silent, s.Server(s.SameEnvironment)); serr == nil {
 		t.Error("a client that names no protocol passed")
 	}
+	foreign := s.Client(s.SameEnvironment)
+	foreign.NextProtos = []string{"h2"}
+	foreign.VerifyConnection = nil // it is none of ours, and looks at other things
+	if _, cerr, serr := shake(t, foreign, s.Server(s.SameEnvironment)); cerr == nil && serr == nil {
+		t.Error("a client of another protocol passed")
+	}
+	if _, cerr, serr := shake(t, foreign, s.Server(s.SameEnvironment, "h2")); cerr != nil || serr != nil {
+		t.Errorf("a client of a protocol that the server takes did not pass: %v, %v", cerr, serr)
+	}
 	bare := s.Client(s.SameEnvironment)
 	bare.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &tls.Certificate{}, nil }
 	if _, _, serr := shake(t, bare, s.Server(s.SameEnvironment)); serr == nil {

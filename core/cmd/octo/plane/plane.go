@@ -74,6 +74,8 @@ type Limits struct {
 	Streams int
 	// OpensPerMinute is how many streams one identity may begin in a minute. 0: 120.
 	OpensPerMinute int
+	// Stock and StockOpensPerMinute are the same for stock xDS clients. 0: 100 and 600.
+	Stock, StockOpensPerMinute int
 	// Topics that one stream may follow. 0: 65536.
 	Topics int
 }
@@ -241,7 +243,7 @@ func check(c *Config) error {
 	if len(c.Directories) > 0 && !slices.Contains(c.Roles, RoleDirectory) {
 		return usage("--directory is of the role directory: add it to --roles")
 	}
-	if l := c.Limits; min(l.StreamsPerSecond, l.Streams, l.OpensPerMinute, l.Topics) < 0 {
+	if l := c.Limits; min(l.StreamsPerSecond, l.Streams, l.OpensPerMinute, l.Stock, l.StockOpensPerMinute, l.Topics) < 0 {
 		return usage("a limit of streams or topics is negative: 0 takes its default")
 	}
 	if (len(c.Store.Endpoints) == 0) == (c.Store.Data == "") {

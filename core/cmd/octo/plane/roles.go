@@ -213,6 +213,7 @@ func (p *Plane) startPilot() (*role, error) {
 		Push: push.Config{Topics: p.cfg.Limits.Topics, StreamsPerSecond: p.cfg.Limits.StreamsPerSecond},
 		Callers: callers.Config{
 			Prove: p.id != nil, Streams: p.cfg.Limits.Streams, OpensPerMinute: p.cfg.Limits.OpensPerMinute,
+			Stock: p.cfg.Limits.Stock, StockOpensPerMinute: p.cfg.Limits.StockOpensPerMinute,
 			MaySpeakForAll: func(id identity.ID) error { return identity.MayBe(id, RoleDirectory) },
 		},
 	})

@@ -22,6 +22,55 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Protocol is how calls stand on a connection.
+type Protocol int32
+
+const (
+	// OctoMesh's own.
+	Protocol_PROTOCOL_UNSPECIFIED Protocol = 0
+	// gRPC, over HTTP/2 without TLS.
+	Protocol_PROTOCOL_GRPC Protocol = 1
+)
+
+// Enum value maps for Protocol.
+var (
+	Protocol_name = map[int32]string{
+		0: "PROTOCOL_UNSPECIFIED",
+		1: "PROTOCOL_GRPC",
+	}
+	Protocol_value = map[string]int32{
+		"PROTOCOL_UNSPECIFIED": 0,
+		"PROTOCOL_GRPC":        1,
+	}
+)
+
+func (x Protocol) Enum() *Protocol {
+	p := new(Protocol)
+	*p = x
+	return p
+}
+
+func (x Protocol) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Protocol) Descriptor() protoreflect.EnumDescriptor {
+	return file_octo_resource_v1_resource_proto_enumTypes[0].Descriptor()
+}
+
+func (Protocol) Type() protoreflect.EnumType {
+	return &file_octo_resource_v1_resource_proto_enumTypes[0]
+}
+
+func (x Protocol) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Protocol.Descriptor instead.
+func (Protocol) EnumDescriptor() ([]byte, []int) {
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{0}
+}
+
 // Standing is what is known of an instance's being there.
 type Standing int32
 
@@ -60,11 +109,11 @@ func (x Standing) String() string {
 }
 
 func (Standing) Descriptor() protoreflect.EnumDescriptor {
-	return file_octo_resource_v1_resource_proto_enumTypes[0].Descriptor()
+	return file_octo_resource_v1_resource_proto_enumTypes[1].Descriptor()
 }
 
 func (Standing) Type() protoreflect.EnumType {
-	return &file_octo_resource_v1_resource_proto_enumTypes[0]
+	return &file_octo_resource_v1_resource_proto_enumTypes[1]
 }
 
 func (x Standing) Number() protoreflect.EnumNumber {
@@ -73,7 +122,7 @@ func (x Standing) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Standing.Descriptor instead.
 func (Standing) EnumDescriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{0}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{1}
 }
 
 // Side is one of the two proxies on a call's way.
@@ -112,11 +161,11 @@ func (x Side) String() string {
 }
 
 func (Side) Descriptor() protoreflect.EnumDescriptor {
-	return file_octo_resource_v1_resource_proto_enumTypes[1].Descriptor()
+	return file_octo_resource_v1_resource_proto_enumTypes[2].Descriptor()
 }
 
 func (Side) Type() protoreflect.EnumType {
-	return &file_octo_resource_v1_resource_proto_enumTypes[1]
+	return &file_octo_resource_v1_resource_proto_enumTypes[2]
 }
 
 func (x Side) Number() protoreflect.EnumNumber {
@@ -125,7 +174,7 @@ func (x Side) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Side.Descriptor instead.
 func (Side) EnumDescriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{1}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{2}
 }
 
 // FailureMode is what becomes of calls that wait for somebody who does not answer.
@@ -164,11 +213,11 @@ func (x FailureMode) String() string {
 }
 
 func (FailureMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_octo_resource_v1_resource_proto_enumTypes[2].Descriptor()
+	return file_octo_resource_v1_resource_proto_enumTypes[3].Descriptor()
 }
 
 func (FailureMode) Type() protoreflect.EnumType {
-	return &file_octo_resource_v1_resource_proto_enumTypes[2]
+	return &file_octo_resource_v1_resource_proto_enumTypes[3]
 }
 
 func (x FailureMode) Number() protoreflect.EnumNumber {
@@ -177,7 +226,7 @@ func (x FailureMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use FailureMode.Descriptor instead.
 func (FailureMode) EnumDescriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{2}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{3}
 }
 
 // CallProperty is something that each call has.
@@ -233,11 +282,11 @@ func (x CallProperty) String() string {
 }
 
 func (CallProperty) Descriptor() protoreflect.EnumDescriptor {
-	return file_octo_resource_v1_resource_proto_enumTypes[3].Descriptor()
+	return file_octo_resource_v1_resource_proto_enumTypes[4].Descriptor()
 }
 
 func (CallProperty) Type() protoreflect.EnumType {
-	return &file_octo_resource_v1_resource_proto_enumTypes[3]
+	return &file_octo_resource_v1_resource_proto_enumTypes[4]
 }
 
 func (x CallProperty) Number() protoreflect.EnumNumber {
@@ -246,7 +295,7 @@ func (x CallProperty) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CallProperty.Descriptor instead.
 func (CallProperty) EnumDescriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{3}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{4}
 }
 
 // Balancer chooses one of several usable endpoints. One is usable if it is not ejected, its connection
@@ -293,11 +342,11 @@ func (x Balancer) String() string {
 }
 
 func (Balancer) Descriptor() protoreflect.EnumDescriptor {
-	return file_octo_resource_v1_resource_proto_enumTypes[4].Descriptor()
+	return file_octo_resource_v1_resource_proto_enumTypes[5].Descriptor()
 }
 
 func (Balancer) Type() protoreflect.EnumType {
-	return &file_octo_resource_v1_resource_proto_enumTypes[4]
+	return &file_octo_resource_v1_resource_proto_enumTypes[5]
 }
 
 func (x Balancer) Number() protoreflect.EnumNumber {
@@ -306,7 +355,7 @@ func (x Balancer) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Balancer.Descriptor instead.
 func (Balancer) EnumDescriptor() ([]byte, []int) {
-	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{4}
+	return file_octo_resource_v1_resource_proto_rawDescGZIP(), []int{5}
 }
 
 // Endpoint is one instance of a target.
@@ -336,7 +385,11 @@ type Endpoint struct {
 	// The SPIFFE id that TLS must prove whoever answers at direct_address to have. Empty: direct calls go without TLS.
 	DirectIdentity string `protobuf:"bytes,12,opt,name=direct_identity,json=directIdentity,proto3" json:"direct_identity,omitempty"`
 	// The control plane's and the proxy's word, which nobody else sets.
-	Standing      Standing `protobuf:"varint,13,opt,name=standing,proto3,enum=octo.resource.v1.Standing" json:"standing,omitempty"`
+	Standing Standing `protobuf:"varint,13,opt,name=standing,proto3,enum=octo.resource.v1.Standing" json:"standing,omitempty"`
+	// What is spoken at direct_address. Who does not speak it does not call there.
+	DirectProtocol Protocol `protobuf:"varint,14,opt,name=direct_protocol,json=directProtocol,proto3,enum=octo.resource.v1.Protocol" json:"direct_protocol,omitempty"`
+	// What is spoken at mesh_address beside OctoMesh's own protocol.
+	MeshProtocols []Protocol `protobuf:"varint,15,rep,packed,name=mesh_protocols,json=meshProtocols,proto3,enum=octo.resource.v1.Protocol" json:"mesh_protocols,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -460,6 +513,20 @@ func (x *Endpoint) GetStanding() Standing {
 		return x.Standing
 	}
 	return Standing_STANDING_UNSPECIFIED
+}
+
+func (x *Endpoint) GetDirectProtocol() Protocol {
+	if x != nil {
+		return x.DirectProtocol
+	}
+	return Protocol_PROTOCOL_UNSPECIFIED
+}
+
+func (x *Endpoint) GetMeshProtocols() []Protocol {
+	if x != nil {
+		return x.MeshProtocols
+	}
+	return nil
 }
 
 // ServicePolicy says how calls to one target go. Absent parts take the documented defaults.
@@ -2327,7 +2394,7 @@ var File_octo_resource_v1_resource_proto protoreflect.FileDescriptor
 
 const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\n" +
-	"\x1focto/resource/v1/resource.proto\x12\x10octo.resource.v1\x1a\x1egoogle/protobuf/duration.proto\"\x8a\x04\n" +
+	"\x1focto/resource/v1/resource.proto\x12\x10octo.resource.v1\x1a\x1egoogle/protobuf/duration.proto\"\x92\x05\n" +
 	"\bEndpoint\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12 \n" +
@@ -2342,7 +2409,9 @@ const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	" \x01(\bR\x06backup\x12\x1a\n" +
 	"\bidentity\x18\v \x01(\tR\bidentity\x12'\n" +
 	"\x0fdirect_identity\x18\f \x01(\tR\x0edirectIdentity\x126\n" +
-	"\bstanding\x18\r \x01(\x0e2\x1a.octo.resource.v1.StandingR\bstanding\x1a7\n" +
+	"\bstanding\x18\r \x01(\x0e2\x1a.octo.resource.v1.StandingR\bstanding\x12C\n" +
+	"\x0fdirect_protocol\x18\x0e \x01(\x0e2\x1a.octo.resource.v1.ProtocolR\x0edirectProtocol\x12A\n" +
+	"\x0emesh_protocols\x18\x0f \x03(\x0e2\x1a.octo.resource.v1.ProtocolR\rmeshProtocols\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
@@ -2506,7 +2575,10 @@ const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\venvironment\x18\x03 \x01(\tR\venvironment\x128\n" +
 	"\tendpoints\x18\x01 \x03(\v2\x1a.octo.resource.v1.EndpointR\tendpoints\x12;\n" +
 	"\bpolicies\x18\x02 \x03(\v2\x1f.octo.resource.v1.ServicePolicyR\bpolicies\x12A\n" +
-	"\rauth_policies\x18\x04 \x03(\v2\x1c.octo.resource.v1.AuthPolicyR\fauthPolicies*J\n" +
+	"\rauth_policies\x18\x04 \x03(\v2\x1c.octo.resource.v1.AuthPolicyR\fauthPolicies*7\n" +
+	"\bProtocol\x12\x18\n" +
+	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rPROTOCOL_GRPC\x10\x01*J\n" +
 	"\bStanding\x12\x18\n" +
 	"\x14STANDING_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTANDING_LEFT\x10\x01\x12\x11\n" +
@@ -2547,96 +2619,99 @@ func file_octo_resource_v1_resource_proto_rawDescGZIP() []byte {
 	return file_octo_resource_v1_resource_proto_rawDescData
 }
 
-var file_octo_resource_v1_resource_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_octo_resource_v1_resource_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
 var file_octo_resource_v1_resource_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_octo_resource_v1_resource_proto_goTypes = []any{
-	(Standing)(0),               // 0: octo.resource.v1.Standing
-	(Side)(0),                   // 1: octo.resource.v1.Side
-	(FailureMode)(0),            // 2: octo.resource.v1.FailureMode
-	(CallProperty)(0),           // 3: octo.resource.v1.CallProperty
-	(Balancer)(0),               // 4: octo.resource.v1.Balancer
-	(*Endpoint)(nil),            // 5: octo.resource.v1.Endpoint
-	(*ServicePolicy)(nil),       // 6: octo.resource.v1.ServicePolicy
-	(*RetryPolicy)(nil),         // 7: octo.resource.v1.RetryPolicy
-	(*RetryBudget)(nil),         // 8: octo.resource.v1.RetryBudget
-	(*RateLimit)(nil),           // 9: octo.resource.v1.RateLimit
-	(*GlobalRateLimit)(nil),     // 10: octo.resource.v1.GlobalRateLimit
-	(*DescriptorEntry)(nil),     // 11: octo.resource.v1.DescriptorEntry
-	(*CircuitBreaker)(nil),      // 12: octo.resource.v1.CircuitBreaker
-	(*Fault)(nil),               // 13: octo.resource.v1.Fault
-	(*AuthPolicy)(nil),          // 14: octo.resource.v1.AuthPolicy
-	(*AccessRule)(nil),          // 15: octo.resource.v1.AccessRule
-	(*Balancing)(nil),           // 16: octo.resource.v1.Balancing
-	(*SlowStart)(nil),           // 17: octo.resource.v1.SlowStart
-	(*OutlierEjection)(nil),     // 18: octo.resource.v1.OutlierEjection
-	(*Limits)(nil),              // 19: octo.resource.v1.Limits
-	(*Route)(nil),               // 20: octo.resource.v1.Route
-	(*Mirror)(nil),              // 21: octo.resource.v1.Mirror
-	(*Match)(nil),               // 22: octo.resource.v1.Match
-	(*EntryMatch)(nil),          // 23: octo.resource.v1.EntryMatch
-	(*Destination)(nil),         // 24: octo.resource.v1.Destination
-	(*Snapshot)(nil),            // 25: octo.resource.v1.Snapshot
-	nil,                         // 26: octo.resource.v1.Endpoint.TagsEntry
-	nil,                         // 27: octo.resource.v1.Destination.SubsetEntry
-	(*durationpb.Duration)(nil), // 28: google.protobuf.Duration
+	(Protocol)(0),               // 0: octo.resource.v1.Protocol
+	(Standing)(0),               // 1: octo.resource.v1.Standing
+	(Side)(0),                   // 2: octo.resource.v1.Side
+	(FailureMode)(0),            // 3: octo.resource.v1.FailureMode
+	(CallProperty)(0),           // 4: octo.resource.v1.CallProperty
+	(Balancer)(0),               // 5: octo.resource.v1.Balancer
+	(*Endpoint)(nil),            // 6: octo.resource.v1.Endpoint
+	(*ServicePolicy)(nil),       // 7: octo.resource.v1.ServicePolicy
+	(*RetryPolicy)(nil),         // 8: octo.resource.v1.RetryPolicy
+	(*RetryBudget)(nil),         // 9: octo.resource.v1.RetryBudget
+	(*RateLimit)(nil),           // 10: octo.resource.v1.RateLimit
+	(*GlobalRateLimit)(nil),     // 11: octo.resource.v1.GlobalRateLimit
+	(*DescriptorEntry)(nil),     // 12: octo.resource.v1.DescriptorEntry
+	(*CircuitBreaker)(nil),      // 13: octo.resource.v1.CircuitBreaker
+	(*Fault)(nil),               // 14: octo.resource.v1.Fault
+	(*AuthPolicy)(nil),          // 15: octo.resource.v1.AuthPolicy
+	(*AccessRule)(nil),          // 16: octo.resource.v1.AccessRule
+	(*Balancing)(nil),           // 17: octo.resource.v1.Balancing
+	(*SlowStart)(nil),           // 18: octo.resource.v1.SlowStart
+	(*OutlierEjection)(nil),     // 19: octo.resource.v1.OutlierEjection
+	(*Limits)(nil),              // 20: octo.resource.v1.Limits
+	(*Route)(nil),               // 21: octo.resource.v1.Route
+	(*Mirror)(nil),              // 22: octo.resource.v1.Mirror
+	(*Match)(nil),               // 23: octo.resource.v1.Match
+	(*EntryMatch)(nil),          // 24: octo.resource.v1.EntryMatch
+	(*Destination)(nil),         // 25: octo.resource.v1.Destination
+	(*Snapshot)(nil),            // 26: octo.resource.v1.Snapshot
+	nil,                         // 27: octo.resource.v1.Endpoint.TagsEntry
+	nil,                         // 28: octo.resource.v1.Destination.SubsetEntry
+	(*durationpb.Duration)(nil), // 29: google.protobuf.Duration
 }
 var file_octo_resource_v1_resource_proto_depIdxs = []int32{
-	26, // 0: octo.resource.v1.Endpoint.tags:type_name -> octo.resource.v1.Endpoint.TagsEntry
-	0,  // 1: octo.resource.v1.Endpoint.standing:type_name -> octo.resource.v1.Standing
-	20, // 2: octo.resource.v1.ServicePolicy.routes:type_name -> octo.resource.v1.Route
-	28, // 3: octo.resource.v1.ServicePolicy.default_timeout:type_name -> google.protobuf.Duration
-	28, // 4: octo.resource.v1.ServicePolicy.max_timeout:type_name -> google.protobuf.Duration
-	19, // 5: octo.resource.v1.ServicePolicy.limits:type_name -> octo.resource.v1.Limits
-	16, // 6: octo.resource.v1.ServicePolicy.balancing:type_name -> octo.resource.v1.Balancing
-	18, // 7: octo.resource.v1.ServicePolicy.outlier_ejection:type_name -> octo.resource.v1.OutlierEjection
-	9,  // 8: octo.resource.v1.ServicePolicy.rate_limits:type_name -> octo.resource.v1.RateLimit
-	12, // 9: octo.resource.v1.ServicePolicy.circuit_breaker:type_name -> octo.resource.v1.CircuitBreaker
-	13, // 10: octo.resource.v1.ServicePolicy.faults:type_name -> octo.resource.v1.Fault
-	7,  // 11: octo.resource.v1.ServicePolicy.retries:type_name -> octo.resource.v1.RetryPolicy
-	8,  // 12: octo.resource.v1.ServicePolicy.retry_budget:type_name -> octo.resource.v1.RetryBudget
-	28, // 13: octo.resource.v1.RetryPolicy.attempt_timeout:type_name -> google.protobuf.Duration
-	28, // 14: octo.resource.v1.RetryPolicy.backoff:type_name -> google.protobuf.Duration
-	28, // 15: octo.resource.v1.RetryPolicy.max_backoff:type_name -> google.protobuf.Duration
-	22, // 16: octo.resource.v1.RateLimit.match:type_name -> octo.resource.v1.Match
-	1,  // 17: octo.resource.v1.RateLimit.side:type_name -> octo.resource.v1.Side
-	28, // 18: octo.resource.v1.RateLimit.per:type_name -> google.protobuf.Duration
-	10, // 19: octo.resource.v1.RateLimit.global:type_name -> octo.resource.v1.GlobalRateLimit
-	11, // 20: octo.resource.v1.GlobalRateLimit.entries:type_name -> octo.resource.v1.DescriptorEntry
-	2,  // 21: octo.resource.v1.GlobalRateLimit.failure_mode:type_name -> octo.resource.v1.FailureMode
-	28, // 22: octo.resource.v1.GlobalRateLimit.timeout:type_name -> google.protobuf.Duration
-	3,  // 23: octo.resource.v1.DescriptorEntry.property:type_name -> octo.resource.v1.CallProperty
-	28, // 24: octo.resource.v1.CircuitBreaker.window:type_name -> google.protobuf.Duration
-	28, // 25: octo.resource.v1.CircuitBreaker.slow_call:type_name -> google.protobuf.Duration
-	28, // 26: octo.resource.v1.CircuitBreaker.open_time:type_name -> google.protobuf.Duration
-	22, // 27: octo.resource.v1.Fault.match:type_name -> octo.resource.v1.Match
-	28, // 28: octo.resource.v1.Fault.delay:type_name -> google.protobuf.Duration
-	15, // 29: octo.resource.v1.AuthPolicy.deny:type_name -> octo.resource.v1.AccessRule
-	15, // 30: octo.resource.v1.AuthPolicy.allow:type_name -> octo.resource.v1.AccessRule
-	4,  // 31: octo.resource.v1.Balancing.balancer:type_name -> octo.resource.v1.Balancer
-	17, // 32: octo.resource.v1.Balancing.slow_start:type_name -> octo.resource.v1.SlowStart
-	28, // 33: octo.resource.v1.SlowStart.window:type_name -> google.protobuf.Duration
-	28, // 34: octo.resource.v1.OutlierEjection.window:type_name -> google.protobuf.Duration
-	28, // 35: octo.resource.v1.OutlierEjection.ejection_time:type_name -> google.protobuf.Duration
-	28, // 36: octo.resource.v1.OutlierEjection.max_ejection_time:type_name -> google.protobuf.Duration
-	28, // 37: octo.resource.v1.Limits.max_park:type_name -> google.protobuf.Duration
-	22, // 38: octo.resource.v1.Route.match:type_name -> octo.resource.v1.Match
-	24, // 39: octo.resource.v1.Route.destinations:type_name -> octo.resource.v1.Destination
-	28, // 40: octo.resource.v1.Route.timeout:type_name -> google.protobuf.Duration
-	7,  // 41: octo.resource.v1.Route.retries:type_name -> octo.resource.v1.RetryPolicy
-	21, // 42: octo.resource.v1.Route.mirror:type_name -> octo.resource.v1.Mirror
-	24, // 43: octo.resource.v1.Mirror.destination:type_name -> octo.resource.v1.Destination
-	28, // 44: octo.resource.v1.Mirror.timeout:type_name -> google.protobuf.Duration
-	23, // 45: octo.resource.v1.Match.metadata:type_name -> octo.resource.v1.EntryMatch
-	23, // 46: octo.resource.v1.Match.baggage:type_name -> octo.resource.v1.EntryMatch
-	27, // 47: octo.resource.v1.Destination.subset:type_name -> octo.resource.v1.Destination.SubsetEntry
-	5,  // 48: octo.resource.v1.Snapshot.endpoints:type_name -> octo.resource.v1.Endpoint
-	6,  // 49: octo.resource.v1.Snapshot.policies:type_name -> octo.resource.v1.ServicePolicy
-	14, // 50: octo.resource.v1.Snapshot.auth_policies:type_name -> octo.resource.v1.AuthPolicy
-	51, // [51:51] is the sub-list for method output_type
-	51, // [51:51] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	27, // 0: octo.resource.v1.Endpoint.tags:type_name -> octo.resource.v1.Endpoint.TagsEntry
+	1,  // 1: octo.resource.v1.Endpoint.standing:type_name -> octo.resource.v1.Standing
+	0,  // 2: octo.resource.v1.Endpoint.direct_protocol:type_name -> octo.resource.v1.Protocol
+	0,  // 3: octo.resource.v1.Endpoint.mesh_protocols:type_name -> octo.resource.v1.Protocol
+	21, // 4: octo.resource.v1.ServicePolicy.routes:type_name -> octo.resource.v1.Route
+	29, // 5: octo.resource.v1.ServicePolicy.default_timeout:type_name -> google.protobuf.Duration
+	29, // 6: octo.resource.v1.ServicePolicy.max_timeout:type_name -> google.protobuf.Duration
+	20, // 7: octo.resource.v1.ServicePolicy.limits:type_name -> octo.resource.v1.Limits
+	17, // 8: octo.resource.v1.ServicePolicy.balancing:type_name -> octo.resource.v1.Balancing
+	19, // 9: octo.resource.v1.ServicePolicy.outlier_ejection:type_name -> octo.resource.v1.OutlierEjection
+	10, // 10: octo.resource.v1.ServicePolicy.rate_limits:type_name -> octo.resource.v1.RateLimit
+	13, // 11: octo.resource.v1.ServicePolicy.circuit_breaker:type_name -> octo.resource.v1.CircuitBreaker
+	14, // 12: octo.resource.v1.ServicePolicy.faults:type_name -> octo.resource.v1.Fault
+	8,  // 13: octo.resource.v1.ServicePolicy.retries:type_name -> octo.resource.v1.RetryPolicy
+	9,  // 14: octo.resource.v1.ServicePolicy.retry_budget:type_name -> octo.resource.v1.RetryBudget
+	29, // 15: octo.resource.v1.RetryPolicy.attempt_timeout:type_name -> google.protobuf.Duration
+	29, // 16: octo.resource.v1.RetryPolicy.backoff:type_name -> google.protobuf.Duration
+	29, // 17: octo.resource.v1.RetryPolicy.max_backoff:type_name -> google.protobuf.Duration
+	23, // 18: octo.resource.v1.RateLimit.match:type_name -> octo.resource.v1.Match
+	2,  // 19: octo.resource.v1.RateLimit.side:type_name -> octo.resource.v1.Side
+	29, // 20: octo.resource.v1.RateLimit.per:type_name -> google.protobuf.Duration
+	11, // 21: octo.resource.v1.RateLimit.global:type_name -> octo.resource.v1.GlobalRateLimit
+	12, // 22: octo.resource.v1.GlobalRateLimit.entries:type_name -> octo.resource.v1.DescriptorEntry
+	3,  // 23: octo.resource.v1.GlobalRateLimit.failure_mode:type_name -> octo.resource.v1.FailureMode
+	29, // 24: octo.resource.v1.GlobalRateLimit.timeout:type_name -> google.protobuf.Duration
+	4,  // 25: octo.resource.v1.DescriptorEntry.property:type_name -> octo.resource.v1.CallProperty
+	29, // 26: octo.resource.v1.CircuitBreaker.window:type_name -> google.protobuf.Duration
+	29, // 27: octo.resource.v1.CircuitBreaker.slow_call:type_name -> google.protobuf.Duration
+	29, // 28: octo.resource.v1.CircuitBreaker.open_time:type_name -> google.protobuf.Duration
+	23, // 29: octo.resource.v1.Fault.match:type_name -> octo.resource.v1.Match
+	29, // 30: octo.resource.v1.Fault.delay:type_name -> google.protobuf.Duration
+	16, // 31: octo.resource.v1.AuthPolicy.deny:type_name -> octo.resource.v1.AccessRule
+	16, // 32: octo.resource.v1.AuthPolicy.allow:type_name -> octo.resource.v1.AccessRule
+	5,  // 33: octo.resource.v1.Balancing.balancer:type_name -> octo.resource.v1.Balancer
+	18, // 34: octo.resource.v1.Balancing.slow_start:type_name -> octo.resource.v1.SlowStart
+	29, // 35: octo.resource.v1.SlowStart.window:type_name -> google.protobuf.Duration
+	29, // 36: octo.resource.v1.OutlierEjection.window:type_name -> google.protobuf.Duration
+	29, // 37: octo.resource.v1.OutlierEjection.ejection_time:type_name -> google.protobuf.Duration
+	29, // 38: octo.resource.v1.OutlierEjection.max_ejection_time:type_name -> google.protobuf.Duration
+	29, // 39: octo.resource.v1.Limits.max_park:type_name -> google.protobuf.Duration
+	23, // 40: octo.resource.v1.Route.match:type_name -> octo.resource.v1.Match
+	25, // 41: octo.resource.v1.Route.destinations:type_name -> octo.resource.v1.Destination
+	29, // 42: octo.resource.v1.Route.timeout:type_name -> google.protobuf.Duration
+	8,  // 43: octo.resource.v1.Route.retries:type_name -> octo.resource.v1.RetryPolicy
+	22, // 44: octo.resource.v1.Route.mirror:type_name -> octo.resource.v1.Mirror
+	25, // 45: octo.resource.v1.Mirror.destination:type_name -> octo.resource.v1.Destination
+	29, // 46: octo.resource.v1.Mirror.timeout:type_name -> google.protobuf.Duration
+	24, // 47: octo.resource.v1.Match.metadata:type_name -> octo.resource.v1.EntryMatch
+	24, // 48: octo.resource.v1.Match.baggage:type_name -> octo.resource.v1.EntryMatch
+	28, // 49: octo.resource.v1.Destination.subset:type_name -> octo.resource.v1.Destination.SubsetEntry
+	6,  // 50: octo.resource.v1.Snapshot.endpoints:type_name -> octo.resource.v1.Endpoint
+	7,  // 51: octo.resource.v1.Snapshot.policies:type_name -> octo.resource.v1.ServicePolicy
+	15, // 52: octo.resource.v1.Snapshot.auth_policies:type_name -> octo.resource.v1.AuthPolicy
+	53, // [53:53] is the sub-list for method output_type
+	53, // [53:53] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_octo_resource_v1_resource_proto_init() }
@@ -2665,7 +2740,7 @@ func file_octo_resource_v1_resource_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_resource_v1_resource_proto_rawDesc), len(file_octo_resource_v1_resource_proto_rawDesc)),
-			NumEnums:      5,
+			NumEnums:      6,
 			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
