@@ -23,11 +23,12 @@ conformance-programs:
 	@mkdir -p $(CONFORMANCE)
 	go build -o $(CONFORMANCE)/runner ./conformance/runner
 	go build $(CONFORMANCE_BUILD) -o $(CONFORMANCE)/octo-proxy ./core/cmd/octo-proxy
+	go build $(CONFORMANCE_BUILD) -tags octofault -o $(CONFORMANCE)/octo-proxy-octofault ./core/cmd/octo-proxy
 	go build $(CONFORMANCE_BUILD) -o $(CONFORMANCE)/octo ./core/cmd/octo
 	go build $(CONFORMANCE_BUILD) -o $(CONFORMANCE)/testee-go ./conformance/testees/go
 
 run-conformance = $(CONFORMANCE)/runner --proxy $(CONFORMANCE)/octo-proxy --octo $(CONFORMANCE)/octo $(addprefix --testee ,$(TESTEES)) \
-	$(previous-flags) --no-skips --results $(CONFORMANCE)/results $(CONFORMANCE_FLAGS)
+	--trap-proxy $(CONFORMANCE)/octo-proxy-octofault $(previous-flags) --no-skips --results $(CONFORMANCE)/results $(CONFORMANCE_FLAGS)
 
 .PHONY: conformance-quick
 conformance-quick: conformance-programs ## the cases that a change needs at once, in under a minute

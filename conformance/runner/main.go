@@ -29,6 +29,7 @@ type run struct {
 	proxy    string // the binary
 	octo     string // the binary, for scenarios with a control plane
 	etcd     string // somebody else's, for those whose parts are apart
+	trap     string // the octo-proxy binary that panics where it is told to
 	parallel int
 	patience time.Duration
 	ids      atomic.Int64
@@ -80,7 +81,7 @@ func main() {
 	flag.StringVar(&o.known, "known-failing", "conformance/known_failing", "directory of <testee>.txt")
 	flag.StringVar(&o.profiles, "profiles", "conformance/profiles", "directory of <testee>.yaml")
 	flag.BoolVar(&o.quick, "quick", false, "only what a change needs at once: see docs/guides/conformance.md")
-	flag.BoolVar(&o.noSkips, "no-skips", false, "a case that is skipped fails the run")
+	flag.BoolVar(&o.noSkips, "no-skips", false, "a case that is skipped fails the run, unless it is this machine that cannot run it")
 	flag.StringVar(&o.results, "results", "", "directory for results.json, junit.xml and matrix.md")
 	flag.StringVar(&o.matrix, "matrix", "", "a committed matrix that must be equal to this run's")
 	flag.Func("run", "only cases whose name@topology:client-server contains this; may be given several times: any of them", func(text string) error {
@@ -88,6 +89,7 @@ func main() {
 		return nil
 	})
 	flag.BoolVar(&r.noTrace, "no-trace", false, "do not run a failed case once more for its frames")
+	flag.StringVar(&r.trap, "trap-proxy", "", "the octo-proxy binary that was built with -tags octofault, for scenarios in which one panics")
 	flag.UintVar(&r.memory, "memory", 1, "how many times the memory that cases allow programs may take: the race detector's cost")
 	flag.IntVar(&r.parallel, "parallel", 16, "cases at a time in each topology")
 	flag.DurationVar(&r.patience, "patience", 20*time.Second, "how long to wait for what must come; slow programs need more")
@@ -133,12 +135,17 @@ func (r *run) main(o *options) (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if jobs = filter(jobs, o.filter); slices.ContainsFunc(jobs, (*job).needsDisk) {
+		if err := withOwnMounts(); err != nil { // scenarios with disks will say so, too
+			fmt.Fprintln(os.Stderr, "conformance: no disks of its own:", err)
+		}
+	}
 	if r.dir, err = os.MkdirTemp("", "oc"); err != nil { // not TMPDIR's depth, or socket paths get too long
 		return false, err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	r.all(ctx, r.skip(filter(jobs, o.filter)))
+	r.all(ctx, r.skip(jobs))
 	r.apply(known, len(o.filter) == 0 && !o.quick)
 	ok, err = r.report(o, time.Since(begin))
 	if ok && err == nil {

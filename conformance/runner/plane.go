@@ -1,9 +1,13 @@
 package main
 
 import (
+	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +17,7 @@ import (
 	"time"
 
 	conformancev1 "github.com/octomesh/octomesh/gen/go/octo/conformance/v1"
+	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
 
 // plane is a scenario's control plane.
@@ -24,6 +29,7 @@ type plane struct {
 	names           []string  // of parts, in the order in which they start
 	registry        *registry // nil: instances register themselves
 	applied         []string  // resources that it has by "octo apply"
+	madeUp          map[string][]*resourcev1.Endpoint
 }
 
 // part is one of its processes.
@@ -38,7 +44,8 @@ type part struct {
 
 // newPlane lays out a control plane.
 func newPlane(dir string, r *run, c *conformancev1.ControlPlane) (*plane, error) {
-	p := &plane{ControlPlane: c, dir: dir, octo: r.octo, etcd: r.etcd, previous: r.previous.octo, parts: make(map[string]*part)}
+	p := &plane{ControlPlane: c, dir: dir, octo: r.octo, etcd: r.etcd, previous: r.previous.octo, parts: make(map[string]*part),
+		madeUp: make(map[string][]*resourcev1.Endpoint)}
 	if p.octo == "" {
 		return nil, errors.New("it needs a control plane: give --octo, the octo binary")
 	}
@@ -55,7 +62,7 @@ func newPlane(dir string, r *run, c *conformancev1.ControlPlane) (*plane, error)
 // start starts all parts, and waits until they are ready.
 func (p *plane) start() error {
 	if !p.Apart {
-		return p.add("octo", p.withRegistry([]string{p.program("octo"), "up", "--data", filepath.Join(p.dir, "octo.data")}), listenFlag, announced)
+		return p.add("octo", p.withRegistry([]string{p.program("octo"), "up", "--log", "info", "--data", filepath.Join(p.dir, "octo.data")}), listenFlag, announced)
 	}
 	cluster, err := p.cluster()
 	if err != nil {
@@ -85,15 +92,18 @@ func (p *plane) program(name string) string {
 	return p.octo
 }
 
+// pollRegistry is how often the registry is asked, in milliseconds.
+const pollRegistry = 100
+
 func (p *plane) withRegistry(command []string) []string {
 	if p.registry == nil {
 		return command
 	}
-	return append(command, "--registry", environment+"="+p.registry.url+"?every=100ms")
+	return append(command, "--registry", fmt.Sprintf("%s=%s?every=%dms", environment, p.registry.url, cmp.Or(p.PollMs, pollRegistry)))
 }
 
 func listenFlag(p *part, address string) []string {
-	return []string{"--listen", address, "--ready-file", p.readyFile()}
+	return []string{"--listen", address, "--ready-file", p.readyFile(), "--metrics", "127.0.0.1:0"}
 }
 
 // cluster starts three members of an etcd, and returns where clients find them.
@@ -190,6 +200,26 @@ func announced(p *part) string {
 		return ""
 	}
 	return strings.TrimSpace(string(b))
+}
+
+// metrics are those of the process, at the address that it has logged last.
+func (p *part) metrics() ([]byte, error) {
+	address := ""
+	err := logged(p.log, func(line []byte) {
+		var l struct{ Msg, Metrics string }
+		if json.Unmarshal(line, &l) == nil && l.Msg == "octo control runs" {
+			address = l.Metrics
+		}
+	})
+	if err != nil || address == "" {
+		return nil, fmt.Errorf("%s has no metrics: %w", p.name, orNone(err))
+	}
+	res, err := (&http.Client{Timeout: startTimeout}).Get("http://" + address + "/metrics")
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p.name, err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	return io.ReadAll(res.Body)
 }
 
 func (p *part) readyFile() string { return filepath.Join(p.dir, p.name+".ready") }

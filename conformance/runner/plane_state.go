@@ -4,8 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -36,6 +36,9 @@ func (p *plane) give(text string) (*resourcev1.Snapshot, error) {
 	want, err := readResources(text)
 	if err != nil {
 		return nil, err
+	}
+	for _, target := range slices.Sorted(maps.Keys(p.madeUp)) {
+		want.Endpoints = append(want.Endpoints, p.madeUp[target]...)
 	}
 	if err := p.setRegistry(want); err != nil {
 		return nil, err
@@ -147,25 +150,12 @@ func (s *stage) give(text string) error {
 	return err
 }
 
-// churn changes the weights of endpoints, and which are there, by chance, and at the end as they should be.
-func (p *plane) churn(c *conformancev1.Churn, want *resourcev1.Snapshot) error {
-	if p.registry == nil || len(want.GetEndpoints()) == 0 {
-		return errors.New("churn is for a registry of the scenario's, with endpoints")
-	}
-	dice := rand.New(rand.NewPCG(c.Seed, 0))
-	for range c.Changes {
-		e := want.Endpoints[dice.IntN(len(want.Endpoints))]
-		e.Weight = proto.Uint32(1 + dice.Uint32N(1000))
-		if err := p.setRegistry(want); err != nil {
-			return err
-		}
-		time.Sleep(time.Duration(dice.IntN(100)) * time.Millisecond) // some changes are seen one by one, some together
-	}
-	return nil
-}
-
-// snapshot is what a proxy goes by.
+// snapshot is what a proxy goes by. It is asked for again once there is a newer one: it may be large.
 func (p *proxy) snapshot() (*resourcev1.Snapshot, error) {
+	generation, err := p.generation()
+	if err != nil || generation > 0 && generation == p.known.generation {
+		return p.known.snapshot, err
+	}
 	body, err := p.get("/config")
 	if err != nil {
 		return nil, err
@@ -175,7 +165,17 @@ func (p *proxy) snapshot() (*resourcev1.Snapshot, error) {
 		return nil, err
 	}
 	s := &resourcev1.Snapshot{}
-	return s, protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(dump.Snapshot, s)
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(dump.Snapshot, s); err != nil {
+		return nil, err
+	}
+	p.known = known{generation, s} // or what is newer, and asked for the next time
+	return s, nil
+}
+
+// known is what a proxy has said that it goes by.
+type known struct {
+	generation uint64
+	snapshot   *resourcev1.Snapshot
 }
 
 // differs says in what a proxy's resources are others than they should be, "" if in nothing.
@@ -241,30 +241,34 @@ func (s *stage) govern() (told func(*actor) string, err error) {
 	if err := s.plane.start(); err != nil {
 		return nil, err
 	}
-	at := make(map[string]string)
-	for _, name := range pilotsOf(s.plane.ControlPlane) {
-		at[name] = s.plane.parts[name].address
-	}
+	where := func(a *actor, pilot string) string { return s.plane.parts[pilot].address }
 	for _, l := range s.s.Links {
-		if at[l.To] == "" {
+		if !slices.Contains(pilotsOf(s.plane.ControlPlane), l.To) {
 			continue
 		}
 		made, err := link.To("tcp", "127.0.0.1:0", s.plane.parts[l.To].address)
 		if err != nil {
 			return nil, err
 		}
-		s.links[l.Name], at[l.To] = made, made.Address()
+		s.links[l.Name] = made
 		s.cleanup = append(s.cleanup, func() { _ = made.Close() })
+		others := where
+		where = func(a *actor, pilot string) string {
+			if pilot == l.To && (len(l.Only) == 0 || slices.Contains(l.Only, a.Name)) {
+				return made.Address()
+			}
+			return others(a, pilot)
+		}
 	}
 	targets, err := s.targets()
 	if err != nil {
 		return nil, err
 	}
 	return func(a *actor) string {
-		c := map[string]any{"directory": filepath.Join(s.dir, a.Name+"-states")}
+		c := map[string]any{"directory": s.states(a)}
 		var pilots []string
 		for _, name := range pilotsOf(s.plane.ControlPlane) {
-			pilots = append(pilots, at[name])
+			pilots = append(pilots, where(a, name))
 		}
 		c["pilots"] = pilots
 		if !s.plane.OnDemand {
@@ -275,12 +279,31 @@ func (s *stage) govern() (told func(*actor) string, err error) {
 	}, nil
 }
 
+// allSteps are steps, and those that they repeat.
+func allSteps(steps []*conformancev1.ScenarioStep) iter.Seq[*conformancev1.ScenarioStep] {
+	return func(yield func(*conformancev1.ScenarioStep) bool) {
+		for _, step := range steps {
+			if !yield(step) {
+				return
+			}
+			for inner := range allSteps(step.GetRepeat().GetSteps()) {
+				if !yield(inner) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // targets are all of which resources speak, and those that ends serve.
 func (s *stage) targets() ([]string, error) {
 	all := make(map[string]bool)
 	texts := []string{s.s.Resources}
-	for _, step := range s.s.Steps {
+	for step := range allSteps(s.s.Steps) {
 		texts = append(texts, step.GetResources(), step.GetUnheard())
+		if m := step.GetMadeUp(); m != nil {
+			all[m.Target] = true
+		}
 	}
 	for _, text := range texts {
 		r, err := readResources(text)
@@ -305,30 +328,33 @@ func (s *stage) targets() ([]string, error) {
 	return slices.Sorted(maps.Keys(all)), nil
 }
 
-// synced waits until all proxies that run go by what they should.
+// synced waits until proxies that run, and crowds, go by what they should.
 func (s *stage) synced(c *conformancev1.Synced) error {
+	want := s.want
+	if c != nil && c.Resources != nil {
+		text, err := s.expand(c.GetResources())
+		if err != nil {
+			return err
+		}
+		if want, err = readResources(text); err != nil {
+			return err
+		}
+	}
 	for late := time.Now().Add(s.patience); ; {
-		text := ""
+		begun, text := time.Now(), ""
 		for _, a := range s.ends {
-			if a.proxy == nil || over(a.proxy.process) {
-				continue
-			}
-			have, err := a.proxy.snapshot()
 			switch {
-			case err != nil:
-				text = err.Error()
-			case len(c.GetRegistered()) == 0:
-				if s.plane.Register {
-					have.Endpoints = nil // whoever is attached
-				}
-				if d := differs(s.want, have); d != "" {
+			case a.proxy == nil || over(a.proxy.process):
+			case len(c.GetProxies()) > 0 && !slices.Contains(c.GetProxies(), a.Name+"-proxy"):
+			default:
+				if d := s.lags(a.proxy, c, want); d != "" {
 					text = a.proxy.name + ": " + d
 				}
 			}
-			for _, r := range c.GetRegistered() {
-				if d := lacks(r, have); err == nil && d != "" {
-					text = a.proxy.name + ": " + d
-				}
+		}
+		for _, crowd := range s.crowds {
+			if d := crowd.lags(want); len(c.GetRegistered()) == 0 && len(c.GetProxies()) == 0 && d != "" {
+				text = d
 			}
 		}
 		if text == "" {
@@ -337,8 +363,28 @@ func (s *stage) synced(c *conformancev1.Synced) error {
 		if time.Now().After(late) {
 			return fmt.Errorf("not synced within %v: %s", s.patience, text)
 		}
-		time.Sleep(10 * poll)
+		time.Sleep(max(10*poll, time.Since(begun))) // what is large costs those who tell it, too
 	}
+}
+
+// lags says in what a proxy does not go by what it should, "" if in nothing.
+func (s *stage) lags(p *proxy, c *conformancev1.Synced, want *resourcev1.Snapshot) string {
+	have, err := p.snapshot()
+	if err != nil {
+		return err.Error()
+	}
+	for _, r := range c.GetRegistered() {
+		if d := lacks(r, have); d != "" {
+			return d
+		}
+	}
+	if len(c.GetRegistered()) > 0 {
+		return ""
+	}
+	if s.plane.Register { // whoever is attached
+		have = &resourcev1.Snapshot{Policies: have.Policies, AuthPolicies: have.AuthPolicies}
+	}
+	return differs(want, have)
 }
 
 // command runs a command of the operator's, and judges it.

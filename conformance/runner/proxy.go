@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -34,6 +36,7 @@ type proxy struct {
 	resources string
 	inbound   string
 	http      *http.Client
+	known     known
 }
 
 // proxyOptions are what a proxy may have beyond its defaults.
@@ -62,6 +65,15 @@ func startProxy(dir, name, binary string, o proxyOptions) (*proxy, error) {
 
 // run starts the proxy's process, and waits until it is ready. One that was killed comes back where it was.
 func (p *proxy) run() error {
+	if err := p.begin(); err != nil {
+		return err
+	}
+	return p.begun()
+}
+
+// begin starts the proxy's process.
+func (p *proxy) begin() error {
+	p.known = known{}
 	inbound := p.inbound
 	if inbound == "" {
 		inbound = "127.0.0.1:0"
@@ -78,10 +90,11 @@ func (p *proxy) run() error {
 	if err := os.WriteFile(file, []byte(bootstrap+p.options.bootstrap), 0o600); err != nil {
 		return err
 	}
-	p.inbound = ""
-	if err := p.start(file); err != nil {
-		return err
-	}
+	return p.start(file)
+}
+
+// begun waits until the proxy is ready.
+func (p *proxy) begun() error {
 	err := p.until(func() (bool, error) {
 		if p.inbound, _ = p.said(); p.inbound == "" {
 			return false, nil
@@ -110,9 +123,33 @@ func (p *proxy) start(file string, more ...string) (err error) {
 	return err
 }
 
+// panics waits until the proxy has ended by a panic so many times, and starts it anew each time.
+func (p *proxy) panics(times int, patience time.Duration) error {
+	late := time.After(patience)
+	for n := range times {
+		select {
+		case <-p.gone:
+		case <-late:
+			return fmt.Errorf("%s panicked %d times within %v, expected %d; see %s", p.name, n, patience, times, p.log)
+		}
+		var exit *exec.ExitError
+		if !errors.As(p.err, &exit) || exit.ExitCode() != panicked {
+			return fmt.Errorf("%s ended with %w and not by a panic; see %s", p.name, orNone(p.err), p.log)
+		}
+		if err := p.begin(); err != nil {
+			return err
+		}
+	}
+	return p.begun()
+}
+
+// panicked is the exit code of a Go program that did.
+const panicked = 2
+
 // takeover starts a successor and waits until it serves, and the process before has ended well.
 func (p *proxy) takeover() error {
 	before := p.process
+	p.known = known{}
 	_, runs := p.said()
 	if err := p.start(p.file(), "--takeover"); err != nil {
 		p.process = before
@@ -131,20 +168,29 @@ func (p *proxy) takeover() error {
 
 // said is the inbound address that the proxy has logged first, and how many of its processes have logged one.
 func (p *proxy) said() (inbound string, processes int) {
-	log, err := os.Open(p.log)
-	if err != nil {
-		return "", 0
-	}
-	defer func() { _ = log.Close() }()
-	for lines := bufio.NewScanner(log); lines.Scan(); {
+	_ = logged(p.log, func(line []byte) { // it may not be there yet
 		var l struct{ Msg, Inbound string }
-		if json.Unmarshal(lines.Bytes(), &l) == nil && l.Msg == "octo-proxy runs" {
+		if json.Unmarshal(line, &l) == nil && l.Msg == "octo-proxy runs" {
 			if processes++; inbound == "" {
 				inbound = l.Inbound
 			}
 		}
-	}
+	})
 	return inbound, processes
+}
+
+// logged reads the lines of a log.
+func logged(path string, line func([]byte)) error {
+	log, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }()
+	lines := bufio.NewScanner(log)
+	for lines.Scan() {
+		line(lines.Bytes())
+	}
+	return lines.Err()
 }
 
 // configure gives the proxy resources and waits until it goes by them.
@@ -206,12 +252,14 @@ func (p *proxy) get(path string) ([]byte, error) {
 	return io.ReadAll(res.Body)
 }
 
+func (p *proxy) metrics() ([]byte, error) { return p.get("/metrics") }
+
 // side names one direction of calls to a target through a proxy.
 type side struct{ proxy, direction, target string }
 
 // count adds how many calls the proxy has seen end, and those still open.
 func (p *proxy) count(into map[side]int) error {
-	body, err := p.get("/metrics")
+	body, err := p.metrics()
 	if err != nil {
 		return err
 	}

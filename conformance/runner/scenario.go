@@ -24,6 +24,8 @@ type stage struct {
 	s        *conformancev1.Scenario
 	dir      string
 	binary   string // of proxies
+	trap     string // of those that panic where they are told to
+	slow     bool   // the race detector looks on, and takes memory of its own
 	previous versions
 	program  *program
 	ledger   *ledger.Ledger
@@ -36,16 +38,23 @@ type stage struct {
 	links    map[string]*link.Link
 	batches  map[string]*batch // that run
 	over     []*batch
-	channels map[string]bool // "end/target" that are connected
+	channels map[string]bool   // "end/target" that are connected
+	marks    map[string]int64  // memory, by process
+	spoilt   map[string]spoilt // files
+	crowds   []*crowd
+	round    uint64 // of steps that are repeated
 	cleanup  []func()
 	problems []string
+	unable   error // not nil: the machine cannot run it
 }
 
 // actor is an end of a scenario.
 type actor struct {
 	end
 	*conformancev1.End
-	started bool
+	started  bool
+	eject    func() error // the disk of its own; nil: there is none
+	readOnly bool         // which it is
 }
 
 func (s *stage) problem(format string, args ...any) {
@@ -97,11 +106,19 @@ func completeScenario(c *conformancev1.Scenario) error {
 		if e.Name == "" || ends[e.Name] != nil {
 			return fmt.Errorf("end %q: no name of its own", e.Name)
 		}
+		if (e.DiskBytes > 0 || e.Trap) && (!e.Proxy || c.Control == nil) {
+			return fmt.Errorf("end %q: a disk and a trap are for proxies with a control plane", e.Name)
+		}
 		ends[e.Name] = e
 	}
 	for _, l := range c.Links {
 		to := ends[l.To]
 		central := c.Control != nil && slices.Contains(pilotsOf(c.Control), l.To)
+		for _, name := range l.Only {
+			if e := ends[name]; e == nil || !e.Proxy || !central {
+				return fmt.Errorf("link %q: only %q, which is no end with a proxy, or it leads to no Pilot", l.Name, name)
+			}
+		}
 		if to == nil && !central || l.Socket && (central || !to.Proxy) || ends[l.Name] != nil {
 			return fmt.Errorf("link %q leads nowhere, or has an end's name", l.Name)
 		}
@@ -135,7 +152,10 @@ func completeStep(c *conformancev1.Scenario, step *conformancev1.ScenarioStep, e
 		if b.Calls == 0 {
 			return errors.New("how many calls?")
 		}
-	case *conformancev1.ScenarioStep_Octo, *conformancev1.ScenarioStep_Synced, *conformancev1.ScenarioStep_Churn, *conformancev1.ScenarioStep_Unheard:
+	case *conformancev1.ScenarioStep_Repeat:
+		return completeRounds(c, v.Repeat, ends, running)
+	case *conformancev1.ScenarioStep_Octo, *conformancev1.ScenarioStep_Synced, *conformancev1.ScenarioStep_Churn, *conformancev1.ScenarioStep_Unheard,
+		*conformancev1.ScenarioStep_MadeUp, *conformancev1.ScenarioStep_Crowd, *conformancev1.ScenarioStep_Spoil, *conformancev1.ScenarioStep_Disk:
 		if c.Control == nil {
 			return errors.New("it is for scenarios with a control plane")
 		}
@@ -164,6 +184,23 @@ func completeStep(c *conformancev1.Scenario, step *conformancev1.ScenarioStep, e
 	return err
 }
 
+// completeRounds completes steps that are repeated: each round leaves the batches running that it has found.
+func completeRounds(c *conformancev1.Scenario, r *conformancev1.Repeat, ends map[string]*conformancev1.End, running map[string]bool) error {
+	if r.Times == 0 || len(r.Steps) == 0 {
+		return errors.New("what is repeated, and how often?")
+	}
+	before := maps.Clone(running)
+	for i, step := range r.Steps {
+		if err := completeStep(c, step, ends, running); err != nil {
+			return fmt.Errorf("step %d of those that are repeated: %w", i+1, err)
+		}
+	}
+	if !maps.Equal(before, running) {
+		return errors.New("a round that is repeated ends the batches that it begins, and no others")
+	}
+	return nil
+}
+
 // scenario runs one with processes of its own.
 func (r *run) scenario(j *job) {
 	begin := time.Now()
@@ -180,7 +217,7 @@ func (r *run) scenario(j *job) {
 	s := &stage{
 		s: j.scenario, dir: dir, binary: r.proxy, previous: r.previous, program: j.client, ledger: told, ids: &r.ids, patience: r.patience,
 		ends: make(map[string]*actor), links: make(map[string]*link.Link), batches: make(map[string]*batch),
-		channels: make(map[string]bool),
+		channels: make(map[string]bool), marks: make(map[string]int64), spoilt: make(map[string]spoilt), trap: r.trap, slow: r.memory > 1,
 	}
 	if c := j.scenario.Control; c != nil {
 		s.plane, err = newPlane(dir, r, c)
@@ -188,20 +225,28 @@ func (r *run) scenario(j *job) {
 	if err == nil {
 		err = s.start()
 	}
-	if err != nil {
+	if errors.Is(err, errUnable) {
+		s.unable = err
+	} else if err != nil {
 		s.problem("starting: %v", err)
 	} else {
 		s.play()
 	}
 	s.stop()
 	r.add(j, s.problems, time.Since(begin))
+	if s.unable != nil && len(s.problems) == 0 {
+		j.result.Verdict, j.result.Unable, j.result.Problems = conformancev1.CaseResult_VERDICT_SKIPPED, true, []string{s.unable.Error()}
+	}
 }
 
 // play takes the steps, up to the first that fails.
 func (s *stage) play() {
 	for i, step := range s.s.Steps {
 		before := len(s.problems)
-		if err := s.step(step); err != nil {
+		if err := s.step(step); errors.Is(err, errUnable) {
+			s.unable = err
+			return
+		} else if err != nil {
 			s.problem("%v", err)
 		}
 		for n := before; n < len(s.problems); n++ {
@@ -223,12 +268,18 @@ func (s *stage) start() error {
 		return err
 	}
 	err = s.each(func(a *actor) (err error) {
-		binary := s.binary
-		if a.PreviousProxy {
-			binary = s.previous.proxy
+		binary, flag := s.binary, "--proxy"
+		switch {
+		case a.PreviousProxy:
+			binary, flag = s.previous.proxy, "--previous-proxy: the version before"
+		case a.Trap:
+			binary, flag = s.trap, "--trap-proxy: a build with a trap"
 		}
 		if a.Proxy && binary == "" {
-			return errors.New("it needs the version before: give --previous-proxy")
+			return fmt.Errorf("the proxy of %s needs %s", a.Name, flag)
+		}
+		if err := s.insert(a); err != nil {
+			return err
 		}
 		if a.Proxy {
 			a.proxy, err = startProxy(s.dir, a.Name+"-proxy", binary, proxyOptions{
@@ -392,6 +443,11 @@ func (s *stage) stop() {
 	}))
 	if s.plane != nil {
 		err = errors.Join(err, s.plane.stop())
+	}
+	for _, a := range s.ends {
+		if a.eject != nil {
+			err = errors.Join(err, a.eject())
+		}
 	}
 	if err = errors.Join(err, s.ledger.Drain(s.patience)); err != nil {
 		s.problem("at the end: %v", err)

@@ -180,7 +180,11 @@ func (b *batch) judgeOutcomes() []string {
 		count(&conformancev1.Outcome{}, ok)
 	}
 	for i, o := range expected {
-		if text := outside(counts[i], int(r.Calls), o.Calls, o.Permille); text != "" {
+		calls := o.Calls
+		if o.TimesInFlight {
+			calls = times(calls, b.InFlight)
+		}
+		if text := outside(counts[i], int(r.Calls), calls, o.Permille); text != "" {
 			problems = append(problems, fmt.Sprintf("%d ended %v %v, expected %s", counts[i], o.Code, o.Reason, text))
 		}
 	}
@@ -241,6 +245,15 @@ func outside(n, of int, r *conformancev1.Range, permille bool) string {
 		text += " ‰"
 	}
 	return text
+}
+
+// times is a range of so many times the numbers.
+func times(r *conformancev1.Range, n uint32) *conformancev1.Range {
+	out := &conformancev1.Range{Min: r.GetMin() * n}
+	if r != nil && r.Max != nil {
+		out.Max = proto.Uint32(r.GetMax() * n)
+	}
+	return out
 }
 
 // fits tells whether a call that ended so counts for an entry.

@@ -61,12 +61,78 @@ func (s *stage) step(step *conformancev1.ScenarioStep) error {
 	case *conformancev1.ScenarioStep_Unheard:
 		return s.give(v.Unheard)
 	case *conformancev1.ScenarioStep_Churn:
-		return s.plane.churn(v.Churn, s.want)
+		return s.plane.churn(v.Churn, s.want, s.round)
+	case *conformancev1.ScenarioStep_Repeat:
+		return s.repeat(v.Repeat)
+	case *conformancev1.ScenarioStep_MadeUp:
+		return s.plane.makeUp(v.MadeUp, s.want)
+	case *conformancev1.ScenarioStep_Crowd:
+		return s.gather(v.Crowd)
+	case *conformancev1.ScenarioStep_Memory:
+		return s.memory(v.Memory)
+	case *conformancev1.ScenarioStep_Spoil:
+		return s.spoil(v.Spoil, s.round)
+	case *conformancev1.ScenarioStep_Disk:
+		return s.disk(v.Disk)
+	case *conformancev1.ScenarioStep_Clock:
+		return s.clock(v.Clock)
 	case *conformancev1.ScenarioStep_PauseMs:
 		time.Sleep(time.Duration(v.PauseMs) * time.Millisecond)
 		return nil
 	}
 	return errors.New("nothing to do")
+}
+
+// repeat takes steps again and again, up to the first that fails.
+func (s *stage) repeat(c *conformancev1.Repeat) error {
+	defer func(outer uint64) { s.round = outer }(s.round)
+	for n := range c.Times {
+		s.round = uint64(n)
+		for i, step := range c.Steps {
+			before := len(s.problems)
+			if err := s.step(step); err != nil || len(s.problems) > before {
+				return fmt.Errorf("round %d, step %d: %w", n+1, i+1, orNone(err))
+			}
+		}
+	}
+	return nil
+}
+
+// clock has processes see another time.
+func (s *stage) clock(c *conformancev1.Clock) error {
+	names := c.Processes
+	if len(names) == 0 {
+		names = s.running()
+	}
+	for _, name := range names {
+		p, _, err := s.named(name)
+		if err == nil {
+			err = unable(faults.ShiftClock(p.cmd.Process.Pid, time.Duration(c.ByS)*time.Second))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// running are the names of all processes that run.
+func (s *stage) running() (all []string) {
+	add := func(name string, p *process) {
+		if p != nil && !over(p) {
+			all = append(all, name)
+		}
+	}
+	for name, a := range s.ends {
+		add(name, a.processOf())
+		add(name+"-proxy", a.proxyProcess())
+	}
+	if s.plane != nil {
+		for name, part := range s.plane.parts {
+			add(name, part.process)
+		}
+	}
+	return all
 }
 
 // named is the process of a name: a proxy, or a testee.
@@ -117,6 +183,11 @@ func (s *stage) process(f *conformancev1.ProcessFault) error {
 				return fmt.Errorf("successor %d: %w", n+1, err)
 			}
 		}
+	case conformancev1.ProcessFault_KIND_PANICS:
+		if proxy == nil {
+			return fmt.Errorf("%s is no proxy", f.Process)
+		}
+		return proxy.panics(int(max(1, f.Times)), s.patience)
 	case conformancev1.ProcessFault_KIND_NO_DESCRIPTORS:
 		var next uint64
 		if _, next, err = faults.Descriptors(pid); err == nil {
@@ -158,45 +229,6 @@ func (s *stage) fault(f *conformancev1.LinkFaults) error {
 		l.Cut()
 	}
 	return nil
-}
-
-// metric waits until a metric is where it is expected.
-func (s *stage) metric(m *conformancev1.Metric) error {
-	_, p, err := s.named(m.Proxy)
-	if err != nil || p == nil {
-		return fmt.Errorf("%q is no proxy: %w", m.Proxy, err)
-	}
-	for late := time.Now().Add(s.patience); ; {
-		sum, lines, err := p.sum(m.Name, m.Labels)
-		text := outside(int(sum), 0, m.Value, false)
-		if err == nil && text == "" && (lines > 0 || m.Value.GetMin() == 0) {
-			return nil
-		}
-		if time.Now().After(late) {
-			return fmt.Errorf("%s of %s with %v is %v in %d lines, expected %s (%v)", m.Name, m.Proxy, m.Labels, sum, lines, text, err)
-		}
-		time.Sleep(poll)
-	}
-}
-
-// sum adds up the values of a metric's lines that have some labels.
-func (p *proxy) sum(name string, labels map[string]string) (sum float64, lines int, err error) {
-	body, err := p.get("/metrics")
-	if err != nil {
-		return 0, 0, err
-	}
-	err = samples(body, func(n string, have map[string]string, value float64) {
-		for key, want := range labels {
-			if have[key] != want {
-				return
-			}
-		}
-		if n == name {
-			sum += value
-			lines++
-		}
-	})
-	return sum, lines, err
 }
 
 // strangers connects to a proxy, as somebody who does not speak the protocol.
@@ -260,23 +292,4 @@ func stranger(nc net.Conn, c *conformancev1.Strangers, ended chan<- struct{}) {
 			_, err = nc.Write(c.Trickle[i%len(c.Trickle):][:1])
 		}
 	}
-}
-
-// quiet measures the processor time of a proxy over a second.
-func (s *stage) quiet(q *conformancev1.Quiet) error {
-	p, _, err := s.named(q.Proxy)
-	if err != nil {
-		return err
-	}
-	const over = time.Second
-	before, err := faults.CPU(p.cmd.Process.Pid)
-	if err != nil {
-		return err
-	}
-	time.Sleep(over)
-	after, err := faults.CPU(p.cmd.Process.Pid)
-	if used := (after - before) * 1000 / over; err == nil && int(used) > int(q.CpuPermille) {
-		return fmt.Errorf("%s used %d ‰ of a processor, expected at most %d", q.Proxy, used, q.CpuPermille)
-	}
-	return err
 }

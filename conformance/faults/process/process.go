@@ -86,43 +86,30 @@ func CPU(pid int) (time.Duration, error) {
 	return time.Duration(ticks) * time.Second / ticksPerSecond, nil
 }
 
-// SmallDisk mounts a file system of so many bytes at an empty directory, which it makes, and returns what takes it
-// away. It needs the right to mount; without it the error is of kind fs.ErrPermission.
-func SmallDisk(dir string, size int) (remove func() error, err error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
-		return nil, &os.PathError{Op: "mount", Path: dir, Err: err}
-	}
-	return func() error { return unix.Unmount(dir, 0) }, nil
-}
-
-// ReadOnly makes a disk of SmallDisk read-only, or writable again. Files that are open for writing prevent it.
-func ReadOnly(dir string, on bool) error {
-	flags := uintptr(unix.MS_REMOUNT)
-	if on {
-		flags |= unix.MS_RDONLY
-	}
-	if err := unix.Mount("tmpfs", dir, "tmpfs", flags, ""); err != nil {
-		return &os.PathError{Op: "remount", Path: dir, Err: err}
-	}
-	return nil
-}
-
-// FillDisk writes a file of that name until the disk is full. Removing it gives the space back.
-func FillDisk(file string) error {
-	f, err := os.Create(file)
+// Memory is how many bytes of a process are resident, and the most that were since it began, or since [ForgetPeak].
+func Memory(pid int) (resident, peak int64, err error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
-	block := make([]byte, 4096)
-	for err == nil {
-		_, err = f.Write(block)
+	for line := range strings.Lines(string(b)) {
+		name, text, _ := strings.Cut(line, ":")
+		into := map[string]*int64{"VmRSS": &resident, "VmHWM": &peak}[name]
+		if into == nil {
+			continue
+		}
+		if _, err := fmt.Sscanf(text, "%d kB", into); err != nil {
+			return 0, 0, fmt.Errorf("/proc/%d/status: %q: %w", pid, line, err)
+		}
+		*into *= 1024
 	}
-	_ = f.Close()
-	if pe, ok := err.(*os.PathError); ok && pe.Err == syscall.ENOSPC {
-		return nil
+	if resident == 0 || peak == 0 {
+		return 0, 0, fmt.Errorf("process %d has no memory: %w", pid, os.ErrProcessDone)
 	}
-	return err
+	return resident, peak, nil
+}
+
+// ForgetPeak has the peak of a process's memory begin anew.
+func ForgetPeak(pid int) error {
+	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0)
 }

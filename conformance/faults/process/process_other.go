@@ -4,6 +4,7 @@ package process
 
 import (
 	"errors"
+	"os/exec"
 	"time"
 )
 
@@ -24,6 +25,21 @@ func Descriptors(int) (int, uint64, error) { return 0, 0, errors.ErrUnsupported 
 
 // CPU is for Linux only.
 func CPU(int) (time.Duration, error) { return 0, errors.ErrUnsupported }
+
+// Memory is for Linux only.
+func Memory(int) (resident, peak int64, err error) { return 0, 0, errors.ErrUnsupported }
+
+// ForgetPeak is for Linux only.
+func ForgetPeak(int) error { return errors.ErrUnsupported }
+
+// ShiftClock is for Linux only.
+func ShiftClock(int, time.Duration) error { return errors.ErrUnsupported }
+
+// OwnMounts is for Linux only.
+func OwnMounts(*exec.Cmd, bool) {}
+
+// KeepMounts is for Linux only.
+func KeepMounts() error { return errors.ErrUnsupported }
 
 // SmallDisk is for Linux only.
 func SmallDisk(string, int) (func() error, error) { return nil, errors.ErrUnsupported }

@@ -18,6 +18,7 @@ import (
 	"github.com/octomesh/octomesh/core/proxy/register"
 	"github.com/octomesh/octomesh/core/proxy/store"
 	"github.com/octomesh/octomesh/core/transport/identity"
+	controlv1 "github.com/octomesh/octomesh/gen/control/octo/control/v1"
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
 
@@ -42,7 +43,7 @@ func sourceOf(b *resourcev1.Bootstrap, pilots []grpc.ClientConnInterface, reload
 	if err := client.CatchCrashes(); err != nil {
 		log.Error("crashes are not noted: a configuration that crashes the proxy is not put into quarantine", "error", err)
 	}
-	return client
+	return followed(client)
 }
 
 // pilotsOf are connections to the proxy's Pilots, the best first; none without a control plane.
@@ -78,8 +79,11 @@ func registerOf(b *resourcev1.Bootstrap, id *identity.Source, pilots []grpc.Clie
 		Environment: b.GetEnvironment(), Instance: b.GetInstance(), Incarnation: uint64(time.Now().UnixNano()),
 		Version: proxy.Version, Zone: b.GetZone(), Pilots: pilots, Silent: !registers(c), Log: log,
 	}
-	if client, ok := source.(*control.Client); ok {
-		cfg.Suspects, cfg.Condition = client.Suspects, client.Condition
+	if s, ok := source.(interface {
+		Suspects() []*controlv1.Suspect
+		Condition() (degraded bool, quarantined uint32)
+	}); ok {
+		cfg.Suspects, cfg.Condition = s.Suspects, s.Condition
 	}
 	if id != nil {
 		cfg.Identity = id.ID().String()

@@ -55,6 +55,8 @@ type Server struct {
 
 type counters struct {
 	responses, resources, removed, bytes, refusals, stockRefusals, turnedAway, overdue atomic.Uint64
+
+	largest atomic.Int64
 }
 
 // Stats are counts since the server was made.
@@ -71,6 +73,8 @@ type Stats struct {
 	// Open responses wait for an acknowledgement now, of OpenBytes together; LargestOpen is the most that waits for one
 	// stream. Streams share the bytes of what they are told, so that together they hold less.
 	Open, OpenBytes, LargestOpen int
+	// Largest is the most that ever waited for one stream, in bytes.
+	Largest int
 	// Behind are streams that have not acknowledged, or have something to be told.
 	Behind int
 	// Coalesced are changes that open streams were not told, since a newer one of the same resource came before.
@@ -107,7 +111,7 @@ func (s *Server) Stats() Stats {
 	stats := Stats{
 		Responses: s.stats.responses.Load(), Resources: s.stats.resources.Load(), Removed: s.stats.removed.Load(),
 		Bytes: s.stats.bytes.Load(), Refusals: s.stats.refusals.Load(), TurnedAway: s.stats.turnedAway.Load(),
-		Overdue: s.stats.overdue.Load(), StockRefusals: s.stats.stockRefusals.Load(),
+		Overdue: s.stats.overdue.Load(), StockRefusals: s.stats.stockRefusals.Load(), Largest: int(s.stats.largest.Load()),
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -325,7 +329,10 @@ func (st *stream) deliver(r *response) bool {
 	c.responses.Add(1)
 	c.resources.Add(uint64(len(r.Told)))
 	c.removed.Add(uint64(len(r.Removed)))
-	c.bytes.Add(uint64(r.buffers.Len()))
+	n := int64(r.buffers.Len())
+	c.bytes.Add(uint64(n))
+	for most := c.largest.Load(); n > most && !c.largest.CompareAndSwap(most, n); most = c.largest.Load() {
+	}
 	if err := st.grpc.SendMsg(r); err != nil {
 		st.ctx.end(context.Canceled)
 		return false

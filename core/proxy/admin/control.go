@@ -47,6 +47,7 @@ var (
 	controlDegraded  = desc("octo_control_degraded", "1: no Pilot has said anything for a minute, and calls go by what was said last.")
 	controlOld       = desc("octo_control_loaded_old", "1: what the proxy began with was more than 7 days old, or from the future.")
 	controlDisk      = desc("octo_control_disk_failing", "1: what is pushed cannot be kept on the disk.")
+	controlUnsaved   = desc("octo_control_unsaved", "1: what is on the disk is not the newest yet.")
 	controlFollowed  = desc("octo_control_targets", "Targets that are followed.")
 	controlHeld      = desc("octo_endpoints_held", "Endpoints that the control plane has no more and that stay in rotation, since it may be a mistake.")
 	quarantined      = desc("octo_control_quarantined", "Versions of resources that are refused since the proxy crashed with them.")
@@ -57,7 +58,7 @@ type ControlCollector struct{ Control }
 
 // Describe implements [prometheus.Collector].
 func (c ControlCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{controlConnected, controlDegraded, controlOld, controlDisk, controlFollowed, controlHeld, quarantined} {
+	for _, d := range []*prometheus.Desc{controlConnected, controlDegraded, controlOld, controlDisk, controlUnsaved, controlFollowed, controlHeld, quarantined} {
 		out <- d
 	}
 }
@@ -76,6 +77,7 @@ func (c ControlCollector) Collect(out chan<- prometheus.Metric) {
 	gauge(out, controlDegraded, is[s.Degraded])
 	gauge(out, controlOld, is[s.Old])
 	gauge(out, controlDisk, is[s.Disk != ""])
+	gauge(out, controlUnsaved, is[s.Unsaved])
 	gauge(out, controlFollowed, float64(len(s.Targets)))
 	gauge(out, controlHeld, float64(len(s.Held)))
 	gauge(out, quarantined, float64(refused))

@@ -66,9 +66,10 @@ type Client struct {
 	begun    bool    // what was on the disk has been applied
 	stream   *stream // that stands; nil: none
 	health   health
-	answered chan struct{} // closed, and replaced, when a topic has been answered
-	tell     func()        // so that somebody else knows, too
-	unsaved  bool
+	answered chan struct{}     // closed, and replaced, when a topic has been answered
+	tell     func()            // so that somebody else knows, too
+	changes  uint64            // of what is kept on the disk
+	saved    uint64            // the last of them that is there
 	calls    map[string]uint64 // to targets, when they were looked at last
 }
 
@@ -178,7 +179,7 @@ func (c *Client) Await(ctx context.Context, target string) error {
 func (c *Client) Answers(f func()) { c.tell = f }
 
 // changed has the state written. The lock is held.
-func (c *Client) changed() { c.unsaved = true }
+func (c *Client) changed() { c.changes++ }
 
 // Run implements the store's Source: it applies what is on the disk, then what Pilots push, until ctx is done.
 func (c *Client) Run(ctx context.Context, apply func(store.Update) error) error {
@@ -301,6 +302,7 @@ func (c *Client) take(r *response) error {
 	defer c.applying.Unlock()
 	c.mu.Lock()
 	change, err := c.state.apply(r, c.quarantine.vet)
+	c.state.standIn(change, r, c.quarantine.instead)
 	if change.held > 0 {
 		c.cfg.Log.Warn("endpoints are gone, too many at once and without a word that they left: they are kept until they prove dead, or somebody drops them",
 			"held", change.held)

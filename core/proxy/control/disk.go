@@ -15,7 +15,6 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/octomesh/octomesh/core/resource"
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
 
@@ -56,7 +55,7 @@ func (d *disk) files() ([]uint64, error) {
 }
 
 // load returns the newest state that is whole and when it was written, nil if there is none. problems are those that were passed over.
-func (d *disk) load(environment string, instead func(k resource.Kind, name, version string) (string, []byte, bool)) (s *state, written time.Time, problems []error) {
+func (d *disk) load(environment string, instead instead) (s *state, written time.Time, problems []error) {
 	numbers, err := d.files()
 	if err != nil {
 		return nil, written, []error{err}

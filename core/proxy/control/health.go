@@ -68,7 +68,9 @@ type Status struct {
 	Loaded time.Time `json:"loaded,omitzero"`
 	Old    bool      `json:"loaded_old,omitempty"`
 	// Disk is why what was pushed cannot be kept on the disk; empty: it can.
-	Disk        string       `json:"disk,omitempty"`
+	Disk string `json:"disk,omitempty"`
+	// Unsaved says that something was pushed that is not on the disk yet, as for a moment after each push.
+	Unsaved     bool         `json:"unsaved"`
 	Targets     []string     `json:"targets"`
 	Resources   int          `json:"resources"`
 	Held        []Held       `json:"held"`
@@ -94,7 +96,7 @@ func (c *Client) Status() Status {
 	h := &c.health
 	s := Status{
 		Connected: h.connected, Since: h.since, Degraded: h.degraded(time.Now()), Loaded: h.saved, Old: h.old(), Disk: h.disk,
-		Targets: c.state.targets(), Held: held, Quarantined: quarantined,
+		Unsaved: c.changes != c.saved && c.cfg.Dir != "", Targets: c.state.targets(), Held: held, Quarantined: quarantined,
 	}
 	for _, items := range c.state.resources {
 		s.Resources += len(items)
@@ -226,20 +228,22 @@ func (c *Client) save(last bool) {
 	now := time.Now()
 	c.mu.Lock()
 	h := &c.health
-	if c.cfg.Dir == "" || !c.unsaved || !last && h.disk != "" && now.Sub(h.tried) < savePause {
+	if c.cfg.Dir == "" || c.changes == c.saved || !last && h.disk != "" && now.Sub(h.tried) < savePause {
 		c.mu.Unlock()
 		return
 	}
-	c.unsaved, h.tried = false, now
-	saved := c.state.save(now.UnixMilli())
+	h.tried = now
+	changes, content := c.changes, c.state.save(now.UnixMilli())
 	c.mu.Unlock()
-	err := c.disk.save(saved)
+	err := c.disk.save(content)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil {
-		c.unsaved = true
 		c.failed(err)
-	} else if h.disk != "" {
+		return
+	}
+	c.saved = changes
+	if h.disk != "" {
 		h.disk = ""
 		c.cfg.Log.Info("the configuration is kept on disk again")
 	}

@@ -175,7 +175,7 @@ func TestADiskThatFailsRecovers(t *testing.T) {
 		c.save(false)
 		c.settle(time.Now())
 	}
-	if s := c.Status(); s.Disk == "" || taken != 5 {
+	if s := c.Status(); s.Disk == "" || !s.Unsaved || taken != 5 {
 		t.Fatalf("%+v, %d taken", s, taken)
 	}
 	if n := strings.Count(log.String(), "cannot be kept on disk"); n != 1 {
@@ -189,9 +189,14 @@ func TestADiskThatFailsRecovers(t *testing.T) {
 		t.Fatal("a disk that failed is to be left alone for a while")
 	}
 	c.health.tried = time.Time{}
+	c.settle(time.Now()) // what is on trial is written, too, and what could not be before
 	c.save(false)
-	if s := c.Status(); s.Disk != "" {
+	c.settle(time.Now())
+	if s := c.Status(); s.Disk != "" || s.Unsaved {
 		t.Fatalf("%+v", s)
+	}
+	if got := readTrial(filepath.Join(dir, trialFile)); len(got) != 6 || got[4].Versions[0].Name != "prod/4" {
+		t.Fatalf("on trial are %v", got)
 	}
 	if again := New(Config{Environment: "prod", Dir: dir, Log: silent}).Status(); len(again.Targets) != 5 {
 		t.Fatalf("%+v", again)

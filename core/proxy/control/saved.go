@@ -35,9 +35,11 @@ func (s *state) save(now int64) *resourcev1.Saved {
 	return out
 }
 
-// restore makes a state of what was saved. What it does not know, of a later version, it leaves out. instead says which
-// version stands for one that is not to be taken; ok is false for one that may be.
-func restore(environment string, saved *resourcev1.Saved, instead func(k resource.Kind, name, version string) (v string, value []byte, ok bool)) (*state, error) {
+// instead says which version stands for one that is not to be taken, an empty one if none does; ok is false for one that may be.
+type instead func(k resource.Kind, name, version string) (v string, value []byte, ok bool)
+
+// restore makes a state of what was saved. What it does not know, of a later version, it leaves out.
+func restore(environment string, saved *resourcev1.Saved, instead instead) (*state, error) {
 	if saved.Environment != environment {
 		return nil, fmt.Errorf("it is of environment %q, not %q", saved.Environment, environment)
 	}
@@ -83,4 +85,23 @@ func restore(environment string, saved *resourcev1.Saved, instead func(k resourc
 	}
 	s.indexSwitches()
 	return s, nil
+}
+
+// standIn takes what stands for versions of a response that are not to be taken, where there is nothing else: the good one
+// before may have come too short a time before the crash to be on the disk.
+func (s *state) standIn(c *change, r *response, instead instead) {
+	for _, res := range r.Resources {
+		t, err := resource.TopicOf(c.kind, res.Name)
+		if _, has := s.resources[c.kind][res.Name]; has || err != nil || t.Environment != s.environment || !s.followed[t.Target] {
+			continue
+		}
+		v, value, refused := instead(c.kind, res.Name, res.Version)
+		if !refused || len(v) == 0 {
+			continue
+		}
+		if m, err := decode(t, res.Name, value); err == nil {
+			s.set(c, t, res.Name, item{version: v, value: value, message: m})
+			c.answered[t] = true
+		}
+	}
 }

@@ -55,7 +55,8 @@ type quarantine struct {
 	file     *os.File // of the trial; nil: not open
 	size     int64
 	tried    []tried
-	failed   error // why the trial cannot be written; nil: it can
+	failed   error // why the last of this could not be written; nil: it could
+	unkept   bool  // who is suspected is not on the disk
 }
 
 type tried struct {
@@ -85,7 +86,8 @@ func openQuarantine(dir, software string) (q *quarantine, problems []error) {
 		for _, t := range blamed(readTrial(q.path(trialFile))) {
 			q.blame(t, report)
 		}
-		problems = append(problems, q.keep())
+		q.failed = q.keep()
+		problems = append(problems, q.failed)
 	}
 	_ = os.Remove(q.path(trialFile))
 	_ = os.Remove(q.path(crashFile))
@@ -211,7 +213,7 @@ func (q *quarantine) compiled() {
 	}
 }
 
-// settle ends the trials of what has served for long enough.
+// settle ends the trials of what has served for long enough, and writes again what could not be written.
 func (q *quarantine) settle(now time.Time) error {
 	n := 0
 	for n < len(q.tried) && now.Sub(q.tried[n].at) >= trialTime {
@@ -222,19 +224,28 @@ func (q *quarantine) settle(now time.Time) error {
 		}
 		n++
 	}
-	if n == 0 {
-		return q.failed
-	}
 	q.tried = q.tried[n:]
-	if len(q.tried) > 0 && q.size < compactFrom {
-		return q.failed
+	if q.failed != nil || n > 0 && (len(q.tried) == 0 || q.size >= compactFrom) {
+		q.write()
+	}
+	return q.failed
+}
+
+// write writes the trial anew, and who is suspected if that is not on the disk.
+func (q *quarantine) write() {
+	q.failed = nil
+	if q.unkept {
+		q.failed = q.keep()
 	}
 	q.clear()
 	for _, t := range q.tried {
-		q.append(&resourcev1.Trial{Versions: t.versions})
+		if q.failed == nil {
+			q.append(&resourcev1.Trial{Versions: t.versions})
+		}
 	}
-	q.compiled()
-	return q.failed
+	if q.failed == nil {
+		q.compiled()
+	}
 }
 
 // acquit forgets that a version was suspected.
@@ -263,7 +274,9 @@ func (q *quarantine) keep() error {
 	for _, t := range q.suspects {
 		saved.Versions = append(saved.Versions, t)
 	}
-	return writeFile(q.path(suspectsFile), saved)
+	err := writeFile(q.path(suspectsFile), saved)
+	q.unkept = err != nil
+	return err
 }
 
 // A record of a trial's file is its length, its checksum and a Trial. It is not synced: a crash of the process leaves it,
@@ -288,7 +301,7 @@ func (q *quarantine) append(r *resourcev1.Trial) {
 
 func (q *quarantine) clear() {
 	if q.file != nil {
-		q.failed = q.file.Truncate(0)
+		q.failed = errors.Join(q.failed, q.file.Truncate(0))
 		q.size = 0
 	}
 }

@@ -102,6 +102,18 @@ func TestAVersionThatCrashesTheProxyTwiceIsRefused(t *testing.T) {
 	p.stop()
 	p = start()
 	p.awaitTimeout(t, 1) // also after a restart
+	p.stop()
+	states, err := filepath.Glob(filepath.Join(dir, "config-*"))
+	if err != nil || len(states) == 0 {
+		t.Fatal(states, err)
+	}
+	for _, path := range states { // as if the good one had not come to the disk before the crash
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p = start()
+	p.awaitTimeout(t, 1)
 	pilot.Set(resource.KindServicePolicy, "stock", "", policyOf(2))
 	p.awaitTimeout(t, 2)
 	pilot.Set(resource.KindServicePolicy, "stock", "", policyOf(13))

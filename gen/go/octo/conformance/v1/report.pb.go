@@ -228,7 +228,9 @@ type CaseResult struct {
 	Problems  []string `protobuf:"bytes,7,rep,name=problems,proto3" json:"problems,omitempty"`
 	ElapsedMs uint64   `protobuf:"varint,8,opt,name=elapsed_ms,json=elapsedMs,proto3" json:"elapsed_ms,omitempty"`
 	// Of a case that failed, the frames of all hops, as far as they are not TLS.
-	Trace         []string `protobuf:"bytes,9,rep,name=trace,proto3" json:"trace,omitempty"`
+	Trace []string `protobuf:"bytes,9,rep,name=trace,proto3" json:"trace,omitempty"`
+	// Of a scenario that was skipped: it is this machine that cannot run it.
+	Unable        bool `protobuf:"varint,10,opt,name=unable,proto3" json:"unable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -326,6 +328,13 @@ func (x *CaseResult) GetTrace() []string {
 	return nil
 }
 
+func (x *CaseResult) GetUnable() bool {
+	if x != nil {
+		return x.Unable
+	}
+	return false
+}
+
 var File_octo_conformance_v1_report_proto protoreflect.FileDescriptor
 
 const file_octo_conformance_v1_report_proto_rawDesc = "" +
@@ -341,7 +350,7 @@ const file_octo_conformance_v1_report_proto_rawDesc = "" +
 	"elapsed_ms\x18\x06 \x01(\x04R\telapsedMs\"N\n" +
 	"\x06Tested\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x120\n" +
-	"\x05hello\x18\x02 \x01(\v2\x1a.octo.conformance.v1.HelloR\x05hello\"\xb1\x03\n" +
+	"\x05hello\x18\x02 \x01(\v2\x1a.octo.conformance.v1.HelloR\x05hello\"\xc9\x03\n" +
 	"\n" +
 	"CaseResult\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
@@ -353,7 +362,9 @@ const file_octo_conformance_v1_report_proto_rawDesc = "" +
 	"\bproblems\x18\a \x03(\tR\bproblems\x12\x1d\n" +
 	"\n" +
 	"elapsed_ms\x18\b \x01(\x04R\telapsedMs\x12\x14\n" +
-	"\x05trace\x18\t \x03(\tR\x05trace\"r\n" +
+	"\x05trace\x18\t \x03(\tR\x05trace\x12\x16\n" +
+	"\x06unable\x18\n" +
+	" \x01(\bR\x06unable\"r\n" +
 	"\aVerdict\x12\x17\n" +
 	"\x13VERDICT_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eVERDICT_PASSED\x10\x01\x12\x12\n" +

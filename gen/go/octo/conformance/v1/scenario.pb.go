@@ -40,6 +40,8 @@ const (
 	ProcessFault_KIND_DESCRIPTORS ProcessFault_Kind = 6
 	// A successor takes over from a proxy (octo-proxy --takeover), which ends well.
 	ProcessFault_KIND_TAKEOVER ProcessFault_Kind = 7
+	// Wait until a proxy ends by a panic, and start it anew at once, as a supervisor does.
+	ProcessFault_KIND_PANICS ProcessFault_Kind = 8
 )
 
 // Enum value maps for ProcessFault_Kind.
@@ -53,6 +55,7 @@ var (
 		5: "KIND_NO_DESCRIPTORS",
 		6: "KIND_DESCRIPTORS",
 		7: "KIND_TAKEOVER",
+		8: "KIND_PANICS",
 	}
 	ProcessFault_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED":    0,
@@ -63,6 +66,7 @@ var (
 		"KIND_NO_DESCRIPTORS": 5,
 		"KIND_DESCRIPTORS":    6,
 		"KIND_TAKEOVER":       7,
+		"KIND_PANICS":         8,
 	}
 )
 
@@ -213,7 +217,9 @@ type ControlPlane struct {
 	// Proxies follow targets from their first calls on; else from the start.
 	OnDemand bool `protobuf:"varint,3,opt,name=on_demand,json=onDemand,proto3" json:"on_demand,omitempty"`
 	// Parts of these names are of the version before.
-	Previous      []string `protobuf:"bytes,4,rep,name=previous,proto3" json:"previous,omitempty"`
+	Previous []string `protobuf:"bytes,4,rep,name=previous,proto3" json:"previous,omitempty"`
+	// How often the registry behind HTTP is asked; 0: every 100 ms. Less often where it has much to say.
+	PollMs        uint32 `protobuf:"varint,5,opt,name=poll_ms,json=pollMs,proto3" json:"poll_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -276,6 +282,13 @@ func (x *ControlPlane) GetPrevious() []string {
 	return nil
 }
 
+func (x *ControlPlane) GetPollMs() uint32 {
+	if x != nil {
+		return x.PollMs
+	}
+	return 0
+}
+
 // End is a testee, alone or beside a proxy.
 type End struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -302,7 +315,12 @@ type End struct {
 	Listens bool `protobuf:"varint,11,opt,name=listens,proto3" json:"listens,omitempty"`
 	// Its calls choose between its proxy, if it has one, and the ends that serve the target and listen, by what is given here; the
 	// runner fills in the addresses.
-	Ways          *Ways `protobuf:"bytes,12,opt,name=ways,proto3" json:"ways,omitempty"`
+	Ways *Ways `protobuf:"bytes,12,opt,name=ways,proto3" json:"ways,omitempty"`
+	// What its proxy keeps is on a disk of its own, with so many bytes; 0: beside the rest. Needs the right to mount.
+	DiskBytes uint32 `protobuf:"varint,13,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`
+	// Its proxy is a build with a trap (-tags octofault): it panics when it begins to go by a policy whose default_timeout is
+	// 13 s.
+	Trap          bool `protobuf:"varint,14,opt,name=trap,proto3" json:"trap,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -421,6 +439,20 @@ func (x *End) GetWays() *Ways {
 	return nil
 }
 
+func (x *End) GetDiskBytes() uint32 {
+	if x != nil {
+		return x.DiskBytes
+	}
+	return 0
+}
+
+func (x *End) GetTrap() bool {
+	if x != nil {
+		return x.Trap
+	}
+	return false
+}
+
 // Link is a fault proxy in front of what is called: of an end's address, or of the socket of its proxy.
 type Link struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -428,7 +460,9 @@ type Link struct {
 	// The end whose address it leads to, or a Pilot: then proxies know the Pilot by the link alone.
 	To string `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
 	// It leads to the socket of that end's proxy instead.
-	Socket        bool `protobuf:"varint,3,opt,name=socket,proto3" json:"socket,omitempty"`
+	Socket bool `protobuf:"varint,3,opt,name=socket,proto3" json:"socket,omitempty"`
+	// To a Pilot: the proxies of these ends know the Pilot by the link; none: those of all ends.
+	Only          []string `protobuf:"bytes,4,rep,name=only,proto3" json:"only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -484,6 +518,13 @@ func (x *Link) GetSocket() bool {
 	return false
 }
 
+func (x *Link) GetOnly() []string {
+	if x != nil {
+		return x.Only
+	}
+	return nil
+}
+
 type ScenarioStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Step:
@@ -503,6 +544,13 @@ type ScenarioStep struct {
 	//	*ScenarioStep_Synced
 	//	*ScenarioStep_Churn
 	//	*ScenarioStep_Unheard
+	//	*ScenarioStep_Repeat
+	//	*ScenarioStep_MadeUp
+	//	*ScenarioStep_Crowd
+	//	*ScenarioStep_Memory
+	//	*ScenarioStep_Spoil
+	//	*ScenarioStep_Disk
+	//	*ScenarioStep_Clock
 	Step          isScenarioStep_Step `protobuf_oneof:"step"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -680,6 +728,69 @@ func (x *ScenarioStep) GetUnheard() string {
 	return ""
 }
 
+func (x *ScenarioStep) GetRepeat() *Repeat {
+	if x != nil {
+		if x, ok := x.Step.(*ScenarioStep_Repeat); ok {
+			return x.Repeat
+		}
+	}
+	return nil
+}
+
+func (x *ScenarioStep) GetMadeUp() *MadeUp {
+	if x != nil {
+		if x, ok := x.Step.(*ScenarioStep_MadeUp); ok {
+			return x.MadeUp
+		}
+	}
+	return nil
+}
+
+func (x *ScenarioStep) GetCrowd() *Crowd {
+	if x != nil {
+		if x, ok := x.Step.(*ScenarioStep_Crowd); ok {
+			return x.Crowd
+		}
+	}
+	return nil
+}
+
+func (x *ScenarioStep) GetMemory() *Memory {
+	if x != nil {
+		if x, ok := x.Step.(*ScenarioStep_Memory); ok {
+			return x.Memory
+		}
+	}
+	return nil
+}
+
+func (x *ScenarioStep) GetSpoil() *Spoil {
+	if x != nil {
+		if x, ok := x.Step.(*ScenarioStep_Spoil); ok {
+			return x.Spoil
+		}
+	}
+	return nil
+}
+
+func (x *ScenarioStep) GetDisk() *Disk {
+	if x != nil {
+		if x, ok := x.Step.(*ScenarioStep_Disk); ok {
+			return x.Disk
+		}
+	}
+	return nil
+}
+
+func (x *ScenarioStep) GetClock() *Clock {
+	if x != nil {
+		if x, ok := x.Step.(*ScenarioStep_Clock); ok {
+			return x.Clock
+		}
+	}
+	return nil
+}
+
 type isScenarioStep_Step interface {
 	isScenarioStep_Step()
 }
@@ -755,6 +866,34 @@ type ScenarioStep_Unheard struct {
 	Unheard string `protobuf:"bytes,15,opt,name=unheard,proto3,oneof"`
 }
 
+type ScenarioStep_Repeat struct {
+	Repeat *Repeat `protobuf:"bytes,16,opt,name=repeat,proto3,oneof"`
+}
+
+type ScenarioStep_MadeUp struct {
+	MadeUp *MadeUp `protobuf:"bytes,17,opt,name=made_up,json=madeUp,proto3,oneof"`
+}
+
+type ScenarioStep_Crowd struct {
+	Crowd *Crowd `protobuf:"bytes,18,opt,name=crowd,proto3,oneof"`
+}
+
+type ScenarioStep_Memory struct {
+	Memory *Memory `protobuf:"bytes,19,opt,name=memory,proto3,oneof"`
+}
+
+type ScenarioStep_Spoil struct {
+	Spoil *Spoil `protobuf:"bytes,20,opt,name=spoil,proto3,oneof"`
+}
+
+type ScenarioStep_Disk struct {
+	Disk *Disk `protobuf:"bytes,21,opt,name=disk,proto3,oneof"`
+}
+
+type ScenarioStep_Clock struct {
+	Clock *Clock `protobuf:"bytes,22,opt,name=clock,proto3,oneof"`
+}
+
 func (*ScenarioStep_Batch) isScenarioStep_Step() {}
 
 func (*ScenarioStep_Begin) isScenarioStep_Step() {}
@@ -784,6 +923,20 @@ func (*ScenarioStep_Synced) isScenarioStep_Step() {}
 func (*ScenarioStep_Churn) isScenarioStep_Step() {}
 
 func (*ScenarioStep_Unheard) isScenarioStep_Step() {}
+
+func (*ScenarioStep_Repeat) isScenarioStep_Step() {}
+
+func (*ScenarioStep_MadeUp) isScenarioStep_Step() {}
+
+func (*ScenarioStep_Crowd) isScenarioStep_Step() {}
+
+func (*ScenarioStep_Memory) isScenarioStep_Step() {}
+
+func (*ScenarioStep_Spoil) isScenarioStep_Step() {}
+
+func (*ScenarioStep_Disk) isScenarioStep_Step() {}
+
+func (*ScenarioStep_Clock) isScenarioStep_Step() {}
 
 // Octo runs a command of octo's and judges what it says.
 type Octo struct {
@@ -871,7 +1024,11 @@ func (x *Octo) GetUntil() bool {
 type Synced struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Targets that must have exactly these instances in all proxies that follow them. None: what the resources say.
-	Registered    []*Registered `protobuf:"bytes,1,rep,name=registered,proto3" json:"registered,omitempty"`
+	Registered []*Registered `protobuf:"bytes,1,rep,name=registered,proto3" json:"registered,omitempty"`
+	// What proxies must go by instead of what was said last, as where one has an older state. "" is nothing at all.
+	Resources *string `protobuf:"bytes,2,opt,name=resources,proto3,oneof" json:"resources,omitempty"`
+	// Only these proxies; none: all that run, and all crowds.
+	Proxies       []string `protobuf:"bytes,3,rep,name=proxies,proto3" json:"proxies,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -909,6 +1066,20 @@ func (*Synced) Descriptor() ([]byte, []int) {
 func (x *Synced) GetRegistered() []*Registered {
 	if x != nil {
 		return x.Registered
+	}
+	return nil
+}
+
+func (x *Synced) GetResources() string {
+	if x != nil && x.Resources != nil {
+		return *x.Resources
+	}
+	return ""
+}
+
+func (x *Synced) GetProxies() []string {
+	if x != nil {
+		return x.Proxies
 	}
 	return nil
 }
@@ -1267,7 +1438,9 @@ type OutcomeCount struct {
 	// Absent: any number, none included.
 	Calls *Range `protobuf:"bytes,4,opt,name=calls,proto3" json:"calls,omitempty"`
 	// "calls" are thousandths of the batch.
-	Permille      bool `protobuf:"varint,5,opt,name=permille,proto3" json:"permille,omitempty"`
+	Permille bool `protobuf:"varint,5,opt,name=permille,proto3" json:"permille,omitempty"`
+	// "calls" are so many times what the batch has in flight.
+	TimesInFlight bool `protobuf:"varint,6,opt,name=times_in_flight,json=timesInFlight,proto3" json:"times_in_flight,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1333,6 +1506,13 @@ func (x *OutcomeCount) GetCalls() *Range {
 func (x *OutcomeCount) GetPermille() bool {
 	if x != nil {
 		return x.Permille
+	}
+	return false
+}
+
+func (x *OutcomeCount) GetTimesInFlight() bool {
+	if x != nil {
+		return x.TimesInFlight
 	}
 	return false
 }
@@ -1403,7 +1583,7 @@ type ProcessFault struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Process string                 `protobuf:"bytes,1,opt,name=process,proto3" json:"process,omitempty"`
 	Kind    ProcessFault_Kind      `protobuf:"varint,2,opt,name=kind,proto3,enum=octo.conformance.v1.ProcessFault_Kind" json:"kind,omitempty"`
-	// KIND_TAKEOVER: so often, one after the other. 0: once.
+	// KIND_TAKEOVER, KIND_PANICS: so often, one after the other. 0: once.
 	Times         uint32 `protobuf:"varint,3,opt,name=times,proto3" json:"times,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1646,10 +1826,11 @@ func (x *Corruption) GetXor() uint32 {
 	return 0
 }
 
-// Metric waits until a proxy's metric is in a range, the sum of all lines that have these labels.
+// Metric waits until a metric of a proxy, or of a part of the control plane, is in a range: the sum of all lines that have
+// these labels.
 type Metric struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Proxy         string                 `protobuf:"bytes,1,opt,name=proxy,proto3" json:"proxy,omitempty"`
+	Process       string                 `protobuf:"bytes,1,opt,name=process,proto3" json:"process,omitempty"`
 	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	Labels        map[string]string      `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Value         *Range                 `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`
@@ -1687,9 +1868,9 @@ func (*Metric) Descriptor() ([]byte, []int) {
 	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{16}
 }
 
-func (x *Metric) GetProxy() string {
+func (x *Metric) GetProcess() string {
 	if x != nil {
-		return x.Proxy
+		return x.Process
 	}
 	return ""
 }
@@ -1920,6 +2101,445 @@ func (x *Quiet) GetCpuPermille() uint32 {
 	return 0
 }
 
+// Repeat takes steps so many times, with the seeds in them one higher each time.
+type Repeat struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Times         uint32                 `protobuf:"varint,1,opt,name=times,proto3" json:"times,omitempty"`
+	Steps         []*ScenarioStep        `protobuf:"bytes,2,rep,name=steps,proto3" json:"steps,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Repeat) Reset() {
+	*x = Repeat{}
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Repeat) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Repeat) ProtoMessage() {}
+
+func (x *Repeat) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Repeat.ProtoReflect.Descriptor instead.
+func (*Repeat) Descriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Repeat) GetTimes() uint32 {
+	if x != nil {
+		return x.Times
+	}
+	return 0
+}
+
+func (x *Repeat) GetSteps() []*ScenarioStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+// MadeUp has the registry, which the runner serves, say from now on that a target has so many instances, which nobody calls.
+// It does not wait for any proxy.
+type MadeUp struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Target    string                 `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	Instances uint32                 `protobuf:"varint,2,opt,name=instances,proto3" json:"instances,omitempty"`
+	// Tags of each, together, by chance from the seed; at most 12,800.
+	Bytes         uint32 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Seed          uint64 `protobuf:"varint,4,opt,name=seed,proto3" json:"seed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MadeUp) Reset() {
+	*x = MadeUp{}
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MadeUp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MadeUp) ProtoMessage() {}
+
+func (x *MadeUp) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MadeUp.ProtoReflect.Descriptor instead.
+func (*MadeUp) Descriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *MadeUp) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *MadeUp) GetInstances() uint32 {
+	if x != nil {
+		return x.Instances
+	}
+	return 0
+}
+
+func (x *MadeUp) GetBytes() uint32 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *MadeUp) GetSeed() uint64 {
+	if x != nil {
+		return x.Seed
+	}
+	return 0
+}
+
+// Crowd is made-up proxies at one Pilot: each has a stream, follows all targets, goes on from what it has when it comes back,
+// and is waited for by synced.
+type Crowd struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A Pilot, or a link to one.
+	To       string `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`
+	Sessions uint32 `protobuf:"varint,2,opt,name=sessions,proto3" json:"sessions,omitempty"`
+	// They share so many.
+	Connections   uint32 `protobuf:"varint,3,opt,name=connections,proto3" json:"connections,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Crowd) Reset() {
+	*x = Crowd{}
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Crowd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Crowd) ProtoMessage() {}
+
+func (x *Crowd) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Crowd.ProtoReflect.Descriptor instead.
+func (*Crowd) Descriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Crowd) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *Crowd) GetSessions() uint32 {
+	if x != nil {
+		return x.Sessions
+	}
+	return 0
+}
+
+func (x *Crowd) GetConnections() uint32 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
+// Memory holds the resident memory of a process to what it was.
+type Memory struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Process string                 `protobuf:"bytes,1,opt,name=process,proto3" json:"process,omitempty"`
+	// Note what it is. A process of the same name that is started later is held to it, too.
+	Mark bool `protobuf:"varint,2,opt,name=mark,proto3" json:"mark,omitempty"`
+	// Its peak since the mark, or since the process began, is at most so many thousandths of what was noted; with the race
+	// detector half as many again.
+	MaxPermille   uint32 `protobuf:"varint,3,opt,name=max_permille,json=maxPermille,proto3" json:"max_permille,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Memory) Reset() {
+	*x = Memory{}
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Memory) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Memory) ProtoMessage() {}
+
+func (x *Memory) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Memory.ProtoReflect.Descriptor instead.
+func (*Memory) Descriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Memory) GetProcess() string {
+	if x != nil {
+		return x.Process
+	}
+	return ""
+}
+
+func (x *Memory) GetMark() bool {
+	if x != nil {
+		return x.Mark
+	}
+	return false
+}
+
+func (x *Memory) GetMaxPermille() uint32 {
+	if x != nil {
+		return x.MaxPermille
+	}
+	return 0
+}
+
+// Spoil changes files that a proxy which does not run has kept: each is cut off, or a byte of it is changed, at an offset by
+// chance. A file that was spoilt is whole again before; one that is empty stays so.
+type Spoil struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Proxy string                 `protobuf:"bytes,1,opt,name=proxy,proto3" json:"proxy,omitempty"`
+	// Which, as a shell's pattern.
+	Files string `protobuf:"bytes,2,opt,name=files,proto3" json:"files,omitempty"`
+	// Only so many of them, the newest by the number at the end of their names; 0: all.
+	Newest        uint32 `protobuf:"varint,3,opt,name=newest,proto3" json:"newest,omitempty"`
+	Seed          uint64 `protobuf:"varint,4,opt,name=seed,proto3" json:"seed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Spoil) Reset() {
+	*x = Spoil{}
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Spoil) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Spoil) ProtoMessage() {}
+
+func (x *Spoil) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Spoil.ProtoReflect.Descriptor instead.
+func (*Spoil) Descriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Spoil) GetProxy() string {
+	if x != nil {
+		return x.Proxy
+	}
+	return ""
+}
+
+func (x *Spoil) GetFiles() string {
+	if x != nil {
+		return x.Files
+	}
+	return ""
+}
+
+func (x *Spoil) GetNewest() uint32 {
+	if x != nil {
+		return x.Newest
+	}
+	return 0
+}
+
+func (x *Spoil) GetSeed() uint64 {
+	if x != nil {
+		return x.Seed
+	}
+	return 0
+}
+
+// Disk says how the disk of a proxy's states is from now on (End.disk_bytes); absent fields heal.
+type Disk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Proxy         string                 `protobuf:"bytes,1,opt,name=proxy,proto3" json:"proxy,omitempty"`
+	Full          bool                   `protobuf:"varint,2,opt,name=full,proto3" json:"full,omitempty"`
+	ReadOnly      bool                   `protobuf:"varint,3,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Disk) Reset() {
+	*x = Disk{}
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Disk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Disk) ProtoMessage() {}
+
+func (x *Disk) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Disk.ProtoReflect.Descriptor instead.
+func (*Disk) Descriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Disk) GetProxy() string {
+	if x != nil {
+		return x.Proxy
+	}
+	return ""
+}
+
+func (x *Disk) GetFull() bool {
+	if x != nil {
+		return x.Full
+	}
+	return false
+}
+
+func (x *Disk) GetReadOnly() bool {
+	if x != nil {
+		return x.ReadOnly
+	}
+	return false
+}
+
+// Clock puts the host's clock, as these processes see it, so many seconds away from what it is. Monotonic clocks stay.
+type Clock struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// None: all that run now.
+	Processes     []string `protobuf:"bytes,1,rep,name=processes,proto3" json:"processes,omitempty"`
+	ByS           int64    `protobuf:"zigzag64,2,opt,name=by_s,json=byS,proto3" json:"by_s,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Clock) Reset() {
+	*x = Clock{}
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Clock) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Clock) ProtoMessage() {}
+
+func (x *Clock) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Clock.ProtoReflect.Descriptor instead.
+func (*Clock) Descriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Clock) GetProcesses() []string {
+	if x != nil {
+		return x.Processes
+	}
+	return nil
+}
+
+func (x *Clock) GetByS() int64 {
+	if x != nil {
+		return x.ByS
+	}
+	return 0
+}
+
 var File_octo_conformance_v1_scenario_proto protoreflect.FileDescriptor
 
 const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
@@ -1933,12 +2553,13 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\tresources\x18\x05 \x01(\tR\tresources\x127\n" +
 	"\x05steps\x18\x06 \x03(\v2!.octo.conformance.v1.ScenarioStepR\x05steps\x12\x1b\n" +
 	"\tin_flight\x18\a \x03(\rR\binFlight\x12;\n" +
-	"\acontrol\x18\b \x01(\v2!.octo.conformance.v1.ControlPlaneR\acontrol\"y\n" +
+	"\acontrol\x18\b \x01(\v2!.octo.conformance.v1.ControlPlaneR\acontrol\"\x92\x01\n" +
 	"\fControlPlane\x12\x14\n" +
 	"\x05apart\x18\x01 \x01(\bR\x05apart\x12\x1a\n" +
 	"\bregister\x18\x02 \x01(\bR\bregister\x12\x1b\n" +
 	"\ton_demand\x18\x03 \x01(\bR\bonDemand\x12\x1a\n" +
-	"\bprevious\x18\x04 \x03(\tR\bprevious\"\xf5\x02\n" +
+	"\bprevious\x18\x04 \x03(\tR\bprevious\x12\x17\n" +
+	"\apoll_ms\x18\x05 \x01(\rR\x06pollMs\"\xa8\x03\n" +
 	"\x03End\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12\x14\n" +
@@ -1952,11 +2573,15 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\x0eprevious_proxy\x18\n" +
 	" \x01(\bR\rpreviousProxy\x12\x18\n" +
 	"\alistens\x18\v \x01(\bR\alistens\x12-\n" +
-	"\x04ways\x18\f \x01(\v2\x19.octo.conformance.v1.WaysR\x04ways\"B\n" +
+	"\x04ways\x18\f \x01(\v2\x19.octo.conformance.v1.WaysR\x04ways\x12\x1d\n" +
+	"\n" +
+	"disk_bytes\x18\r \x01(\rR\tdiskBytes\x12\x12\n" +
+	"\x04trap\x18\x0e \x01(\bR\x04trap\"V\n" +
 	"\x04Link\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\x12\x16\n" +
-	"\x06socket\x18\x03 \x01(\bR\x06socket\"\xe5\x05\n" +
+	"\x06socket\x18\x03 \x01(\bR\x06socket\x12\x12\n" +
+	"\x04only\x18\x04 \x03(\tR\x04only\"\xd8\b\n" +
 	"\fScenarioStep\x122\n" +
 	"\x05batch\x18\x01 \x01(\v2\x1a.octo.conformance.v1.BatchH\x00R\x05batch\x122\n" +
 	"\x05begin\x18\x02 \x01(\v2\x1a.octo.conformance.v1.BatchH\x00R\x05begin\x12\x12\n" +
@@ -1973,18 +2598,29 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\x04octo\x18\f \x01(\v2\x19.octo.conformance.v1.OctoH\x00R\x04octo\x125\n" +
 	"\x06synced\x18\r \x01(\v2\x1b.octo.conformance.v1.SyncedH\x00R\x06synced\x122\n" +
 	"\x05churn\x18\x0e \x01(\v2\x1a.octo.conformance.v1.ChurnH\x00R\x05churn\x12\x1a\n" +
-	"\aunheard\x18\x0f \x01(\tH\x00R\aunheardB\x06\n" +
+	"\aunheard\x18\x0f \x01(\tH\x00R\aunheard\x125\n" +
+	"\x06repeat\x18\x10 \x01(\v2\x1b.octo.conformance.v1.RepeatH\x00R\x06repeat\x126\n" +
+	"\amade_up\x18\x11 \x01(\v2\x1b.octo.conformance.v1.MadeUpH\x00R\x06madeUp\x122\n" +
+	"\x05crowd\x18\x12 \x01(\v2\x1a.octo.conformance.v1.CrowdH\x00R\x05crowd\x125\n" +
+	"\x06memory\x18\x13 \x01(\v2\x1b.octo.conformance.v1.MemoryH\x00R\x06memory\x122\n" +
+	"\x05spoil\x18\x14 \x01(\v2\x1a.octo.conformance.v1.SpoilH\x00R\x05spoil\x12/\n" +
+	"\x04disk\x18\x15 \x01(\v2\x19.octo.conformance.v1.DiskH\x00R\x04disk\x122\n" +
+	"\x05clock\x18\x16 \x01(\v2\x1a.octo.conformance.v1.ClockH\x00R\x05clockB\x06\n" +
 	"\x04step\"v\n" +
 	"\x04Octo\x12\x1c\n" +
 	"\targuments\x18\x01 \x03(\tR\targuments\x12\x12\n" +
 	"\x04file\x18\x02 \x01(\tR\x04file\x12\x12\n" +
 	"\x04code\x18\x03 \x01(\rR\x04code\x12\x12\n" +
 	"\x04says\x18\x04 \x03(\tR\x04says\x12\x14\n" +
-	"\x05until\x18\x05 \x01(\bR\x05until\"I\n" +
+	"\x05until\x18\x05 \x01(\bR\x05until\"\x94\x01\n" +
 	"\x06Synced\x12?\n" +
 	"\n" +
 	"registered\x18\x01 \x03(\v2\x1f.octo.conformance.v1.RegisteredR\n" +
-	"registered\"B\n" +
+	"registered\x12!\n" +
+	"\tresources\x18\x02 \x01(\tH\x00R\tresources\x88\x01\x01\x12\x18\n" +
+	"\aproxies\x18\x03 \x03(\tR\aproxiesB\f\n" +
+	"\n" +
+	"_resources\"B\n" +
 	"\n" +
 	"Registered\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x1c\n" +
@@ -2017,21 +2653,22 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\x05Range\x12\x10\n" +
 	"\x03min\x18\x01 \x01(\rR\x03min\x12\x15\n" +
 	"\x03max\x18\x02 \x01(\rH\x00R\x03max\x88\x01\x01B\x06\n" +
-	"\x04_max\"\xe2\x01\n" +
+	"\x04_max\"\x8a\x02\n" +
 	"\fOutcomeCount\x12&\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x12.octo.wire.v1.CodeR\x04code\x12,\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x14.octo.wire.v1.ReasonR\x06reason\x12.\n" +
 	"\aorigins\x18\x03 \x03(\x0e2\x14.octo.wire.v1.OriginR\aorigins\x120\n" +
 	"\x05calls\x18\x04 \x01(\v2\x1a.octo.conformance.v1.RangeR\x05calls\x12\x1a\n" +
-	"\bpermille\x18\x05 \x01(\bR\bpermille\"t\n" +
+	"\bpermille\x18\x05 \x01(\bR\bpermille\x12&\n" +
+	"\x0ftimes_in_flight\x18\x06 \x01(\bR\rtimesInFlight\"t\n" +
 	"\fHandlerCount\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x120\n" +
 	"\x05calls\x18\x02 \x01(\v2\x1a.octo.conformance.v1.RangeR\x05calls\x12\x1a\n" +
-	"\bpermille\x18\x03 \x01(\bR\bpermille\"\x9c\x02\n" +
+	"\bpermille\x18\x03 \x01(\bR\bpermille\"\xad\x02\n" +
 	"\fProcessFault\x12\x18\n" +
 	"\aprocess\x18\x01 \x01(\tR\aprocess\x12:\n" +
 	"\x04kind\x18\x02 \x01(\x0e2&.octo.conformance.v1.ProcessFault.KindR\x04kind\x12\x14\n" +
-	"\x05times\x18\x03 \x01(\rR\x05times\"\x9f\x01\n" +
+	"\x05times\x18\x03 \x01(\rR\x05times\"\xb0\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tKIND_KILL\x10\x01\x12\r\n" +
@@ -2041,7 +2678,8 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"KIND_START\x10\x04\x12\x17\n" +
 	"\x13KIND_NO_DESCRIPTORS\x10\x05\x12\x14\n" +
 	"\x10KIND_DESCRIPTORS\x10\x06\x12\x11\n" +
-	"\rKIND_TAKEOVER\x10\a\"\xa9\x02\n" +
+	"\rKIND_TAKEOVER\x10\a\x12\x0f\n" +
+	"\vKIND_PANICS\x10\b\"\xa9\x02\n" +
 	"\n" +
 	"LinkFaults\x12\x12\n" +
 	"\x04link\x18\x01 \x01(\tR\x04link\x12\x19\n" +
@@ -2059,9 +2697,9 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"Corruption\x12\x0e\n" +
 	"\x02up\x18\x01 \x01(\bR\x02up\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x10\n" +
-	"\x03xor\x18\x03 \x01(\rR\x03xor\"\xe0\x01\n" +
-	"\x06Metric\x12\x14\n" +
-	"\x05proxy\x18\x01 \x01(\tR\x05proxy\x12\x12\n" +
+	"\x03xor\x18\x03 \x01(\rR\x03xor\"\xe4\x01\n" +
+	"\x06Metric\x12\x18\n" +
+	"\aprocess\x18\x01 \x01(\tR\aprocess\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12?\n" +
 	"\x06labels\x18\x03 \x03(\v2'.octo.conformance.v1.Metric.LabelsEntryR\x06labels\x120\n" +
 	"\x05value\x18\x04 \x01(\v2\x1a.octo.conformance.v1.RangeR\x05value\x1a9\n" +
@@ -2082,7 +2720,35 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"fill_queue\x18\a \x01(\bR\tfillQueue\"@\n" +
 	"\x05Quiet\x12\x14\n" +
 	"\x05proxy\x18\x01 \x01(\tR\x05proxy\x12!\n" +
-	"\fcpu_permille\x18\x02 \x01(\rR\vcpuPermilleB\xdd\x01\n" +
+	"\fcpu_permille\x18\x02 \x01(\rR\vcpuPermille\"W\n" +
+	"\x06Repeat\x12\x14\n" +
+	"\x05times\x18\x01 \x01(\rR\x05times\x127\n" +
+	"\x05steps\x18\x02 \x03(\v2!.octo.conformance.v1.ScenarioStepR\x05steps\"h\n" +
+	"\x06MadeUp\x12\x16\n" +
+	"\x06target\x18\x01 \x01(\tR\x06target\x12\x1c\n" +
+	"\tinstances\x18\x02 \x01(\rR\tinstances\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\rR\x05bytes\x12\x12\n" +
+	"\x04seed\x18\x04 \x01(\x04R\x04seed\"U\n" +
+	"\x05Crowd\x12\x0e\n" +
+	"\x02to\x18\x01 \x01(\tR\x02to\x12\x1a\n" +
+	"\bsessions\x18\x02 \x01(\rR\bsessions\x12 \n" +
+	"\vconnections\x18\x03 \x01(\rR\vconnections\"Y\n" +
+	"\x06Memory\x12\x18\n" +
+	"\aprocess\x18\x01 \x01(\tR\aprocess\x12\x12\n" +
+	"\x04mark\x18\x02 \x01(\bR\x04mark\x12!\n" +
+	"\fmax_permille\x18\x03 \x01(\rR\vmaxPermille\"_\n" +
+	"\x05Spoil\x12\x14\n" +
+	"\x05proxy\x18\x01 \x01(\tR\x05proxy\x12\x14\n" +
+	"\x05files\x18\x02 \x01(\tR\x05files\x12\x16\n" +
+	"\x06newest\x18\x03 \x01(\rR\x06newest\x12\x12\n" +
+	"\x04seed\x18\x04 \x01(\x04R\x04seed\"M\n" +
+	"\x04Disk\x12\x14\n" +
+	"\x05proxy\x18\x01 \x01(\tR\x05proxy\x12\x12\n" +
+	"\x04full\x18\x02 \x01(\bR\x04full\x12\x1b\n" +
+	"\tread_only\x18\x03 \x01(\bR\breadOnly\"8\n" +
+	"\x05Clock\x12\x1c\n" +
+	"\tprocesses\x18\x01 \x03(\tR\tprocesses\x12\x11\n" +
+	"\x04by_s\x18\x02 \x01(\x12R\x03bySB\xdd\x01\n" +
 	"\x17com.octo.conformance.v1B\rScenarioProtoP\x01ZEgithub.com/octomesh/octomesh/gen/go/octo/conformance/v1;conformancev1\xa2\x02\x03OCX\xaa\x02\x13Octo.Conformance.V1\xca\x02\x13Octo\\Conformance\\V1\xe2\x02\x1fOcto\\Conformance\\V1\\GPBMetadata\xea\x02\x15Octo::Conformance::V1b\x06proto3"
 
 var (
@@ -2098,7 +2764,7 @@ func file_octo_conformance_v1_scenario_proto_rawDescGZIP() []byte {
 }
 
 var file_octo_conformance_v1_scenario_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_octo_conformance_v1_scenario_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_octo_conformance_v1_scenario_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_octo_conformance_v1_scenario_proto_goTypes = []any{
 	(ProcessFault_Kind)(0),     // 0: octo.conformance.v1.ProcessFault.Kind
 	(*Scenario)(nil),           // 1: octo.conformance.v1.Scenario
@@ -2121,22 +2787,29 @@ var file_octo_conformance_v1_scenario_proto_goTypes = []any{
 	(*Progress)(nil),           // 18: octo.conformance.v1.Progress
 	(*Strangers)(nil),          // 19: octo.conformance.v1.Strangers
 	(*Quiet)(nil),              // 20: octo.conformance.v1.Quiet
-	nil,                        // 21: octo.conformance.v1.Metric.LabelsEntry
-	(*Ways)(nil),               // 22: octo.conformance.v1.Ways
-	(*Payload)(nil),            // 23: octo.conformance.v1.Payload
-	(*CallOptions)(nil),        // 24: octo.conformance.v1.CallOptions
-	(*ResponseDefinition)(nil), // 25: octo.conformance.v1.ResponseDefinition
-	(*Vary)(nil),               // 26: octo.conformance.v1.Vary
-	(v1.Code)(0),               // 27: octo.wire.v1.Code
-	(v1.Reason)(0),             // 28: octo.wire.v1.Reason
-	(v1.Origin)(0),             // 29: octo.wire.v1.Origin
+	(*Repeat)(nil),             // 21: octo.conformance.v1.Repeat
+	(*MadeUp)(nil),             // 22: octo.conformance.v1.MadeUp
+	(*Crowd)(nil),              // 23: octo.conformance.v1.Crowd
+	(*Memory)(nil),             // 24: octo.conformance.v1.Memory
+	(*Spoil)(nil),              // 25: octo.conformance.v1.Spoil
+	(*Disk)(nil),               // 26: octo.conformance.v1.Disk
+	(*Clock)(nil),              // 27: octo.conformance.v1.Clock
+	nil,                        // 28: octo.conformance.v1.Metric.LabelsEntry
+	(*Ways)(nil),               // 29: octo.conformance.v1.Ways
+	(*Payload)(nil),            // 30: octo.conformance.v1.Payload
+	(*CallOptions)(nil),        // 31: octo.conformance.v1.CallOptions
+	(*ResponseDefinition)(nil), // 32: octo.conformance.v1.ResponseDefinition
+	(*Vary)(nil),               // 33: octo.conformance.v1.Vary
+	(v1.Code)(0),               // 34: octo.wire.v1.Code
+	(v1.Reason)(0),             // 35: octo.wire.v1.Reason
+	(v1.Origin)(0),             // 36: octo.wire.v1.Origin
 }
 var file_octo_conformance_v1_scenario_proto_depIdxs = []int32{
 	3,  // 0: octo.conformance.v1.Scenario.ends:type_name -> octo.conformance.v1.End
 	4,  // 1: octo.conformance.v1.Scenario.links:type_name -> octo.conformance.v1.Link
 	5,  // 2: octo.conformance.v1.Scenario.steps:type_name -> octo.conformance.v1.ScenarioStep
 	2,  // 3: octo.conformance.v1.Scenario.control:type_name -> octo.conformance.v1.ControlPlane
-	22, // 4: octo.conformance.v1.End.ways:type_name -> octo.conformance.v1.Ways
+	29, // 4: octo.conformance.v1.End.ways:type_name -> octo.conformance.v1.Ways
 	10, // 5: octo.conformance.v1.ScenarioStep.batch:type_name -> octo.conformance.v1.Batch
 	10, // 6: octo.conformance.v1.ScenarioStep.begin:type_name -> octo.conformance.v1.Batch
 	14, // 7: octo.conformance.v1.ScenarioStep.process:type_name -> octo.conformance.v1.ProcessFault
@@ -2148,29 +2821,37 @@ var file_octo_conformance_v1_scenario_proto_depIdxs = []int32{
 	6,  // 13: octo.conformance.v1.ScenarioStep.octo:type_name -> octo.conformance.v1.Octo
 	7,  // 14: octo.conformance.v1.ScenarioStep.synced:type_name -> octo.conformance.v1.Synced
 	9,  // 15: octo.conformance.v1.ScenarioStep.churn:type_name -> octo.conformance.v1.Churn
-	8,  // 16: octo.conformance.v1.Synced.registered:type_name -> octo.conformance.v1.Registered
-	23, // 17: octo.conformance.v1.Batch.requests:type_name -> octo.conformance.v1.Payload
-	24, // 18: octo.conformance.v1.Batch.options:type_name -> octo.conformance.v1.CallOptions
-	25, // 19: octo.conformance.v1.Batch.response:type_name -> octo.conformance.v1.ResponseDefinition
-	26, // 20: octo.conformance.v1.Batch.vary:type_name -> octo.conformance.v1.Vary
-	12, // 21: octo.conformance.v1.Batch.outcomes:type_name -> octo.conformance.v1.OutcomeCount
-	13, // 22: octo.conformance.v1.Batch.handlers:type_name -> octo.conformance.v1.HandlerCount
-	11, // 23: octo.conformance.v1.Batch.executions_permille:type_name -> octo.conformance.v1.Range
-	11, // 24: octo.conformance.v1.Batch.mesh:type_name -> octo.conformance.v1.Range
-	27, // 25: octo.conformance.v1.OutcomeCount.code:type_name -> octo.wire.v1.Code
-	28, // 26: octo.conformance.v1.OutcomeCount.reason:type_name -> octo.wire.v1.Reason
-	29, // 27: octo.conformance.v1.OutcomeCount.origins:type_name -> octo.wire.v1.Origin
-	11, // 28: octo.conformance.v1.OutcomeCount.calls:type_name -> octo.conformance.v1.Range
-	11, // 29: octo.conformance.v1.HandlerCount.calls:type_name -> octo.conformance.v1.Range
-	0,  // 30: octo.conformance.v1.ProcessFault.kind:type_name -> octo.conformance.v1.ProcessFault.Kind
-	16, // 31: octo.conformance.v1.LinkFaults.corrupt:type_name -> octo.conformance.v1.Corruption
-	21, // 32: octo.conformance.v1.Metric.labels:type_name -> octo.conformance.v1.Metric.LabelsEntry
-	11, // 33: octo.conformance.v1.Metric.value:type_name -> octo.conformance.v1.Range
-	34, // [34:34] is the sub-list for method output_type
-	34, // [34:34] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	21, // 16: octo.conformance.v1.ScenarioStep.repeat:type_name -> octo.conformance.v1.Repeat
+	22, // 17: octo.conformance.v1.ScenarioStep.made_up:type_name -> octo.conformance.v1.MadeUp
+	23, // 18: octo.conformance.v1.ScenarioStep.crowd:type_name -> octo.conformance.v1.Crowd
+	24, // 19: octo.conformance.v1.ScenarioStep.memory:type_name -> octo.conformance.v1.Memory
+	25, // 20: octo.conformance.v1.ScenarioStep.spoil:type_name -> octo.conformance.v1.Spoil
+	26, // 21: octo.conformance.v1.ScenarioStep.disk:type_name -> octo.conformance.v1.Disk
+	27, // 22: octo.conformance.v1.ScenarioStep.clock:type_name -> octo.conformance.v1.Clock
+	8,  // 23: octo.conformance.v1.Synced.registered:type_name -> octo.conformance.v1.Registered
+	30, // 24: octo.conformance.v1.Batch.requests:type_name -> octo.conformance.v1.Payload
+	31, // 25: octo.conformance.v1.Batch.options:type_name -> octo.conformance.v1.CallOptions
+	32, // 26: octo.conformance.v1.Batch.response:type_name -> octo.conformance.v1.ResponseDefinition
+	33, // 27: octo.conformance.v1.Batch.vary:type_name -> octo.conformance.v1.Vary
+	12, // 28: octo.conformance.v1.Batch.outcomes:type_name -> octo.conformance.v1.OutcomeCount
+	13, // 29: octo.conformance.v1.Batch.handlers:type_name -> octo.conformance.v1.HandlerCount
+	11, // 30: octo.conformance.v1.Batch.executions_permille:type_name -> octo.conformance.v1.Range
+	11, // 31: octo.conformance.v1.Batch.mesh:type_name -> octo.conformance.v1.Range
+	34, // 32: octo.conformance.v1.OutcomeCount.code:type_name -> octo.wire.v1.Code
+	35, // 33: octo.conformance.v1.OutcomeCount.reason:type_name -> octo.wire.v1.Reason
+	36, // 34: octo.conformance.v1.OutcomeCount.origins:type_name -> octo.wire.v1.Origin
+	11, // 35: octo.conformance.v1.OutcomeCount.calls:type_name -> octo.conformance.v1.Range
+	11, // 36: octo.conformance.v1.HandlerCount.calls:type_name -> octo.conformance.v1.Range
+	0,  // 37: octo.conformance.v1.ProcessFault.kind:type_name -> octo.conformance.v1.ProcessFault.Kind
+	16, // 38: octo.conformance.v1.LinkFaults.corrupt:type_name -> octo.conformance.v1.Corruption
+	28, // 39: octo.conformance.v1.Metric.labels:type_name -> octo.conformance.v1.Metric.LabelsEntry
+	11, // 40: octo.conformance.v1.Metric.value:type_name -> octo.conformance.v1.Range
+	5,  // 41: octo.conformance.v1.Repeat.steps:type_name -> octo.conformance.v1.ScenarioStep
+	42, // [42:42] is the sub-list for method output_type
+	42, // [42:42] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_octo_conformance_v1_scenario_proto_init() }
@@ -2196,7 +2877,15 @@ func file_octo_conformance_v1_scenario_proto_init() {
 		(*ScenarioStep_Synced)(nil),
 		(*ScenarioStep_Churn)(nil),
 		(*ScenarioStep_Unheard)(nil),
+		(*ScenarioStep_Repeat)(nil),
+		(*ScenarioStep_MadeUp)(nil),
+		(*ScenarioStep_Crowd)(nil),
+		(*ScenarioStep_Memory)(nil),
+		(*ScenarioStep_Spoil)(nil),
+		(*ScenarioStep_Disk)(nil),
+		(*ScenarioStep_Clock)(nil),
 	}
+	file_octo_conformance_v1_scenario_proto_msgTypes[6].OneofWrappers = []any{}
 	file_octo_conformance_v1_scenario_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2204,7 +2893,7 @@ func file_octo_conformance_v1_scenario_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_conformance_v1_scenario_proto_rawDesc), len(file_octo_conformance_v1_scenario_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   21,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

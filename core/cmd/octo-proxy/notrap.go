@@ -1,0 +1,11 @@
+//go:build !octofault
+
+package main
+
+import (
+	"github.com/octomesh/octomesh/core/proxy/control"
+	"github.com/octomesh/octomesh/core/proxy/store"
+)
+
+// followed is the source that a client is.
+func followed(c *control.Client) store.Source { return c }
