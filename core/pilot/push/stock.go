@@ -45,6 +45,7 @@ type asked struct {
 	begun bool // a request has come
 	named bool // one of them named something: that nothing is named does not stand for everything any more
 	names map[string]bool
+	fresh []string // names of what has changed since the last response
 
 	// The rest is for responses of the whole state, of kinds for which a resource that is not in one is gone.
 
@@ -260,12 +261,17 @@ func (s *session) nextStock(now time.Time) *response {
 		if !ok {
 			return nil
 		}
-		if u.Kind == resource.KindCluster {
-			s.assignAgain(u)
+		in := s.stock.of(u.Kind)
+		for _, told := range u.Told {
+			in.fresh = append(in.fresh, told.Topic.FullName(told.Resource.Name))
 		}
 		if s.stock.state && !s.gather(&u) {
 			continue
 		}
+		if u.Kind == resource.KindCluster {
+			s.assignAgain(in.fresh)
+		}
+		in.fresh = nil
 		u.Removed = slices.DeleteFunc(u.Removed, func(name string) bool { return name == resource.Wildcard })
 		s.nonce++
 		nonce, r := strconv.FormatUint(s.nonce, 36), (*response)(nil)
@@ -281,10 +287,10 @@ func (s *session) nextStock(now time.Time) *response {
 
 // assignAgain tells the endpoints of clusters that have changed once more: Envoy does not use a changed cluster before it
 // has heard of its endpoints anew, and does not ask for them.
-func (s *session) assignAgain(u snapshot.Update) {
+func (s *session) assignAgain(clusters []string) {
 	in := s.stock.of(resource.KindLoadAssignment)
-	for _, told := range u.Told {
-		if name := told.Topic.FullName(told.Resource.Name); in.names[name] {
+	for _, name := range clusters {
+		if in.names[name] {
 			s.follower.Again(s.topicOf(resource.KindLoadAssignment, name))
 		}
 	}

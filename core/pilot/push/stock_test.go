@@ -515,8 +515,11 @@ func TestAStateIsNotSaidBeforeItIsKnown(t *testing.T) {
 	c.ask(cds, "", "cart", "mail")
 	c.ask(lds, "", "cart") // is known, and comes before
 	says(t, c, "LDS cart", "cart")
+	c.ask(eds, "", "cart")
+	says(t, c, "EDS cart:80", "cart")
 	p.has("mail", nil, 90)
 	a := says(t, c, "CDS cart mail")
+	says(t, c, "EDS cart:80", "cart")           // after its cluster, too
 	c.ask(cds, a.nonce, "cart", "mail", "late") // what the client does not know cannot be taken away
 	p.Set(resource.KindServicePolicy, "cart", "", &resourcev1.ServicePolicy{Limits: &resourcev1.Limits{MaxOpenCalls: 8}})
 	says(t, c, "CDS cart mail")
