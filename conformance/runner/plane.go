@@ -26,6 +26,7 @@ type plane struct {
 	dir, octo, etcd string
 	previous        string // octo of the version before
 	parts           map[string]*part
+	directory       string    // where SDKs ask; empty: nowhere
 	names           []string  // of parts, in the order in which they start
 	registry        *registry // nil: instances register themselves
 	applied         []string  // resources that it has by "octo apply"
@@ -53,6 +54,11 @@ func newPlane(dir string, r *run, c *conformancev1.ControlPlane) (*plane, error)
 		return nil, errors.New("it needs the version before: give --previous-octo")
 	}
 	var err error
+	if c.Directory {
+		if p.directory, err = freeAddress(); err != nil {
+			return nil, err
+		}
+	}
 	if !c.Register {
 		p.registry, err = newRegistry()
 	}
@@ -62,7 +68,8 @@ func newPlane(dir string, r *run, c *conformancev1.ControlPlane) (*plane, error)
 // start starts all parts, and waits until they are ready.
 func (p *plane) start() error {
 	if !p.Apart {
-		return p.add("octo", p.withRegistry([]string{p.program("octo"), "up", "--log", "info", "--data", filepath.Join(p.dir, "octo.data")}), listenFlag, announced)
+		command := []string{p.program("octo"), "up", "--log", "info", "--data", filepath.Join(p.dir, "octo.data")}
+		return p.add("octo", p.withDirectory(p.withRegistry(command)), listenFlag, announced)
 	}
 	cluster, err := p.cluster()
 	if err != nil {
@@ -70,12 +77,17 @@ func (p *plane) start() error {
 	}
 	roles := []struct{ name, role string }{
 		{"config-1", "config"}, {"config-2", "config"}, {"dispatcher-1", "dispatcher"}, {"dispatcher-2", "dispatcher"},
-		{"pilot-1", "pilot"}, {"pilot-2", "pilot"},
+		{"pilot-1", "pilot"}, {"pilot-2", "pilot"}, {"directory", "directory"},
 	}
 	for _, r := range roles {
 		command := []string{p.program(r.name), "control", "--roles", r.role, "--etcd", cluster}
-		if r.role == "dispatcher" {
+		switch r.role {
+		case "dispatcher":
 			command = p.withRegistry(command)
+		case "directory":
+			if command = p.withDirectory(command); p.directory == "" {
+				continue
+			}
 		}
 		if err := p.add(r.name, command, listenFlag, announced); err != nil {
 			return err
@@ -100,6 +112,13 @@ func (p *plane) withRegistry(command []string) []string {
 		return command
 	}
 	return append(command, "--registry", fmt.Sprintf("%s=%s?every=%dms", environment, p.registry.url, cmp.Or(p.PollMs, pollRegistry)))
+}
+
+func (p *plane) withDirectory(command []string) []string {
+	if p.directory == "" {
+		return command
+	}
+	return append(command, "--directory", environment+"="+p.directory)
 }
 
 func listenFlag(p *part, address string) []string {

@@ -41,6 +41,8 @@ type stage struct {
 	channels map[string]bool   // "end/target" that are connected
 	marks    map[string]int64  // memory, by process
 	spoilt   map[string]spoilt // files
+	late     []string          // batches that saw a change later than they should
+	inTime   int               // batches that saw it in time
 	crowds   []*crowd
 	round    uint64 // of steps that are repeated
 	cleanup  []func()
@@ -109,6 +111,9 @@ func completeScenario(c *conformancev1.Scenario) error {
 		if (e.DiskBytes > 0 || e.Trap) && (!e.Proxy || c.Control == nil) {
 			return fmt.Errorf("end %q: a disk and a trap are for proxies with a control plane", e.Name)
 		}
+		if e.Registers && (c.Control == nil || e.Target == "" || !e.Proxy && !c.Control.Directory) {
+			return fmt.Errorf("end %q: a server registers itself with its proxy, or with a Directory of the control plane", e.Name)
+		}
 		ends[e.Name] = e
 	}
 	for _, l := range c.Links {
@@ -176,6 +181,14 @@ func completeStep(c *conformancev1.Scenario, step *conformancev1.ScenarioStep, e
 	call := &conformancev1.Case{Semantics: []uint32{1}, Method: b.Method, Requests: b.Requests, Options: b.Options, Response: b.Response}
 	err := complete(call)
 	b.Requests, b.Options, b.Response = call.Requests, call.Options, call.Response
+	switch {
+	case (b.OneWay || b.Keeps != "") && b.Vary == nil:
+		return errors.New("values go one way, or keep it, where they vary")
+	case b.AfterMs > 0 && b.AfterMs >= b.WithinMs:
+		return errors.New("after_ms is a part of within_ms")
+	case b.WithinMs > 0 && step.GetBatch() == nil:
+		return errors.New("only a batch that ends by itself can be made anew")
+	}
 	for _, at := range b.Response.At {
 		if err == nil && ends[at.Server] == nil {
 			err = fmt.Errorf("response at %q, which is no end", at.Server)
@@ -371,6 +384,9 @@ func (s *stage) serve(a *actor) (err error) {
 		return nil
 	}
 	c := &conformancev1.StartServer{Name: a.Name, Target: a.Target, Environment: environment, Ledger: s.ledger.Address()}
+	if a.Registers {
+		c.Registration = &conformancev1.Registration{Directories: s.directories(), Zone: a.Zone, Weight: a.Weight, Tags: a.Tags}
+	}
 	if a.proxy != nil {
 		c.Socket = s.socket(a)
 	}
@@ -443,6 +459,9 @@ func (s *stage) stop() {
 	}))
 	if s.plane != nil {
 		err = errors.Join(err, s.plane.stop())
+	}
+	if len(s.late) > s.inTime { // one that is late may be the machine's
+		s.problem("most changes were seen too late: %v", s.late)
 	}
 	for _, a := range s.ends {
 		if a.eject != nil {

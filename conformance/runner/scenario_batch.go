@@ -24,6 +24,47 @@ type batch struct {
 	report <-chan *conformancev1.Report
 	result *conformancev1.BatchResult // once it has ended
 	marked int                        // handlers at the last step that asked
+	early  bool                       // it is made anew if it is not as expected
+	kept   []uint32                   // values that must go by the mesh
+}
+
+// batch makes the calls of a batch and judges them: again, while a change before it may not have been seen.
+func (s *stage) batch(c *conformancev1.Batch) error {
+	for begun := time.Now(); ; {
+		b, err := s.begin(c)
+		if err != nil {
+			return err
+		}
+		took := time.Since(begun) // the calls of the first batch that has it all began then
+		if c.WithinMs == 0 {
+			return s.end(b)
+		}
+		if b.early = took < s.patience; b.early {
+			if err := s.end(b); err != nil || len(s.problems) > 0 {
+				return err
+			}
+			if len(b.unmet()) > 0 {
+				continue
+			}
+			b.early = false
+		} else if err := s.end(b); err != nil || len(s.problems) > 0 {
+			return err
+		}
+		return s.timely(c, took)
+	}
+}
+
+// timely holds when a change was seen against when it should be.
+func (s *stage) timely(c *conformancev1.Batch, took time.Duration) error {
+	switch ms := took.Milliseconds(); {
+	case ms < int64(c.AfterMs):
+		return fmt.Errorf("batch %s is as expected after %d ms, and may not be for %d ms", c.Name, ms, c.AfterMs)
+	case ms <= int64(c.WithinMs):
+		s.inTime++
+	default:
+		s.late = append(s.late, fmt.Sprintf("%s after %d ms of %d", c.Name, ms, c.WithinMs))
+	}
+	return nil
 }
 
 // begin has an end make the calls of a batch.
@@ -33,6 +74,13 @@ func (s *stage) begin(c *conformancev1.Batch) (*batch, error) {
 		return nil, err
 	}
 	b := &batch{Batch: c, caller: a, id: fmt.Sprintf("b%d", s.ids.Add(1))}
+	if c.Keeps != "" {
+		i := slices.IndexFunc(s.over, func(o *batch) bool { return o.Name == c.Keeps && !o.early })
+		if i < 0 {
+			return nil, fmt.Errorf("batch %q, whose values are to be kept, has not ended", c.Keeps)
+		}
+		b.kept = s.over[i].result.MeshValues
+	}
 	b.book = s.ledger.Open(b.id)
 	options := proto.CloneOf(c.Options)
 	if options.TimeoutUs == nil {
@@ -77,7 +125,9 @@ func (s *stage) ways(a *actor, target string) *conformancev1.Ways {
 	if a.proxy != nil {
 		w.Socket = s.socket(a)
 	}
-	w.Direct = s.directs(target)
+	if w.Directories = s.directories(); len(w.Directories) == 0 {
+		w.Direct = s.directs(target)
+	}
 	for _, name := range []*string{&w.State, &w.SwitchFile} {
 		if *name != "" {
 			*name = filepath.Join(s.dir, *name)
@@ -129,7 +179,11 @@ func (s *stage) end(b *batch) error {
 		return fmt.Errorf("batch %s: the testee answers %v", b.Name, r)
 	}
 	b.book.Answered(b.result)
-	if err := b.book.Settle(s.patience, b.least()); err != nil {
+	least := b.least()
+	if b.early { // what does not come is not waited for
+		least.Servers = nil
+	}
+	if err := b.book.Settle(s.patience, least); err != nil {
 		s.problem("%v", err)
 	}
 	s.over = append(s.over, b)
@@ -194,8 +248,17 @@ func (b *batch) judgeOutcomes() []string {
 	return problems
 }
 
-// judgeHandlers holds what the ledger has by server against what is expected.
+// judgeHandlers holds what the ledger has by server, and which way calls went, against what is expected. Of a batch that is made anew
+// if it is not so, nothing is.
 func (b *batch) judgeHandlers() []string {
+	if b.early {
+		return nil
+	}
+	return b.unmet()
+}
+
+// unmet is what is not as expected.
+func (b *batch) unmet() []string {
 	var problems []string
 	calls, ran := int(b.result.Calls), b.book.Handlers()
 	for _, h := range b.Handlers {
@@ -211,6 +274,25 @@ func (b *batch) judgeHandlers() []string {
 	}
 	if text := outside(ran.All, calls, b.ExecutionsPermille, true); text != "" {
 		problems = append(problems, fmt.Sprintf("%d handlers ran, expected %s", ran.All, text))
+	}
+	return append(problems, b.judgeValues()...)
+}
+
+// judgeValues holds which values went which way, and how the share rose, against what is expected.
+func (b *batch) judgeValues() (problems []string) {
+	r := b.result
+	if i := slices.IndexFunc(r.MeshValues, func(v uint32) bool { return slices.Contains(r.DirectValues, v) }); b.OneWay && i >= 0 {
+		problems = append(problems, fmt.Sprintf("v%d went by the mesh and direct", r.MeshValues[i]))
+	}
+	if i := slices.IndexFunc(b.kept, func(v uint32) bool { return !slices.Contains(r.MeshValues, v) || slices.Contains(r.DirectValues, v) }); i >= 0 {
+		problems = append(problems, fmt.Sprintf("v%d went by the mesh in batch %s, and does not here", b.kept[i], b.Keeps))
+	}
+	if b.Rises == 0 {
+		return problems
+	}
+	whole := r.MeshByThousand[:min(len(r.MeshByThousand), int(r.Calls/1000))]
+	if levels := len(slices.Compact(slices.Clone(whole))); !slices.IsSorted(whole) || levels < int(b.Rises) {
+		problems = append(problems, fmt.Sprintf("by the mesh went of each thousand calls %v, expected numbers that never fall, %d of them", whole, b.Rises))
 	}
 	return problems
 }

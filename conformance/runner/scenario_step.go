@@ -17,11 +17,7 @@ import (
 func (s *stage) step(step *conformancev1.ScenarioStep) error {
 	switch v := step.Step.(type) {
 	case *conformancev1.ScenarioStep_Batch:
-		b, err := s.begin(v.Batch)
-		if err != nil {
-			return err
-		}
-		return s.end(b)
+		return s.batch(v.Batch)
 	case *conformancev1.ScenarioStep_Begin:
 		_, err := s.begin(v.Begin)
 		return err
@@ -76,6 +72,8 @@ func (s *stage) step(step *conformancev1.ScenarioStep) error {
 		return s.disk(v.Disk)
 	case *conformancev1.ScenarioStep_Clock:
 		return s.clock(v.Clock)
+	case *conformancev1.ScenarioStep_SwitchFile:
+		return s.kill(v.SwitchFile)
 	case *conformancev1.ScenarioStep_PauseMs:
 		time.Sleep(time.Duration(v.PauseMs) * time.Millisecond)
 		return nil
@@ -156,6 +154,8 @@ func (s *stage) process(f *conformancev1.ProcessFault) error {
 	}
 	pid := p.cmd.Process.Pid
 	switch f.Kind {
+	case conformancev1.ProcessFault_KIND_LEAVE:
+		return s.leave(f.Process)
 	case conformancev1.ProcessFault_KIND_KILL:
 		p.killed = true
 		err = faults.Kill(pid)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -31,6 +32,9 @@ func TestScenariosThatMakeNoSenseAreRefused(t *testing.T) {
 		"steps: [{repeat: {times: 2, steps: [{begin: {name: b, client: c, target: t}}]}}, {end: b}]":              "and no others",
 		"steps: [{begin: {name: b, client: c, target: t}}, {repeat: {times: 2, steps: [{end: b}]}}]":              "and no others",
 		"steps: [{repeat: {times: 2, steps: [{synced: {}}]}}]":                                                    "with a control plane",
+		"steps: [{batch: {name: b, client: c, target: t, calls: 1, one_way: true}}]":                              "where they vary",
+		"steps: [{begin: {name: b, client: c, target: t, within_ms: 1000}}, {end: b}]":                            "made anew",
+		"steps: [{batch: {name: b, client: c, target: t, calls: 1, within_ms: 1000, after_ms: 1000}}]":            "a part of within_ms",
 		"steps: [{disk: {proxy: c-proxy}}]":                                                                       "with a control plane",
 	} {
 		_, err := expandScenarios(suite(t, "scenarios: [{name: a, "+ends+name+"}]"))
@@ -170,6 +174,68 @@ func TestBoundsCountWhatIsInFlight(t *testing.T) {
 		if p := b.judgeOutcomes(); len(p) != problems {
 			t.Errorf("%d of at most 8: %v", n, p)
 		}
+	}
+}
+
+func TestValuesThatMoveAndSharesThatFallAreSeen(t *testing.T) {
+	result := func(thousands, mesh, direct []uint32) *conformancev1.BatchResult {
+		return &conformancev1.BatchResult{Calls: 3500, MeshByThousand: thousands, MeshValues: mesh, DirectValues: direct}
+	}
+	rising, keys := []uint32{0, 99, 199, 7}, []uint32{1, 2, 3}
+	for name, c := range map[string]struct {
+		result   *conformancev1.BatchResult
+		problems int
+	}{
+		"as it should be":          {result(rising, keys, []uint32{4}), 0},
+		"one went both ways":       {result(rising, keys, []uint32{3}), 1},
+		"one that was kept moved":  {result(rising, keys[1:], []uint32{4}), 1},
+		"both":                     {result(rising, keys, []uint32{1, 4}), 2},
+		"the share fell":           {result([]uint32{0, 99, 98}, keys, nil), 1},
+		"the share rose at once":   {result([]uint32{0, 999, 999}, keys, nil), 1},
+		"the share never rose":     {result(nil, keys, nil), 1},
+		"a part is no thousand":    {result([]uint32{0, 0, 99, 199}, keys, nil), 1},
+		"the last part may be low": {result([]uint32{99, 199, 299, 0}, keys, nil), 0},
+	} {
+		b := &batch{Batch: &conformancev1.Batch{OneWay: true, Keeps: "before", Rises: 3}, kept: []uint32{1, 2}, result: c.result}
+		if p := b.judgeValues(); len(p) != c.problems {
+			t.Errorf("%s: %v, want %d problems", name, p, c.problems)
+		}
+	}
+}
+
+func TestAChangeHasItsTime(t *testing.T) {
+	s := &stage{}
+	c := &conformancev1.Batch{Name: "b", AfterMs: 1000, WithinMs: 2000}
+	for took, ok := range map[time.Duration]bool{999 * time.Millisecond: false, time.Second: true, 2 * time.Second: true, 3 * time.Second: true} {
+		if err := s.timely(c, took); (err == nil) != ok {
+			t.Errorf("%v: %v", took, err)
+		}
+	}
+	if s.inTime != 2 || len(s.late) != 1 {
+		t.Errorf("%d in time, late %v", s.inTime, s.late)
+	}
+}
+
+func TestAKillSwitchIsWrittenWhole(t *testing.T) {
+	s := &stage{dir: t.TempDir(), ends: map[string]*actor{
+		"c": {End: &conformancev1.End{Name: "c", Ways: &conformancev1.Ways{SwitchFile: "kill"}}}, "other": {End: &conformancev1.End{Name: "other"}},
+	}}
+	if err := s.kill(&conformancev1.SwitchFile{End: "other", Text: proto.String("* off")}); err == nil {
+		t.Error("an end without a file has one")
+	}
+	if err := s.kill(&conformancev1.SwitchFile{End: "c", Text: proto.String("* off")}); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(filepath.Join(s.dir, "kill")); err != nil || string(b) != "* off" {
+		t.Fatal(string(b), err)
+	}
+	for range 2 {
+		if err := s.kill(&conformancev1.SwitchFile{End: "c"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left, _ := os.ReadDir(s.dir); len(left) > 0 {
+		t.Error("something is left: ", left)
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,8 @@ type batch struct {
 	mu      sync.Mutex // guards what follows
 	elapsed []uint64   // of the calls that ended OK
 	went    map[conformancev1.Path]uint32
+	meshed  []uint32                               // of each thousand calls, by the mesh
+	values  map[conformancev1.Path]map[uint32]bool // that went so
 	failed  map[string]*conformancev1.BatchOutcome
 	err     error
 }
@@ -34,7 +37,8 @@ func (b *batch) finish() { b.once.Do(func() { close(b.finished) }) }
 
 // batch makes all calls of a batch, so many at a time, with the code that makes a single one.
 func (t *testee) batch(do *conformancev1.RunBatch) (*conformancev1.BatchResult, error) {
-	b := &batch{testee: t, do: do, finished: make(chan struct{}), failed: make(map[string]*conformancev1.BatchOutcome), went: make(map[conformancev1.Path]uint32)}
+	b := &batch{testee: t, do: do, finished: make(chan struct{}), failed: make(map[string]*conformancev1.BatchOutcome), went: make(map[conformancev1.Path]uint32),
+		values: map[conformancev1.Path]map[uint32]bool{conformancev1.Path_PATH_MESH: {}, conformancev1.Path_PATH_DIRECT: {}}}
 	t.mu.Lock()
 	t.batches[do.Call.CallId] = b
 	t.mu.Unlock()
@@ -96,7 +100,7 @@ func (b *batch) add(n uint32, r *conformancev1.CallResult) {
 	s := r.Status
 	if s.Code == 0 && b.asOrdered(r) {
 		b.elapsed = append(b.elapsed, r.ElapsedUs)
-		b.went[r.Path]++
+		b.wentBy(n, r.Path)
 		return
 	}
 	key := fmt.Sprint(s.Code, s.Reason, s.Origin, s.Disposition)
@@ -104,6 +108,20 @@ func (b *batch) add(n uint32, r *conformancev1.CallResult) {
 		b.failed[key] = &conformancev1.BatchOutcome{Status: s}
 	}
 	b.failed[key].Calls = append(b.failed[key].Calls, n)
+}
+
+// wentBy notes which way a call took that ended OK.
+func (b *batch) wentBy(n uint32, path conformancev1.Path) {
+	b.went[path]++
+	for thousand := int(n / 1000); len(b.meshed) <= thousand; {
+		b.meshed = append(b.meshed, 0)
+	}
+	if path == conformancev1.Path_PATH_MESH {
+		b.meshed[n/1000]++
+	}
+	if v := b.do.Vary; v != nil && b.values[path] != nil {
+		b.values[path][n%max(v.Values, 1)] = true
+	}
 }
 
 // asOrdered tells whether the responses are those of the definition. Those of a server that has a definition of
@@ -138,7 +156,10 @@ func (b *batch) asOrdered(r *conformancev1.CallResult) bool {
 }
 
 func (b *batch) result() *conformancev1.BatchResult {
-	r := &conformancev1.BatchResult{Calls: uint32(b.next.Load()), Mesh: b.went[conformancev1.Path_PATH_MESH], Direct: b.went[conformancev1.Path_PATH_DIRECT]}
+	r := &conformancev1.BatchResult{Calls: uint32(b.next.Load()), Mesh: b.went[conformancev1.Path_PATH_MESH], Direct: b.went[conformancev1.Path_PATH_DIRECT], MeshByThousand: b.meshed,
+		MeshValues:   slices.Sorted(maps.Keys(b.values[conformancev1.Path_PATH_MESH])),
+		DirectValues: slices.Sorted(maps.Keys(b.values[conformancev1.Path_PATH_DIRECT])),
+	}
 	for _, group := range b.failed {
 		slices.Sort(group.Calls)
 		r.Failed = append(r.Failed, group)

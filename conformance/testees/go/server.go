@@ -40,8 +40,7 @@ func (t *testee) start(c *conformancev1.StartServer) (address string, err error)
 	opts := []octomesh.ServerOption{
 		octomesh.WithEnvironment(c.Environment), octomesh.WithInstance(c.Name), octomesh.WithSocket(c.Socket),
 		octomesh.WithApplication(c.Target), octomesh.WithLogger(t.log), octomesh.WithMode("auto"),
-		// The reference peer, in a proxy's place, expects no connection and no call beside those of its script.
-		octomesh.WithRegistration(octomesh.Registration{Off: true}),
+		octomesh.WithDirectory(c.Registration.GetDirectories()...), octomesh.WithRegistration(registration(c.Registration)),
 	}
 	if c.Listen != "" {
 		opts = append(opts, octomesh.WithListen(c.Listen))
@@ -72,6 +71,16 @@ func (t *testee) start(c *conformancev1.StartServer) (address string, err error)
 		}
 	}
 	return address, nil
+}
+
+// registration is what the server says of itself. Not asked to, it says nothing: the reference peer, in a proxy's place, expects no
+// connection and no call beside those of its script.
+func registration(r *conformancev1.Registration) octomesh.Registration {
+	out := octomesh.Registration{Off: r == nil, Zone: r.GetZone(), Tags: r.GetTags(), Weight: int(r.GetWeight())}
+	if r != nil && r.Weight != nil && *r.Weight == 0 {
+		out.Weight = -1
+	}
+	return out
 }
 
 func (t *testee) stop(name string, drain time.Duration) (cut bool, err error) {

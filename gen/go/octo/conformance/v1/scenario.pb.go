@@ -42,6 +42,8 @@ const (
 	ProcessFault_KIND_TAKEOVER ProcessFault_Kind = 7
 	// Wait until a proxy ends by a panic, and start it anew at once, as a supervisor does.
 	ProcessFault_KIND_PANICS ProcessFault_Kind = 8
+	// A testee's server stops gracefully; its process stays.
+	ProcessFault_KIND_LEAVE ProcessFault_Kind = 9
 )
 
 // Enum value maps for ProcessFault_Kind.
@@ -56,6 +58,7 @@ var (
 		6: "KIND_DESCRIPTORS",
 		7: "KIND_TAKEOVER",
 		8: "KIND_PANICS",
+		9: "KIND_LEAVE",
 	}
 	ProcessFault_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED":    0,
@@ -67,6 +70,7 @@ var (
 		"KIND_DESCRIPTORS":    6,
 		"KIND_TAKEOVER":       7,
 		"KIND_PANICS":         8,
+		"KIND_LEAVE":          9,
 	}
 )
 
@@ -219,7 +223,10 @@ type ControlPlane struct {
 	// Parts of these names are of the version before.
 	Previous []string `protobuf:"bytes,4,rep,name=previous,proto3" json:"previous,omitempty"`
 	// How often the registry behind HTTP is asked; 0: every 100 ms. Less often where it has much to say.
-	PollMs        uint32 `protobuf:"varint,5,opt,name=poll_ms,json=pollMs,proto3" json:"poll_ms,omitempty"`
+	PollMs uint32 `protobuf:"varint,5,opt,name=poll_ms,json=pollMs,proto3" json:"poll_ms,omitempty"`
+	// There is a Directory, too, which SDKs ask that have ways, and where servers without a proxy register. Ends then know of
+	// servers what they are told, and no addresses from the runner.
+	Directory     bool `protobuf:"varint,6,opt,name=directory,proto3" json:"directory,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -289,6 +296,13 @@ func (x *ControlPlane) GetPollMs() uint32 {
 	return 0
 }
 
+func (x *ControlPlane) GetDirectory() bool {
+	if x != nil {
+		return x.Directory
+	}
+	return false
+}
+
 // End is a testee, alone or beside a proxy.
 type End struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -300,7 +314,7 @@ type End struct {
 	Proxy bool `protobuf:"varint,3,opt,name=proxy,proto3" json:"proxy,omitempty"`
 	// As which it calls; empty: "app-<name>".
 	Application string `protobuf:"bytes,4,opt,name=application,proto3" json:"application,omitempty"`
-	// Its proxy's.
+	// Its proxy's, and its server's where that registers itself.
 	Zone string `protobuf:"bytes,5,opt,name=zone,proto3" json:"zone,omitempty"`
 	// Calls and attaches to its proxy over this link.
 	Link string `protobuf:"bytes,6,opt,name=link,proto3" json:"link,omitempty"`
@@ -320,7 +334,11 @@ type End struct {
 	DiskBytes uint32 `protobuf:"varint,13,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`
 	// Its proxy is a build with a trap (-tags octofault): it panics when it begins to go by a policy whose default_timeout is
 	// 13 s.
-	Trap          bool `protobuf:"varint,14,opt,name=trap,proto3" json:"trap,omitempty"`
+	Trap bool `protobuf:"varint,14,opt,name=trap,proto3" json:"trap,omitempty"`
+	// Its server registers itself, with these beside its zone.
+	Registers     bool              `protobuf:"varint,15,opt,name=registers,proto3" json:"registers,omitempty"`
+	Weight        *uint32           `protobuf:"varint,16,opt,name=weight,proto3,oneof" json:"weight,omitempty"`
+	Tags          map[string]string `protobuf:"bytes,17,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -453,6 +471,27 @@ func (x *End) GetTrap() bool {
 	return false
 }
 
+func (x *End) GetRegisters() bool {
+	if x != nil {
+		return x.Registers
+	}
+	return false
+}
+
+func (x *End) GetWeight() uint32 {
+	if x != nil && x.Weight != nil {
+		return *x.Weight
+	}
+	return 0
+}
+
+func (x *End) GetTags() map[string]string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
 // Link is a fault proxy in front of what is called: of an end's address, or of the socket of its proxy.
 type Link struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -551,6 +590,7 @@ type ScenarioStep struct {
 	//	*ScenarioStep_Spoil
 	//	*ScenarioStep_Disk
 	//	*ScenarioStep_Clock
+	//	*ScenarioStep_SwitchFile
 	Step          isScenarioStep_Step `protobuf_oneof:"step"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -791,6 +831,15 @@ func (x *ScenarioStep) GetClock() *Clock {
 	return nil
 }
 
+func (x *ScenarioStep) GetSwitchFile() *SwitchFile {
+	if x != nil {
+		if x, ok := x.Step.(*ScenarioStep_SwitchFile); ok {
+			return x.SwitchFile
+		}
+	}
+	return nil
+}
+
 type isScenarioStep_Step interface {
 	isScenarioStep_Step()
 }
@@ -894,6 +943,10 @@ type ScenarioStep_Clock struct {
 	Clock *Clock `protobuf:"bytes,22,opt,name=clock,proto3,oneof"`
 }
 
+type ScenarioStep_SwitchFile struct {
+	SwitchFile *SwitchFile `protobuf:"bytes,23,opt,name=switch_file,json=switchFile,proto3,oneof"`
+}
+
 func (*ScenarioStep_Batch) isScenarioStep_Step() {}
 
 func (*ScenarioStep_Begin) isScenarioStep_Step() {}
@@ -937,6 +990,8 @@ func (*ScenarioStep_Spoil) isScenarioStep_Step() {}
 func (*ScenarioStep_Disk) isScenarioStep_Step() {}
 
 func (*ScenarioStep_Clock) isScenarioStep_Step() {}
+
+func (*ScenarioStep_SwitchFile) isScenarioStep_Step() {}
 
 // Octo runs a command of octo's and judges what it says.
 type Octo struct {
@@ -1222,7 +1277,18 @@ type Batch struct {
 	// Each call that ended OK took that long.
 	MinMs uint32 `protobuf:"varint,16,opt,name=min_ms,json=minMs,proto3" json:"min_ms,omitempty"`
 	// Calls that ended OK by the mesh; absent: any number. The testee must be able to tell.
-	Mesh          *Range `protobuf:"bytes,17,opt,name=mesh,proto3" json:"mesh,omitempty"`
+	Mesh *Range `protobuf:"bytes,17,opt,name=mesh,proto3" json:"mesh,omitempty"`
+	// A change before it need not be seen at once: while handlers and mesh are others than expected the batch is made anew, for so
+	// long at least. That it is seen is what is held; and of all such batches of a scenario half must have it within their time.
+	WithinMs uint32 `protobuf:"varint,18,opt,name=within_ms,json=withinMs,proto3" json:"within_ms,omitempty"`
+	// With vary: no value goes both ways.
+	OneWay bool `protobuf:"varint,19,opt,name=one_way,json=oneWay,proto3" json:"one_way,omitempty"`
+	// With vary: every value that went by the mesh in the batch of this name goes by the mesh.
+	Keeps string `protobuf:"bytes,20,opt,name=keeps,proto3" json:"keeps,omitempty"`
+	// Of each thousand calls at least as many went by the mesh as of the thousand before, and so many numbers are seen; 0: any.
+	Rises uint32 `protobuf:"varint,21,opt,name=rises,proto3" json:"rises,omitempty"`
+	// With within_ms: it may not be as expected before so long, where a rule takes its time.
+	AfterMs       uint32 `protobuf:"varint,22,opt,name=after_ms,json=afterMs,proto3" json:"after_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1374,6 +1440,41 @@ func (x *Batch) GetMesh() *Range {
 		return x.Mesh
 	}
 	return nil
+}
+
+func (x *Batch) GetWithinMs() uint32 {
+	if x != nil {
+		return x.WithinMs
+	}
+	return 0
+}
+
+func (x *Batch) GetOneWay() bool {
+	if x != nil {
+		return x.OneWay
+	}
+	return false
+}
+
+func (x *Batch) GetKeeps() string {
+	if x != nil {
+		return x.Keeps
+	}
+	return ""
+}
+
+func (x *Batch) GetRises() uint32 {
+	if x != nil {
+		return x.Rises
+	}
+	return 0
+}
+
+func (x *Batch) GetAfterMs() uint32 {
+	if x != nil {
+		return x.AfterMs
+	}
+	return 0
 }
 
 type Range struct {
@@ -2048,6 +2149,60 @@ func (x *Strangers) GetFillQueue() bool {
 	return false
 }
 
+// SwitchFile writes an end's kill switch (Ways.switch_file), as operators do: a new file is renamed to its place. Without a text
+// it is removed.
+type SwitchFile struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	End           string                 `protobuf:"bytes,1,opt,name=end,proto3" json:"end,omitempty"`
+	Text          *string                `protobuf:"bytes,2,opt,name=text,proto3,oneof" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SwitchFile) Reset() {
+	*x = SwitchFile{}
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SwitchFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SwitchFile) ProtoMessage() {}
+
+func (x *SwitchFile) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SwitchFile.ProtoReflect.Descriptor instead.
+func (*SwitchFile) Descriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SwitchFile) GetEnd() string {
+	if x != nil {
+		return x.End
+	}
+	return ""
+}
+
+func (x *SwitchFile) GetText() string {
+	if x != nil && x.Text != nil {
+		return *x.Text
+	}
+	return ""
+}
+
 // Quiet holds a proxy's use of the processor over a second to a share.
 type Quiet struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2059,7 +2214,7 @@ type Quiet struct {
 
 func (x *Quiet) Reset() {
 	*x = Quiet{}
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[19]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2071,7 +2226,7 @@ func (x *Quiet) String() string {
 func (*Quiet) ProtoMessage() {}
 
 func (x *Quiet) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[19]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2084,7 +2239,7 @@ func (x *Quiet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Quiet.ProtoReflect.Descriptor instead.
 func (*Quiet) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{19}
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Quiet) GetProxy() string {
@@ -2112,7 +2267,7 @@ type Repeat struct {
 
 func (x *Repeat) Reset() {
 	*x = Repeat{}
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[20]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2124,7 +2279,7 @@ func (x *Repeat) String() string {
 func (*Repeat) ProtoMessage() {}
 
 func (x *Repeat) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[20]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2137,7 +2292,7 @@ func (x *Repeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Repeat.ProtoReflect.Descriptor instead.
 func (*Repeat) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{20}
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Repeat) GetTimes() uint32 {
@@ -2169,7 +2324,7 @@ type MadeUp struct {
 
 func (x *MadeUp) Reset() {
 	*x = MadeUp{}
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[21]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2181,7 +2336,7 @@ func (x *MadeUp) String() string {
 func (*MadeUp) ProtoMessage() {}
 
 func (x *MadeUp) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[21]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2194,7 +2349,7 @@ func (x *MadeUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MadeUp.ProtoReflect.Descriptor instead.
 func (*MadeUp) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{21}
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *MadeUp) GetTarget() string {
@@ -2240,7 +2395,7 @@ type Crowd struct {
 
 func (x *Crowd) Reset() {
 	*x = Crowd{}
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[22]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2252,7 +2407,7 @@ func (x *Crowd) String() string {
 func (*Crowd) ProtoMessage() {}
 
 func (x *Crowd) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[22]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2265,7 +2420,7 @@ func (x *Crowd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Crowd.ProtoReflect.Descriptor instead.
 func (*Crowd) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{22}
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Crowd) GetTo() string {
@@ -2304,7 +2459,7 @@ type Memory struct {
 
 func (x *Memory) Reset() {
 	*x = Memory{}
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[23]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2316,7 +2471,7 @@ func (x *Memory) String() string {
 func (*Memory) ProtoMessage() {}
 
 func (x *Memory) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[23]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2329,7 +2484,7 @@ func (x *Memory) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Memory.ProtoReflect.Descriptor instead.
 func (*Memory) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{23}
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Memory) GetProcess() string {
@@ -2369,7 +2524,7 @@ type Spoil struct {
 
 func (x *Spoil) Reset() {
 	*x = Spoil{}
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[24]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2381,7 +2536,7 @@ func (x *Spoil) String() string {
 func (*Spoil) ProtoMessage() {}
 
 func (x *Spoil) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[24]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2394,7 +2549,7 @@ func (x *Spoil) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spoil.ProtoReflect.Descriptor instead.
 func (*Spoil) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{24}
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Spoil) GetProxy() string {
@@ -2437,7 +2592,7 @@ type Disk struct {
 
 func (x *Disk) Reset() {
 	*x = Disk{}
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[25]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2449,7 +2604,7 @@ func (x *Disk) String() string {
 func (*Disk) ProtoMessage() {}
 
 func (x *Disk) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[25]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2462,7 +2617,7 @@ func (x *Disk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Disk.ProtoReflect.Descriptor instead.
 func (*Disk) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{25}
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Disk) GetProxy() string {
@@ -2498,7 +2653,7 @@ type Clock struct {
 
 func (x *Clock) Reset() {
 	*x = Clock{}
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[26]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2510,7 +2665,7 @@ func (x *Clock) String() string {
 func (*Clock) ProtoMessage() {}
 
 func (x *Clock) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[26]
+	mi := &file_octo_conformance_v1_scenario_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2523,7 +2678,7 @@ func (x *Clock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Clock.ProtoReflect.Descriptor instead.
 func (*Clock) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{26}
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Clock) GetProcesses() []string {
@@ -2553,13 +2708,14 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\tresources\x18\x05 \x01(\tR\tresources\x127\n" +
 	"\x05steps\x18\x06 \x03(\v2!.octo.conformance.v1.ScenarioStepR\x05steps\x12\x1b\n" +
 	"\tin_flight\x18\a \x03(\rR\binFlight\x12;\n" +
-	"\acontrol\x18\b \x01(\v2!.octo.conformance.v1.ControlPlaneR\acontrol\"\x92\x01\n" +
+	"\acontrol\x18\b \x01(\v2!.octo.conformance.v1.ControlPlaneR\acontrol\"\xb0\x01\n" +
 	"\fControlPlane\x12\x14\n" +
 	"\x05apart\x18\x01 \x01(\bR\x05apart\x12\x1a\n" +
 	"\bregister\x18\x02 \x01(\bR\bregister\x12\x1b\n" +
 	"\ton_demand\x18\x03 \x01(\bR\bonDemand\x12\x1a\n" +
 	"\bprevious\x18\x04 \x03(\tR\bprevious\x12\x17\n" +
-	"\apoll_ms\x18\x05 \x01(\rR\x06pollMs\"\xa8\x03\n" +
+	"\apoll_ms\x18\x05 \x01(\rR\x06pollMs\x12\x1c\n" +
+	"\tdirectory\x18\x06 \x01(\bR\tdirectory\"\xdf\x04\n" +
 	"\x03End\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12\x14\n" +
@@ -2576,12 +2732,19 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\x04ways\x18\f \x01(\v2\x19.octo.conformance.v1.WaysR\x04ways\x12\x1d\n" +
 	"\n" +
 	"disk_bytes\x18\r \x01(\rR\tdiskBytes\x12\x12\n" +
-	"\x04trap\x18\x0e \x01(\bR\x04trap\"V\n" +
+	"\x04trap\x18\x0e \x01(\bR\x04trap\x12\x1c\n" +
+	"\tregisters\x18\x0f \x01(\bR\tregisters\x12\x1b\n" +
+	"\x06weight\x18\x10 \x01(\rH\x00R\x06weight\x88\x01\x01\x126\n" +
+	"\x04tags\x18\x11 \x03(\v2\".octo.conformance.v1.End.TagsEntryR\x04tags\x1a7\n" +
+	"\tTagsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
+	"\a_weight\"V\n" +
 	"\x04Link\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\tR\x02to\x12\x16\n" +
 	"\x06socket\x18\x03 \x01(\bR\x06socket\x12\x12\n" +
-	"\x04only\x18\x04 \x03(\tR\x04only\"\xd8\b\n" +
+	"\x04only\x18\x04 \x03(\tR\x04only\"\x9c\t\n" +
 	"\fScenarioStep\x122\n" +
 	"\x05batch\x18\x01 \x01(\v2\x1a.octo.conformance.v1.BatchH\x00R\x05batch\x122\n" +
 	"\x05begin\x18\x02 \x01(\v2\x1a.octo.conformance.v1.BatchH\x00R\x05begin\x12\x12\n" +
@@ -2605,7 +2768,9 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\x06memory\x18\x13 \x01(\v2\x1b.octo.conformance.v1.MemoryH\x00R\x06memory\x122\n" +
 	"\x05spoil\x18\x14 \x01(\v2\x1a.octo.conformance.v1.SpoilH\x00R\x05spoil\x12/\n" +
 	"\x04disk\x18\x15 \x01(\v2\x19.octo.conformance.v1.DiskH\x00R\x04disk\x122\n" +
-	"\x05clock\x18\x16 \x01(\v2\x1a.octo.conformance.v1.ClockH\x00R\x05clockB\x06\n" +
+	"\x05clock\x18\x16 \x01(\v2\x1a.octo.conformance.v1.ClockH\x00R\x05clock\x12B\n" +
+	"\vswitch_file\x18\x17 \x01(\v2\x1f.octo.conformance.v1.SwitchFileH\x00R\n" +
+	"switchFileB\x06\n" +
 	"\x04step\"v\n" +
 	"\x04Octo\x12\x1c\n" +
 	"\targuments\x18\x01 \x03(\tR\targuments\x12\x12\n" +
@@ -2627,7 +2792,7 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\tinstances\x18\x02 \x03(\tR\tinstances\"5\n" +
 	"\x05Churn\x12\x18\n" +
 	"\achanges\x18\x01 \x01(\rR\achanges\x12\x12\n" +
-	"\x04seed\x18\x02 \x01(\x04R\x04seed\"\xd1\x05\n" +
+	"\x04seed\x18\x02 \x01(\x04R\x04seed\"\xce\x06\n" +
 	"\x05Batch\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06client\x18\x02 \x01(\tR\x06client\x12\x16\n" +
@@ -2649,7 +2814,12 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\n" +
 	"one_server\x18\x0f \x01(\bR\toneServer\x12\x15\n" +
 	"\x06min_ms\x18\x10 \x01(\rR\x05minMs\x12.\n" +
-	"\x04mesh\x18\x11 \x01(\v2\x1a.octo.conformance.v1.RangeR\x04mesh\"8\n" +
+	"\x04mesh\x18\x11 \x01(\v2\x1a.octo.conformance.v1.RangeR\x04mesh\x12\x1b\n" +
+	"\twithin_ms\x18\x12 \x01(\rR\bwithinMs\x12\x17\n" +
+	"\aone_way\x18\x13 \x01(\bR\x06oneWay\x12\x14\n" +
+	"\x05keeps\x18\x14 \x01(\tR\x05keeps\x12\x14\n" +
+	"\x05rises\x18\x15 \x01(\rR\x05rises\x12\x19\n" +
+	"\bafter_ms\x18\x16 \x01(\rR\aafterMs\"8\n" +
 	"\x05Range\x12\x10\n" +
 	"\x03min\x18\x01 \x01(\rR\x03min\x12\x15\n" +
 	"\x03max\x18\x02 \x01(\rH\x00R\x03max\x88\x01\x01B\x06\n" +
@@ -2664,11 +2834,11 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\fHandlerCount\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x120\n" +
 	"\x05calls\x18\x02 \x01(\v2\x1a.octo.conformance.v1.RangeR\x05calls\x12\x1a\n" +
-	"\bpermille\x18\x03 \x01(\bR\bpermille\"\xad\x02\n" +
+	"\bpermille\x18\x03 \x01(\bR\bpermille\"\xbd\x02\n" +
 	"\fProcessFault\x12\x18\n" +
 	"\aprocess\x18\x01 \x01(\tR\aprocess\x12:\n" +
 	"\x04kind\x18\x02 \x01(\x0e2&.octo.conformance.v1.ProcessFault.KindR\x04kind\x12\x14\n" +
-	"\x05times\x18\x03 \x01(\rR\x05times\"\xb0\x01\n" +
+	"\x05times\x18\x03 \x01(\rR\x05times\"\xc0\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tKIND_KILL\x10\x01\x12\r\n" +
@@ -2679,7 +2849,9 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\x13KIND_NO_DESCRIPTORS\x10\x05\x12\x14\n" +
 	"\x10KIND_DESCRIPTORS\x10\x06\x12\x11\n" +
 	"\rKIND_TAKEOVER\x10\a\x12\x0f\n" +
-	"\vKIND_PANICS\x10\b\"\xa9\x02\n" +
+	"\vKIND_PANICS\x10\b\x12\x0e\n" +
+	"\n" +
+	"KIND_LEAVE\x10\t\"\xa9\x02\n" +
 	"\n" +
 	"LinkFaults\x12\x12\n" +
 	"\x04link\x18\x01 \x01(\tR\x04link\x12\x19\n" +
@@ -2718,6 +2890,11 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\x05ended\x18\x06 \x01(\bR\x05ended\x12\x1d\n" +
 	"\n" +
 	"fill_queue\x18\a \x01(\bR\tfillQueue\"@\n" +
+	"\n" +
+	"SwitchFile\x12\x10\n" +
+	"\x03end\x18\x01 \x01(\tR\x03end\x12\x17\n" +
+	"\x04text\x18\x02 \x01(\tH\x00R\x04text\x88\x01\x01B\a\n" +
+	"\x05_text\"@\n" +
 	"\x05Quiet\x12\x14\n" +
 	"\x05proxy\x18\x01 \x01(\tR\x05proxy\x12!\n" +
 	"\fcpu_permille\x18\x02 \x01(\rR\vcpuPermille\"W\n" +
@@ -2764,7 +2941,7 @@ func file_octo_conformance_v1_scenario_proto_rawDescGZIP() []byte {
 }
 
 var file_octo_conformance_v1_scenario_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_octo_conformance_v1_scenario_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_octo_conformance_v1_scenario_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_octo_conformance_v1_scenario_proto_goTypes = []any{
 	(ProcessFault_Kind)(0),     // 0: octo.conformance.v1.ProcessFault.Kind
 	(*Scenario)(nil),           // 1: octo.conformance.v1.Scenario
@@ -2786,72 +2963,76 @@ var file_octo_conformance_v1_scenario_proto_goTypes = []any{
 	(*Metric)(nil),             // 17: octo.conformance.v1.Metric
 	(*Progress)(nil),           // 18: octo.conformance.v1.Progress
 	(*Strangers)(nil),          // 19: octo.conformance.v1.Strangers
-	(*Quiet)(nil),              // 20: octo.conformance.v1.Quiet
-	(*Repeat)(nil),             // 21: octo.conformance.v1.Repeat
-	(*MadeUp)(nil),             // 22: octo.conformance.v1.MadeUp
-	(*Crowd)(nil),              // 23: octo.conformance.v1.Crowd
-	(*Memory)(nil),             // 24: octo.conformance.v1.Memory
-	(*Spoil)(nil),              // 25: octo.conformance.v1.Spoil
-	(*Disk)(nil),               // 26: octo.conformance.v1.Disk
-	(*Clock)(nil),              // 27: octo.conformance.v1.Clock
-	nil,                        // 28: octo.conformance.v1.Metric.LabelsEntry
-	(*Ways)(nil),               // 29: octo.conformance.v1.Ways
-	(*Payload)(nil),            // 30: octo.conformance.v1.Payload
-	(*CallOptions)(nil),        // 31: octo.conformance.v1.CallOptions
-	(*ResponseDefinition)(nil), // 32: octo.conformance.v1.ResponseDefinition
-	(*Vary)(nil),               // 33: octo.conformance.v1.Vary
-	(v1.Code)(0),               // 34: octo.wire.v1.Code
-	(v1.Reason)(0),             // 35: octo.wire.v1.Reason
-	(v1.Origin)(0),             // 36: octo.wire.v1.Origin
+	(*SwitchFile)(nil),         // 20: octo.conformance.v1.SwitchFile
+	(*Quiet)(nil),              // 21: octo.conformance.v1.Quiet
+	(*Repeat)(nil),             // 22: octo.conformance.v1.Repeat
+	(*MadeUp)(nil),             // 23: octo.conformance.v1.MadeUp
+	(*Crowd)(nil),              // 24: octo.conformance.v1.Crowd
+	(*Memory)(nil),             // 25: octo.conformance.v1.Memory
+	(*Spoil)(nil),              // 26: octo.conformance.v1.Spoil
+	(*Disk)(nil),               // 27: octo.conformance.v1.Disk
+	(*Clock)(nil),              // 28: octo.conformance.v1.Clock
+	nil,                        // 29: octo.conformance.v1.End.TagsEntry
+	nil,                        // 30: octo.conformance.v1.Metric.LabelsEntry
+	(*Ways)(nil),               // 31: octo.conformance.v1.Ways
+	(*Payload)(nil),            // 32: octo.conformance.v1.Payload
+	(*CallOptions)(nil),        // 33: octo.conformance.v1.CallOptions
+	(*ResponseDefinition)(nil), // 34: octo.conformance.v1.ResponseDefinition
+	(*Vary)(nil),               // 35: octo.conformance.v1.Vary
+	(v1.Code)(0),               // 36: octo.wire.v1.Code
+	(v1.Reason)(0),             // 37: octo.wire.v1.Reason
+	(v1.Origin)(0),             // 38: octo.wire.v1.Origin
 }
 var file_octo_conformance_v1_scenario_proto_depIdxs = []int32{
 	3,  // 0: octo.conformance.v1.Scenario.ends:type_name -> octo.conformance.v1.End
 	4,  // 1: octo.conformance.v1.Scenario.links:type_name -> octo.conformance.v1.Link
 	5,  // 2: octo.conformance.v1.Scenario.steps:type_name -> octo.conformance.v1.ScenarioStep
 	2,  // 3: octo.conformance.v1.Scenario.control:type_name -> octo.conformance.v1.ControlPlane
-	29, // 4: octo.conformance.v1.End.ways:type_name -> octo.conformance.v1.Ways
-	10, // 5: octo.conformance.v1.ScenarioStep.batch:type_name -> octo.conformance.v1.Batch
-	10, // 6: octo.conformance.v1.ScenarioStep.begin:type_name -> octo.conformance.v1.Batch
-	14, // 7: octo.conformance.v1.ScenarioStep.process:type_name -> octo.conformance.v1.ProcessFault
-	15, // 8: octo.conformance.v1.ScenarioStep.link:type_name -> octo.conformance.v1.LinkFaults
-	17, // 9: octo.conformance.v1.ScenarioStep.metric:type_name -> octo.conformance.v1.Metric
-	18, // 10: octo.conformance.v1.ScenarioStep.progress:type_name -> octo.conformance.v1.Progress
-	19, // 11: octo.conformance.v1.ScenarioStep.strangers:type_name -> octo.conformance.v1.Strangers
-	20, // 12: octo.conformance.v1.ScenarioStep.quiet:type_name -> octo.conformance.v1.Quiet
-	6,  // 13: octo.conformance.v1.ScenarioStep.octo:type_name -> octo.conformance.v1.Octo
-	7,  // 14: octo.conformance.v1.ScenarioStep.synced:type_name -> octo.conformance.v1.Synced
-	9,  // 15: octo.conformance.v1.ScenarioStep.churn:type_name -> octo.conformance.v1.Churn
-	21, // 16: octo.conformance.v1.ScenarioStep.repeat:type_name -> octo.conformance.v1.Repeat
-	22, // 17: octo.conformance.v1.ScenarioStep.made_up:type_name -> octo.conformance.v1.MadeUp
-	23, // 18: octo.conformance.v1.ScenarioStep.crowd:type_name -> octo.conformance.v1.Crowd
-	24, // 19: octo.conformance.v1.ScenarioStep.memory:type_name -> octo.conformance.v1.Memory
-	25, // 20: octo.conformance.v1.ScenarioStep.spoil:type_name -> octo.conformance.v1.Spoil
-	26, // 21: octo.conformance.v1.ScenarioStep.disk:type_name -> octo.conformance.v1.Disk
-	27, // 22: octo.conformance.v1.ScenarioStep.clock:type_name -> octo.conformance.v1.Clock
-	8,  // 23: octo.conformance.v1.Synced.registered:type_name -> octo.conformance.v1.Registered
-	30, // 24: octo.conformance.v1.Batch.requests:type_name -> octo.conformance.v1.Payload
-	31, // 25: octo.conformance.v1.Batch.options:type_name -> octo.conformance.v1.CallOptions
-	32, // 26: octo.conformance.v1.Batch.response:type_name -> octo.conformance.v1.ResponseDefinition
-	33, // 27: octo.conformance.v1.Batch.vary:type_name -> octo.conformance.v1.Vary
-	12, // 28: octo.conformance.v1.Batch.outcomes:type_name -> octo.conformance.v1.OutcomeCount
-	13, // 29: octo.conformance.v1.Batch.handlers:type_name -> octo.conformance.v1.HandlerCount
-	11, // 30: octo.conformance.v1.Batch.executions_permille:type_name -> octo.conformance.v1.Range
-	11, // 31: octo.conformance.v1.Batch.mesh:type_name -> octo.conformance.v1.Range
-	34, // 32: octo.conformance.v1.OutcomeCount.code:type_name -> octo.wire.v1.Code
-	35, // 33: octo.conformance.v1.OutcomeCount.reason:type_name -> octo.wire.v1.Reason
-	36, // 34: octo.conformance.v1.OutcomeCount.origins:type_name -> octo.wire.v1.Origin
-	11, // 35: octo.conformance.v1.OutcomeCount.calls:type_name -> octo.conformance.v1.Range
-	11, // 36: octo.conformance.v1.HandlerCount.calls:type_name -> octo.conformance.v1.Range
-	0,  // 37: octo.conformance.v1.ProcessFault.kind:type_name -> octo.conformance.v1.ProcessFault.Kind
-	16, // 38: octo.conformance.v1.LinkFaults.corrupt:type_name -> octo.conformance.v1.Corruption
-	28, // 39: octo.conformance.v1.Metric.labels:type_name -> octo.conformance.v1.Metric.LabelsEntry
-	11, // 40: octo.conformance.v1.Metric.value:type_name -> octo.conformance.v1.Range
-	5,  // 41: octo.conformance.v1.Repeat.steps:type_name -> octo.conformance.v1.ScenarioStep
-	42, // [42:42] is the sub-list for method output_type
-	42, // [42:42] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	31, // 4: octo.conformance.v1.End.ways:type_name -> octo.conformance.v1.Ways
+	29, // 5: octo.conformance.v1.End.tags:type_name -> octo.conformance.v1.End.TagsEntry
+	10, // 6: octo.conformance.v1.ScenarioStep.batch:type_name -> octo.conformance.v1.Batch
+	10, // 7: octo.conformance.v1.ScenarioStep.begin:type_name -> octo.conformance.v1.Batch
+	14, // 8: octo.conformance.v1.ScenarioStep.process:type_name -> octo.conformance.v1.ProcessFault
+	15, // 9: octo.conformance.v1.ScenarioStep.link:type_name -> octo.conformance.v1.LinkFaults
+	17, // 10: octo.conformance.v1.ScenarioStep.metric:type_name -> octo.conformance.v1.Metric
+	18, // 11: octo.conformance.v1.ScenarioStep.progress:type_name -> octo.conformance.v1.Progress
+	19, // 12: octo.conformance.v1.ScenarioStep.strangers:type_name -> octo.conformance.v1.Strangers
+	21, // 13: octo.conformance.v1.ScenarioStep.quiet:type_name -> octo.conformance.v1.Quiet
+	6,  // 14: octo.conformance.v1.ScenarioStep.octo:type_name -> octo.conformance.v1.Octo
+	7,  // 15: octo.conformance.v1.ScenarioStep.synced:type_name -> octo.conformance.v1.Synced
+	9,  // 16: octo.conformance.v1.ScenarioStep.churn:type_name -> octo.conformance.v1.Churn
+	22, // 17: octo.conformance.v1.ScenarioStep.repeat:type_name -> octo.conformance.v1.Repeat
+	23, // 18: octo.conformance.v1.ScenarioStep.made_up:type_name -> octo.conformance.v1.MadeUp
+	24, // 19: octo.conformance.v1.ScenarioStep.crowd:type_name -> octo.conformance.v1.Crowd
+	25, // 20: octo.conformance.v1.ScenarioStep.memory:type_name -> octo.conformance.v1.Memory
+	26, // 21: octo.conformance.v1.ScenarioStep.spoil:type_name -> octo.conformance.v1.Spoil
+	27, // 22: octo.conformance.v1.ScenarioStep.disk:type_name -> octo.conformance.v1.Disk
+	28, // 23: octo.conformance.v1.ScenarioStep.clock:type_name -> octo.conformance.v1.Clock
+	20, // 24: octo.conformance.v1.ScenarioStep.switch_file:type_name -> octo.conformance.v1.SwitchFile
+	8,  // 25: octo.conformance.v1.Synced.registered:type_name -> octo.conformance.v1.Registered
+	32, // 26: octo.conformance.v1.Batch.requests:type_name -> octo.conformance.v1.Payload
+	33, // 27: octo.conformance.v1.Batch.options:type_name -> octo.conformance.v1.CallOptions
+	34, // 28: octo.conformance.v1.Batch.response:type_name -> octo.conformance.v1.ResponseDefinition
+	35, // 29: octo.conformance.v1.Batch.vary:type_name -> octo.conformance.v1.Vary
+	12, // 30: octo.conformance.v1.Batch.outcomes:type_name -> octo.conformance.v1.OutcomeCount
+	13, // 31: octo.conformance.v1.Batch.handlers:type_name -> octo.conformance.v1.HandlerCount
+	11, // 32: octo.conformance.v1.Batch.executions_permille:type_name -> octo.conformance.v1.Range
+	11, // 33: octo.conformance.v1.Batch.mesh:type_name -> octo.conformance.v1.Range
+	36, // 34: octo.conformance.v1.OutcomeCount.code:type_name -> octo.wire.v1.Code
+	37, // 35: octo.conformance.v1.OutcomeCount.reason:type_name -> octo.wire.v1.Reason
+	38, // 36: octo.conformance.v1.OutcomeCount.origins:type_name -> octo.wire.v1.Origin
+	11, // 37: octo.conformance.v1.OutcomeCount.calls:type_name -> octo.conformance.v1.Range
+	11, // 38: octo.conformance.v1.HandlerCount.calls:type_name -> octo.conformance.v1.Range
+	0,  // 39: octo.conformance.v1.ProcessFault.kind:type_name -> octo.conformance.v1.ProcessFault.Kind
+	16, // 40: octo.conformance.v1.LinkFaults.corrupt:type_name -> octo.conformance.v1.Corruption
+	30, // 41: octo.conformance.v1.Metric.labels:type_name -> octo.conformance.v1.Metric.LabelsEntry
+	11, // 42: octo.conformance.v1.Metric.value:type_name -> octo.conformance.v1.Range
+	5,  // 43: octo.conformance.v1.Repeat.steps:type_name -> octo.conformance.v1.ScenarioStep
+	44, // [44:44] is the sub-list for method output_type
+	44, // [44:44] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_octo_conformance_v1_scenario_proto_init() }
@@ -2861,6 +3042,7 @@ func file_octo_conformance_v1_scenario_proto_init() {
 	}
 	file_octo_conformance_v1_control_proto_init()
 	file_octo_conformance_v1_service_proto_init()
+	file_octo_conformance_v1_scenario_proto_msgTypes[2].OneofWrappers = []any{}
 	file_octo_conformance_v1_scenario_proto_msgTypes[4].OneofWrappers = []any{
 		(*ScenarioStep_Batch)(nil),
 		(*ScenarioStep_Begin)(nil),
@@ -2884,16 +3066,18 @@ func file_octo_conformance_v1_scenario_proto_init() {
 		(*ScenarioStep_Spoil)(nil),
 		(*ScenarioStep_Disk)(nil),
 		(*ScenarioStep_Clock)(nil),
+		(*ScenarioStep_SwitchFile)(nil),
 	}
 	file_octo_conformance_v1_scenario_proto_msgTypes[6].OneofWrappers = []any{}
 	file_octo_conformance_v1_scenario_proto_msgTypes[10].OneofWrappers = []any{}
+	file_octo_conformance_v1_scenario_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_conformance_v1_scenario_proto_rawDesc), len(file_octo_conformance_v1_scenario_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   28,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -120,7 +120,7 @@ func (x Vary_What) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Vary_What.Descriptor instead.
 func (Vary_What) EnumDescriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{12, 0}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{13, 0}
 }
 
 type Signal_Kind int32
@@ -179,7 +179,7 @@ func (x Signal_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Signal_Kind.Descriptor instead.
 func (Signal_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{16, 0}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{17, 0}
 }
 
 // Command is answered by one Report with the same id.
@@ -619,7 +619,9 @@ type StartServer struct {
 	// "host:port" of the runner, for LedgerEntry.
 	Ledger string `protobuf:"bytes,6,opt,name=ledger,proto3" json:"ledger,omitempty"`
 	// Where it listens on TCP it takes mutual TLS only. Absent: plain.
-	Tls           *Tls `protobuf:"bytes,7,opt,name=tls,proto3" json:"tls,omitempty"`
+	Tls *Tls `protobuf:"bytes,7,opt,name=tls,proto3" json:"tls,omitempty"`
+	// Its instance registers itself: with the proxy, else with directories. Absent: it does not.
+	Registration  *Registration `protobuf:"bytes,8,opt,name=registration,proto3" json:"registration,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -703,6 +705,83 @@ func (x *StartServer) GetTls() *Tls {
 	return nil
 }
 
+func (x *StartServer) GetRegistration() *Registration {
+	if x != nil {
+		return x.Registration
+	}
+	return nil
+}
+
+// Registration is what a server says of its instance, beside its name and target. What is empty is left to the SDK.
+type Registration struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "host:port" of the control plane's Directories.
+	Directories   []string          `protobuf:"bytes,1,rep,name=directories,proto3" json:"directories,omitempty"`
+	Zone          string            `protobuf:"bytes,2,opt,name=zone,proto3" json:"zone,omitempty"`
+	Weight        *uint32           `protobuf:"varint,3,opt,name=weight,proto3,oneof" json:"weight,omitempty"`
+	Tags          map[string]string `protobuf:"bytes,4,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Registration) Reset() {
+	*x = Registration{}
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Registration) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Registration) ProtoMessage() {}
+
+func (x *Registration) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Registration.ProtoReflect.Descriptor instead.
+func (*Registration) Descriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Registration) GetDirectories() []string {
+	if x != nil {
+		return x.Directories
+	}
+	return nil
+}
+
+func (x *Registration) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *Registration) GetWeight() uint32 {
+	if x != nil && x.Weight != nil {
+		return *x.Weight
+	}
+	return 0
+}
+
+func (x *Registration) GetTags() map[string]string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
 // Tls is how a testee shows itself. The files are in PEM.
 type Tls struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -718,7 +797,7 @@ type Tls struct {
 
 func (x *Tls) Reset() {
 	*x = Tls{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[4]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -730,7 +809,7 @@ func (x *Tls) String() string {
 func (*Tls) ProtoMessage() {}
 
 func (x *Tls) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[4]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -743,7 +822,7 @@ func (x *Tls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tls.ProtoReflect.Descriptor instead.
 func (*Tls) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{4}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Tls) GetCertificate() string {
@@ -784,7 +863,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[5]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -796,7 +875,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[5]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -809,7 +888,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{5}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Started) GetAddress() string {
@@ -830,7 +909,7 @@ type StopServer struct {
 
 func (x *StopServer) Reset() {
 	*x = StopServer{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[6]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -842,7 +921,7 @@ func (x *StopServer) String() string {
 func (*StopServer) ProtoMessage() {}
 
 func (x *StopServer) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[6]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -855,7 +934,7 @@ func (x *StopServer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopServer.ProtoReflect.Descriptor instead.
 func (*StopServer) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{6}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *StopServer) GetName() string {
@@ -883,7 +962,7 @@ type Done struct {
 
 func (x *Done) Reset() {
 	*x = Done{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[7]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -895,7 +974,7 @@ func (x *Done) String() string {
 func (*Done) ProtoMessage() {}
 
 func (x *Done) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[7]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -908,7 +987,7 @@ func (x *Done) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Done.ProtoReflect.Descriptor instead.
 func (*Done) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{7}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Done) GetCut() bool {
@@ -942,7 +1021,7 @@ type Connect struct {
 
 func (x *Connect) Reset() {
 	*x = Connect{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[8]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -954,7 +1033,7 @@ func (x *Connect) String() string {
 func (*Connect) ProtoMessage() {}
 
 func (x *Connect) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[8]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -967,7 +1046,7 @@ func (x *Connect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connect.ProtoReflect.Descriptor instead.
 func (*Connect) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{8}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Connect) GetChannel() string {
@@ -1077,7 +1156,7 @@ type Ways struct {
 
 func (x *Ways) Reset() {
 	*x = Ways{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[9]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1089,7 +1168,7 @@ func (x *Ways) String() string {
 func (*Ways) ProtoMessage() {}
 
 func (x *Ways) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[9]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1102,7 +1181,7 @@ func (x *Ways) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ways.ProtoReflect.Descriptor instead.
 func (*Ways) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Ways) GetSocket() string {
@@ -1182,7 +1261,7 @@ type RunCall struct {
 
 func (x *RunCall) Reset() {
 	*x = RunCall{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[10]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1194,7 +1273,7 @@ func (x *RunCall) String() string {
 func (*RunCall) ProtoMessage() {}
 
 func (x *RunCall) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[10]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1207,7 +1286,7 @@ func (x *RunCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunCall.ProtoReflect.Descriptor instead.
 func (*RunCall) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RunCall) GetChannel() string {
@@ -1291,7 +1370,7 @@ type RunBatch struct {
 
 func (x *RunBatch) Reset() {
 	*x = RunBatch{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[11]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1303,7 +1382,7 @@ func (x *RunBatch) String() string {
 func (*RunBatch) ProtoMessage() {}
 
 func (x *RunBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[11]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1316,7 +1395,7 @@ func (x *RunBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunBatch.ProtoReflect.Descriptor instead.
 func (*RunBatch) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RunBatch) GetCall() *RunCall {
@@ -1358,7 +1437,7 @@ type Vary struct {
 
 func (x *Vary) Reset() {
 	*x = Vary{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[12]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1370,7 +1449,7 @@ func (x *Vary) String() string {
 func (*Vary) ProtoMessage() {}
 
 func (x *Vary) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[12]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1383,7 +1462,7 @@ func (x *Vary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Vary.ProtoReflect.Descriptor instead.
 func (*Vary) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Vary) GetWhat() Vary_What {
@@ -1412,15 +1491,20 @@ type BatchResult struct {
 	P50Us uint64 `protobuf:"varint,4,opt,name=p50_us,json=p50Us,proto3" json:"p50_us,omitempty"`
 	P99Us uint64 `protobuf:"varint,5,opt,name=p99_us,json=p99Us,proto3" json:"p99_us,omitempty"`
 	// How many of them went which way, where the testee can tell.
-	Mesh          uint32 `protobuf:"varint,6,opt,name=mesh,proto3" json:"mesh,omitempty"`
-	Direct        uint32 `protobuf:"varint,7,opt,name=direct,proto3" json:"direct,omitempty"`
+	Mesh   uint32 `protobuf:"varint,6,opt,name=mesh,proto3" json:"mesh,omitempty"`
+	Direct uint32 `protobuf:"varint,7,opt,name=direct,proto3" json:"direct,omitempty"`
+	// The same of each thousand calls, by their numbers: how many of them went by the mesh. The last may be of fewer.
+	MeshByThousand []uint32 `protobuf:"varint,8,rep,packed,name=mesh_by_thousand,json=meshByThousand,proto3" json:"mesh_by_thousand,omitempty"`
+	// With vary: the values of which calls went which way, each once and in order. One that is in both is moved, or was.
+	MeshValues    []uint32 `protobuf:"varint,9,rep,packed,name=mesh_values,json=meshValues,proto3" json:"mesh_values,omitempty"`
+	DirectValues  []uint32 `protobuf:"varint,10,rep,packed,name=direct_values,json=directValues,proto3" json:"direct_values,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *BatchResult) Reset() {
 	*x = BatchResult{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[13]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1432,7 +1516,7 @@ func (x *BatchResult) String() string {
 func (*BatchResult) ProtoMessage() {}
 
 func (x *BatchResult) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[13]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1445,7 +1529,7 @@ func (x *BatchResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchResult.ProtoReflect.Descriptor instead.
 func (*BatchResult) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *BatchResult) GetCalls() uint32 {
@@ -1497,6 +1581,27 @@ func (x *BatchResult) GetDirect() uint32 {
 	return 0
 }
 
+func (x *BatchResult) GetMeshByThousand() []uint32 {
+	if x != nil {
+		return x.MeshByThousand
+	}
+	return nil
+}
+
+func (x *BatchResult) GetMeshValues() []uint32 {
+	if x != nil {
+		return x.MeshValues
+	}
+	return nil
+}
+
+func (x *BatchResult) GetDirectValues() []uint32 {
+	if x != nil {
+		return x.DirectValues
+	}
+	return nil
+}
+
 // BatchOutcome is calls that ended the same way.
 type BatchOutcome struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1510,7 +1615,7 @@ type BatchOutcome struct {
 
 func (x *BatchOutcome) Reset() {
 	*x = BatchOutcome{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[14]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1522,7 +1627,7 @@ func (x *BatchOutcome) String() string {
 func (*BatchOutcome) ProtoMessage() {}
 
 func (x *BatchOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[14]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1535,7 +1640,7 @@ func (x *BatchOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchOutcome.ProtoReflect.Descriptor instead.
 func (*BatchOutcome) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *BatchOutcome) GetStatus() *Outcome {
@@ -1592,7 +1697,7 @@ type CallOptions struct {
 
 func (x *CallOptions) Reset() {
 	*x = CallOptions{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[15]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1709,7 @@ func (x *CallOptions) String() string {
 func (*CallOptions) ProtoMessage() {}
 
 func (x *CallOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[15]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1722,7 @@ func (x *CallOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallOptions.ProtoReflect.Descriptor instead.
 func (*CallOptions) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CallOptions) GetMetadata() []*Entry {
@@ -1764,7 +1869,7 @@ type Signal struct {
 
 func (x *Signal) Reset() {
 	*x = Signal{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[16]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1776,7 +1881,7 @@ func (x *Signal) String() string {
 func (*Signal) ProtoMessage() {}
 
 func (x *Signal) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[16]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1789,7 +1894,7 @@ func (x *Signal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Signal.ProtoReflect.Descriptor instead.
 func (*Signal) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Signal) GetCallId() string {
@@ -1825,7 +1930,7 @@ type CallResult struct {
 
 func (x *CallResult) Reset() {
 	*x = CallResult{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[17]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1837,7 +1942,7 @@ func (x *CallResult) String() string {
 func (*CallResult) ProtoMessage() {}
 
 func (x *CallResult) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[17]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1850,7 +1955,7 @@ func (x *CallResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallResult.ProtoReflect.Descriptor instead.
 func (*CallResult) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CallResult) GetHeaders() []*Entry {
@@ -1915,7 +2020,7 @@ type Received struct {
 
 func (x *Received) Reset() {
 	*x = Received{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[18]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1927,7 +2032,7 @@ func (x *Received) String() string {
 func (*Received) ProtoMessage() {}
 
 func (x *Received) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[18]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1940,7 +2045,7 @@ func (x *Received) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Received.ProtoReflect.Descriptor instead.
 func (*Received) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Received) GetData() []byte {
@@ -1991,7 +2096,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[19]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2003,7 +2108,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[19]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2016,7 +2121,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Outcome) GetCode() int32 {
@@ -2083,7 +2188,7 @@ type GetStats struct {
 
 func (x *GetStats) Reset() {
 	*x = GetStats{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[20]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2095,7 +2200,7 @@ func (x *GetStats) String() string {
 func (*GetStats) ProtoMessage() {}
 
 func (x *GetStats) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[20]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2108,7 +2213,7 @@ func (x *GetStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStats.ProtoReflect.Descriptor instead.
 func (*GetStats) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 type Stats struct {
@@ -2123,7 +2228,7 @@ type Stats struct {
 
 func (x *Stats) Reset() {
 	*x = Stats{}
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[21]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2135,7 +2240,7 @@ func (x *Stats) String() string {
 func (*Stats) ProtoMessage() {}
 
 func (x *Stats) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_control_proto_msgTypes[21]
+	mi := &file_octo_conformance_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2148,7 +2253,7 @@ func (x *Stats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stats.ProtoReflect.Descriptor instead.
 func (*Stats) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_octo_conformance_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Stats) GetHandlers() uint32 {
@@ -2198,7 +2303,7 @@ const file_octo_conformance_v1_control_proto_rawDesc = "" +
 	"\vsdk_version\x18\x03 \x01(\tR\n" +
 	"sdkVersion\x12!\n" +
 	"\fprotocol_min\x18\x04 \x01(\rR\vprotocolMin\x12!\n" +
-	"\fprotocol_max\x18\x05 \x01(\rR\vprotocolMax\"\xcf\x01\n" +
+	"\fprotocol_max\x18\x05 \x01(\rR\vprotocolMax\"\x96\x02\n" +
 	"\vStartServer\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12 \n" +
@@ -2206,7 +2311,17 @@ const file_octo_conformance_v1_control_proto_rawDesc = "" +
 	"\x06socket\x18\x04 \x01(\tR\x06socket\x12\x16\n" +
 	"\x06listen\x18\x05 \x01(\tR\x06listen\x12\x16\n" +
 	"\x06ledger\x18\x06 \x01(\tR\x06ledger\x12*\n" +
-	"\x03tls\x18\a \x01(\v2\x18.octo.conformance.v1.TlsR\x03tls\"o\n" +
+	"\x03tls\x18\a \x01(\v2\x18.octo.conformance.v1.TlsR\x03tls\x12E\n" +
+	"\fregistration\x18\b \x01(\v2!.octo.conformance.v1.RegistrationR\fregistration\"\xe6\x01\n" +
+	"\fRegistration\x12 \n" +
+	"\vdirectories\x18\x01 \x03(\tR\vdirectories\x12\x12\n" +
+	"\x04zone\x18\x02 \x01(\tR\x04zone\x12\x1b\n" +
+	"\x06weight\x18\x03 \x01(\rH\x00R\x06weight\x88\x01\x01\x12?\n" +
+	"\x04tags\x18\x04 \x03(\v2+.octo.conformance.v1.Registration.TagsEntryR\x04tags\x1a7\n" +
+	"\tTagsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
+	"\a_weight\"o\n" +
 	"\x03Tls\x12 \n" +
 	"\vcertificate\x18\x01 \x01(\tR\vcertificate\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12 \n" +
@@ -2263,7 +2378,7 @@ const file_octo_conformance_v1_control_proto_rawDesc = "" +
 	"\x04What\x12\x14\n" +
 	"\x10WHAT_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rWHAT_HASH_KEY\x10\x01\x12\x11\n" +
-	"\rWHAT_METADATA\x10\x02\"\xcf\x01\n" +
+	"\rWHAT_METADATA\x10\x02\"\xbf\x02\n" +
 	"\vBatchResult\x12\x14\n" +
 	"\x05calls\x18\x01 \x01(\rR\x05calls\x129\n" +
 	"\x06failed\x18\x02 \x03(\v2!.octo.conformance.v1.BatchOutcomeR\x06failed\x12\x15\n" +
@@ -2271,7 +2386,12 @@ const file_octo_conformance_v1_control_proto_rawDesc = "" +
 	"\x06p50_us\x18\x04 \x01(\x04R\x05p50Us\x12\x15\n" +
 	"\x06p99_us\x18\x05 \x01(\x04R\x05p99Us\x12\x12\n" +
 	"\x04mesh\x18\x06 \x01(\rR\x04mesh\x12\x16\n" +
-	"\x06direct\x18\a \x01(\rR\x06direct\"Z\n" +
+	"\x06direct\x18\a \x01(\rR\x06direct\x12(\n" +
+	"\x10mesh_by_thousand\x18\b \x03(\rR\x0emeshByThousand\x12\x1f\n" +
+	"\vmesh_values\x18\t \x03(\rR\n" +
+	"meshValues\x12#\n" +
+	"\rdirect_values\x18\n" +
+	" \x03(\rR\fdirectValues\"Z\n" +
 	"\fBatchOutcome\x124\n" +
 	"\x06status\x18\x01 \x01(\v2\x1c.octo.conformance.v1.OutcomeR\x06status\x12\x14\n" +
 	"\x05calls\x18\x02 \x03(\rR\x05calls\"\xc4\x06\n" +
@@ -2363,7 +2483,7 @@ func file_octo_conformance_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_octo_conformance_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_octo_conformance_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_octo_conformance_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_octo_conformance_v1_control_proto_goTypes = []any{
 	(Path)(0),                  // 0: octo.conformance.v1.Path
 	(Vary_What)(0),             // 1: octo.conformance.v1.Vary.What
@@ -2372,76 +2492,80 @@ var file_octo_conformance_v1_control_proto_goTypes = []any{
 	(*Report)(nil),             // 4: octo.conformance.v1.Report
 	(*Hello)(nil),              // 5: octo.conformance.v1.Hello
 	(*StartServer)(nil),        // 6: octo.conformance.v1.StartServer
-	(*Tls)(nil),                // 7: octo.conformance.v1.Tls
-	(*Started)(nil),            // 8: octo.conformance.v1.Started
-	(*StopServer)(nil),         // 9: octo.conformance.v1.StopServer
-	(*Done)(nil),               // 10: octo.conformance.v1.Done
-	(*Connect)(nil),            // 11: octo.conformance.v1.Connect
-	(*Ways)(nil),               // 12: octo.conformance.v1.Ways
-	(*RunCall)(nil),            // 13: octo.conformance.v1.RunCall
-	(*RunBatch)(nil),           // 14: octo.conformance.v1.RunBatch
-	(*Vary)(nil),               // 15: octo.conformance.v1.Vary
-	(*BatchResult)(nil),        // 16: octo.conformance.v1.BatchResult
-	(*BatchOutcome)(nil),       // 17: octo.conformance.v1.BatchOutcome
-	(*CallOptions)(nil),        // 18: octo.conformance.v1.CallOptions
-	(*Signal)(nil),             // 19: octo.conformance.v1.Signal
-	(*CallResult)(nil),         // 20: octo.conformance.v1.CallResult
-	(*Received)(nil),           // 21: octo.conformance.v1.Received
-	(*Outcome)(nil),            // 22: octo.conformance.v1.Outcome
-	(*GetStats)(nil),           // 23: octo.conformance.v1.GetStats
-	(*Stats)(nil),              // 24: octo.conformance.v1.Stats
-	(v1.CallKind)(0),           // 25: octo.wire.v1.CallKind
-	(*Payload)(nil),            // 26: octo.conformance.v1.Payload
-	(*ResponseDefinition)(nil), // 27: octo.conformance.v1.ResponseDefinition
-	(*Entry)(nil),              // 28: octo.conformance.v1.Entry
-	(v1.Reason)(0),             // 29: octo.wire.v1.Reason
-	(v1.Origin)(0),             // 30: octo.wire.v1.Origin
-	(v1.Disposition)(0),        // 31: octo.wire.v1.Disposition
-	(*Detail)(nil),             // 32: octo.conformance.v1.Detail
+	(*Registration)(nil),       // 7: octo.conformance.v1.Registration
+	(*Tls)(nil),                // 8: octo.conformance.v1.Tls
+	(*Started)(nil),            // 9: octo.conformance.v1.Started
+	(*StopServer)(nil),         // 10: octo.conformance.v1.StopServer
+	(*Done)(nil),               // 11: octo.conformance.v1.Done
+	(*Connect)(nil),            // 12: octo.conformance.v1.Connect
+	(*Ways)(nil),               // 13: octo.conformance.v1.Ways
+	(*RunCall)(nil),            // 14: octo.conformance.v1.RunCall
+	(*RunBatch)(nil),           // 15: octo.conformance.v1.RunBatch
+	(*Vary)(nil),               // 16: octo.conformance.v1.Vary
+	(*BatchResult)(nil),        // 17: octo.conformance.v1.BatchResult
+	(*BatchOutcome)(nil),       // 18: octo.conformance.v1.BatchOutcome
+	(*CallOptions)(nil),        // 19: octo.conformance.v1.CallOptions
+	(*Signal)(nil),             // 20: octo.conformance.v1.Signal
+	(*CallResult)(nil),         // 21: octo.conformance.v1.CallResult
+	(*Received)(nil),           // 22: octo.conformance.v1.Received
+	(*Outcome)(nil),            // 23: octo.conformance.v1.Outcome
+	(*GetStats)(nil),           // 24: octo.conformance.v1.GetStats
+	(*Stats)(nil),              // 25: octo.conformance.v1.Stats
+	nil,                        // 26: octo.conformance.v1.Registration.TagsEntry
+	(v1.CallKind)(0),           // 27: octo.wire.v1.CallKind
+	(*Payload)(nil),            // 28: octo.conformance.v1.Payload
+	(*ResponseDefinition)(nil), // 29: octo.conformance.v1.ResponseDefinition
+	(*Entry)(nil),              // 30: octo.conformance.v1.Entry
+	(v1.Reason)(0),             // 31: octo.wire.v1.Reason
+	(v1.Origin)(0),             // 32: octo.wire.v1.Origin
+	(v1.Disposition)(0),        // 33: octo.wire.v1.Disposition
+	(*Detail)(nil),             // 34: octo.conformance.v1.Detail
 }
 var file_octo_conformance_v1_control_proto_depIdxs = []int32{
 	6,  // 0: octo.conformance.v1.Command.start_server:type_name -> octo.conformance.v1.StartServer
-	9,  // 1: octo.conformance.v1.Command.stop_server:type_name -> octo.conformance.v1.StopServer
-	11, // 2: octo.conformance.v1.Command.connect:type_name -> octo.conformance.v1.Connect
-	13, // 3: octo.conformance.v1.Command.run_call:type_name -> octo.conformance.v1.RunCall
-	19, // 4: octo.conformance.v1.Command.signal:type_name -> octo.conformance.v1.Signal
-	23, // 5: octo.conformance.v1.Command.get_stats:type_name -> octo.conformance.v1.GetStats
-	14, // 6: octo.conformance.v1.Command.run_batch:type_name -> octo.conformance.v1.RunBatch
+	10, // 1: octo.conformance.v1.Command.stop_server:type_name -> octo.conformance.v1.StopServer
+	12, // 2: octo.conformance.v1.Command.connect:type_name -> octo.conformance.v1.Connect
+	14, // 3: octo.conformance.v1.Command.run_call:type_name -> octo.conformance.v1.RunCall
+	20, // 4: octo.conformance.v1.Command.signal:type_name -> octo.conformance.v1.Signal
+	24, // 5: octo.conformance.v1.Command.get_stats:type_name -> octo.conformance.v1.GetStats
+	15, // 6: octo.conformance.v1.Command.run_batch:type_name -> octo.conformance.v1.RunBatch
 	5,  // 7: octo.conformance.v1.Report.hello:type_name -> octo.conformance.v1.Hello
-	8,  // 8: octo.conformance.v1.Report.started:type_name -> octo.conformance.v1.Started
-	10, // 9: octo.conformance.v1.Report.done:type_name -> octo.conformance.v1.Done
-	20, // 10: octo.conformance.v1.Report.call_result:type_name -> octo.conformance.v1.CallResult
-	24, // 11: octo.conformance.v1.Report.stats:type_name -> octo.conformance.v1.Stats
-	16, // 12: octo.conformance.v1.Report.batch_result:type_name -> octo.conformance.v1.BatchResult
-	7,  // 13: octo.conformance.v1.StartServer.tls:type_name -> octo.conformance.v1.Tls
-	7,  // 14: octo.conformance.v1.Connect.tls:type_name -> octo.conformance.v1.Tls
-	12, // 15: octo.conformance.v1.Connect.ways:type_name -> octo.conformance.v1.Ways
-	25, // 16: octo.conformance.v1.RunCall.kind:type_name -> octo.wire.v1.CallKind
-	26, // 17: octo.conformance.v1.RunCall.requests:type_name -> octo.conformance.v1.Payload
-	18, // 18: octo.conformance.v1.RunCall.options:type_name -> octo.conformance.v1.CallOptions
-	27, // 19: octo.conformance.v1.RunCall.response:type_name -> octo.conformance.v1.ResponseDefinition
-	13, // 20: octo.conformance.v1.RunBatch.call:type_name -> octo.conformance.v1.RunCall
-	15, // 21: octo.conformance.v1.RunBatch.vary:type_name -> octo.conformance.v1.Vary
-	1,  // 22: octo.conformance.v1.Vary.what:type_name -> octo.conformance.v1.Vary.What
-	17, // 23: octo.conformance.v1.BatchResult.failed:type_name -> octo.conformance.v1.BatchOutcome
-	22, // 24: octo.conformance.v1.BatchOutcome.status:type_name -> octo.conformance.v1.Outcome
-	28, // 25: octo.conformance.v1.CallOptions.metadata:type_name -> octo.conformance.v1.Entry
-	28, // 26: octo.conformance.v1.CallOptions.baggage:type_name -> octo.conformance.v1.Entry
-	2,  // 27: octo.conformance.v1.Signal.kind:type_name -> octo.conformance.v1.Signal.Kind
-	28, // 28: octo.conformance.v1.CallResult.headers:type_name -> octo.conformance.v1.Entry
-	21, // 29: octo.conformance.v1.CallResult.responses:type_name -> octo.conformance.v1.Received
-	22, // 30: octo.conformance.v1.CallResult.status:type_name -> octo.conformance.v1.Outcome
-	28, // 31: octo.conformance.v1.CallResult.trailers:type_name -> octo.conformance.v1.Entry
-	0,  // 32: octo.conformance.v1.CallResult.path:type_name -> octo.conformance.v1.Path
-	29, // 33: octo.conformance.v1.Outcome.reason:type_name -> octo.wire.v1.Reason
-	30, // 34: octo.conformance.v1.Outcome.origin:type_name -> octo.wire.v1.Origin
-	31, // 35: octo.conformance.v1.Outcome.disposition:type_name -> octo.wire.v1.Disposition
-	32, // 36: octo.conformance.v1.Outcome.details:type_name -> octo.conformance.v1.Detail
-	37, // [37:37] is the sub-list for method output_type
-	37, // [37:37] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	9,  // 8: octo.conformance.v1.Report.started:type_name -> octo.conformance.v1.Started
+	11, // 9: octo.conformance.v1.Report.done:type_name -> octo.conformance.v1.Done
+	21, // 10: octo.conformance.v1.Report.call_result:type_name -> octo.conformance.v1.CallResult
+	25, // 11: octo.conformance.v1.Report.stats:type_name -> octo.conformance.v1.Stats
+	17, // 12: octo.conformance.v1.Report.batch_result:type_name -> octo.conformance.v1.BatchResult
+	8,  // 13: octo.conformance.v1.StartServer.tls:type_name -> octo.conformance.v1.Tls
+	7,  // 14: octo.conformance.v1.StartServer.registration:type_name -> octo.conformance.v1.Registration
+	26, // 15: octo.conformance.v1.Registration.tags:type_name -> octo.conformance.v1.Registration.TagsEntry
+	8,  // 16: octo.conformance.v1.Connect.tls:type_name -> octo.conformance.v1.Tls
+	13, // 17: octo.conformance.v1.Connect.ways:type_name -> octo.conformance.v1.Ways
+	27, // 18: octo.conformance.v1.RunCall.kind:type_name -> octo.wire.v1.CallKind
+	28, // 19: octo.conformance.v1.RunCall.requests:type_name -> octo.conformance.v1.Payload
+	19, // 20: octo.conformance.v1.RunCall.options:type_name -> octo.conformance.v1.CallOptions
+	29, // 21: octo.conformance.v1.RunCall.response:type_name -> octo.conformance.v1.ResponseDefinition
+	14, // 22: octo.conformance.v1.RunBatch.call:type_name -> octo.conformance.v1.RunCall
+	16, // 23: octo.conformance.v1.RunBatch.vary:type_name -> octo.conformance.v1.Vary
+	1,  // 24: octo.conformance.v1.Vary.what:type_name -> octo.conformance.v1.Vary.What
+	18, // 25: octo.conformance.v1.BatchResult.failed:type_name -> octo.conformance.v1.BatchOutcome
+	23, // 26: octo.conformance.v1.BatchOutcome.status:type_name -> octo.conformance.v1.Outcome
+	30, // 27: octo.conformance.v1.CallOptions.metadata:type_name -> octo.conformance.v1.Entry
+	30, // 28: octo.conformance.v1.CallOptions.baggage:type_name -> octo.conformance.v1.Entry
+	2,  // 29: octo.conformance.v1.Signal.kind:type_name -> octo.conformance.v1.Signal.Kind
+	30, // 30: octo.conformance.v1.CallResult.headers:type_name -> octo.conformance.v1.Entry
+	22, // 31: octo.conformance.v1.CallResult.responses:type_name -> octo.conformance.v1.Received
+	23, // 32: octo.conformance.v1.CallResult.status:type_name -> octo.conformance.v1.Outcome
+	30, // 33: octo.conformance.v1.CallResult.trailers:type_name -> octo.conformance.v1.Entry
+	0,  // 34: octo.conformance.v1.CallResult.path:type_name -> octo.conformance.v1.Path
+	31, // 35: octo.conformance.v1.Outcome.reason:type_name -> octo.wire.v1.Reason
+	32, // 36: octo.conformance.v1.Outcome.origin:type_name -> octo.wire.v1.Origin
+	33, // 37: octo.conformance.v1.Outcome.disposition:type_name -> octo.wire.v1.Disposition
+	34, // 38: octo.conformance.v1.Outcome.details:type_name -> octo.conformance.v1.Detail
+	39, // [39:39] is the sub-list for method output_type
+	39, // [39:39] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_octo_conformance_v1_control_proto_init() }
@@ -2468,19 +2592,20 @@ func file_octo_conformance_v1_control_proto_init() {
 		(*Report_BatchResult)(nil),
 		(*Report_Failure)(nil),
 	}
-	file_octo_conformance_v1_control_proto_msgTypes[8].OneofWrappers = []any{
+	file_octo_conformance_v1_control_proto_msgTypes[4].OneofWrappers = []any{}
+	file_octo_conformance_v1_control_proto_msgTypes[9].OneofWrappers = []any{
 		(*Connect_Socket)(nil),
 		(*Connect_Direct)(nil),
 	}
-	file_octo_conformance_v1_control_proto_msgTypes[9].OneofWrappers = []any{}
-	file_octo_conformance_v1_control_proto_msgTypes[15].OneofWrappers = []any{}
+	file_octo_conformance_v1_control_proto_msgTypes[10].OneofWrappers = []any{}
+	file_octo_conformance_v1_control_proto_msgTypes[16].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_conformance_v1_control_proto_rawDesc), len(file_octo_conformance_v1_control_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
