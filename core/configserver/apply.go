@@ -46,7 +46,7 @@ func (s *Service) Apply(ctx context.Context, r *configv1.ApplyRequest) (*configv
 	}
 	c := &change{
 		service: s, environment: r.GetEnvironment(), action: "apply", dry: r.GetDryRun(), wishes: wishes, waves: r.GetWaves() != nil,
-		soak: soak, force: r.GetForce(),
+		soak: soak, force: r.GetForce(), guarded: true,
 	}
 	if !c.dry {
 		if c.author, c.verified, err = s.author(ctx, r.GetWhy()); err != nil {

@@ -30,6 +30,7 @@ type change struct {
 	validate       func(whole *resourcev1.Configuration) error // may be nil
 	waves, force   bool
 	soak           time.Duration
+	guarded        bool // switches that rise are checked before
 }
 
 // plan is what a change would do, and what it has done.
@@ -41,6 +42,7 @@ type plan struct {
 	id       uint64            // of a roll-out that would begin
 	sequence int64             // the store's revision of the key that counts them
 	parts    int               // that it was written in
+	forced   map[string]bool   // switches that are written although something is in the way
 }
 
 // group is what has to be written together for one resource.
@@ -152,6 +154,9 @@ func (c *change) plan(ctx context.Context, written map[string]*configv1.Change) 
 		}
 	}
 	p, live, bytes := &plan{}, 0, 0
+	if err := c.guard(ctx, p, have); err != nil {
+		return nil, err
+	}
 	if c.waves {
 		last, at, err := c.service.lastRollout(ctx, c.environment)
 		if err != nil {
@@ -247,6 +252,9 @@ func (c *change) one(ctx context.Context, p *plan, w wish, have kept) error {
 	v := &configv1.Version{
 		Environment: c.environment, Name: w.name, Revision: have.GetRevision() + 1, Deleted: w.remove, Author: c.author,
 		Verified: c.verified, Reason: c.reason, Time: timestamppb.New(c.service.now()), Action: c.action, Resource: w.resource,
+	}
+	if p.forced[w.name] {
+		v.Action += ", forced"
 	}
 	ch.NewRevision, ch.Fields = v.Revision, compare(before, w.resource)
 	p.changes = append(p.changes, ch)

@@ -13,6 +13,7 @@ import (
 
 	configv1 "github.com/octomesh/octomesh/gen/control/octo/config/v1"
 	controlv1 "github.com/octomesh/octomesh/gen/control/octo/control/v1"
+	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 
 	"github.com/octomesh/octomesh/core/fleet"
 	"github.com/octomesh/octomesh/core/resource"
@@ -39,39 +40,102 @@ var features = []struct{ name, what string }{
 }
 
 // rises tells from which nodes more calls would go through the mesh than now. What held before is the switch itself, or that of
-// all applications; where there was none nothing was checked before, and all counts.
+// all applications; where there was none nothing was checked before, and all counts. Where there will be none SDKs go by their
+// default, which is the mesh.
 func (s *setting) rises(node string) bool {
-	before := s.before
+	before, after, now := s.before, s.after, uint32(resource.MaxPermille)
 	if before == nil {
 		before = s.everybody
 	}
-	now := resource.Share(s.after, node)
+	if after == nil {
+		after = s.inherits
+	}
+	if after != nil {
+		now = resource.Share(after, node)
+	}
 	return now > 0 && (before == nil || now > resource.Share(before, node))
+}
+
+// mayRise tells whether it rises from any node.
+func (s *setting) mayRise() bool {
+	if s.rises("") {
+		return true
+	}
+	for _, of := range []*resourcev1.MeshSwitch{s.before, s.everybody, s.after, s.inherits} {
+		for n := range resource.NodeShares(of) {
+			if s.rises(n) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// question is whom a check looks at.
+type question struct {
+	environment string
+	application string // empty: all
+	nodes       []wantedNode
+	// Nobody goes into the mesh: nothing and nobody is ever in the way of that.
+	leaves, force bool
+}
+
+// wantedNode is one that is chosen, of which somebody must have heard: of a process to which one of the settings applies.
+type wantedNode struct {
+	who, node string
+	of        []*setting
+}
+
+// asks is what a request asks.
+func asks(r *configv1.SetRequest, settings []*setting) *question {
+	q := &question{
+		environment: r.GetEnvironment(), application: r.GetApplication(), force: r.GetForce(),
+		leaves: !slices.ContainsFunc(settings, func(s *setting) bool { return s.before == nil || s.mayRise() }) || r.GetPermille() == 0 && r.GetOthers() == 0,
+	}
+	if q.application == resource.EveryApplication {
+		q.application = ""
+	}
+	for _, n := range r.GetNodes() {
+		if r.GetPermille() > 0 && !q.leaves {
+			q.nodes = append(q.nodes, wantedNode{r.GetApplication(), n, settings})
+		}
+	}
+	return q
 }
 
 // inspect looks at all processes whose share would rise, and at what else is in the way.
 func (m Mesh) inspect(ctx context.Context, r *configv1.SetRequest, settings []*setting) (*configv1.Check, error) {
-	out := &configv1.Check{}
-	seen, err := m.seen(ctx, r, out)
+	q, out := asks(r, settings), &configv1.Check{}
+	seen, err := m.seen(ctx, q, out)
 	if err != nil {
 		return nil, err
 	}
-	if err := m.knows(ctx, r, settings, seen); err != nil {
+	if err := m.knows(ctx, q, r.GetApplication(), settings, seen); err != nil {
 		return nil, err
 	}
 	if err := m.tiers(ctx, r, settings, out); err != nil {
 		return nil, err
 	}
+	m.look(q, settings, seen, out)
+	return out, nil
+}
+
+// look holds those who are there against what they must be.
+func (m Mesh) look(q *question, settings []*setting, seen []*controlv1.Seen, out *configv1.Check) {
 	own := ownSwitches(settings)
 	done := make(map[fleet.ID]bool)
-	heard := make(map[string]bool) // nodes
+	type at struct {
+		of   *setting
+		node string
+	}
+	heard := make(map[at]bool)
 	for _, s := range settings {
 		for _, one := range seen {
 			p := one.GetProcess()
 			if s.application != "" && p.GetApplication() != s.application || s.application == "" && own[p.GetApplication()+","+s.target] {
 				continue
 			}
-			heard[p.GetNode()] = true
+			heard[at{s, p.GetNode()}] = true
 			if done[fleet.IDOf(p)] || servesOnly(p) || !s.rises(p.GetNode()) {
 				continue
 			}
@@ -79,15 +143,12 @@ func (m Mesh) inspect(ctx context.Context, r *configv1.SetRequest, settings []*s
 			out.Checked = append(out.Checked, &configv1.Checked{Application: p.GetApplication(), Seen: one, Node: p.GetNode(), Lacks: lacks(one)})
 		}
 	}
-	if m.cfg.Fleet != nil && r.GetPermille() > 0 {
-		for _, n := range r.GetNodes() {
-			if !heard[n] {
-				out.Checked = append(out.Checked, unknownNode(r, n))
-			}
+	for _, n := range q.nodes {
+		if m.cfg.Fleet != nil && !slices.ContainsFunc(n.of, func(s *setting) bool { return heard[at{s, n.node}] }) {
+			out.Checked = append(out.Checked, unknownNode(n))
 		}
 	}
 	count(out)
-	return out, nil
 }
 
 // servesOnly tells of a process that calls nobody by a switch, since it calls nobody: it watches nothing, and serves.
@@ -95,9 +156,9 @@ func servesOnly(p *controlv1.Process) bool {
 	return p.GetServes() && len(p.GetTargets()) == 0 && p.GetMoreTargets() == 0
 }
 
-func unknownNode(r *configv1.SetRequest, node string) *configv1.Checked {
-	who := cmp.Or(r.GetApplication(), "an application of the tier")
-	return &configv1.Checked{Application: r.GetApplication(), Node: node, Lacks: []*configv1.Lack{{
+func unknownNode(n wantedNode) *configv1.Checked {
+	who := cmp.Or(n.who, "an application of the tier")
+	return &configv1.Checked{Application: n.who, Node: n.node, Lacks: []*configv1.Lack{{
 		Kind: configv1.Lack_KIND_UNKNOWN_NODE, Text: "nobody has heard of " + who + " there",
 		Remedy: "see octo mesh nodes; nodes are named by OCTO_NODE, else by the host",
 	}}}
@@ -120,25 +181,18 @@ func count(out *configv1.Check) {
 	}
 }
 
-// leaves tells whether nobody goes into the mesh by a request: nothing and nobody is ever in the way of that.
-func leaves(r *configv1.SetRequest) bool { return r.GetPermille() == 0 && r.GetOthers() == 0 }
-
 // seen asks who is there. That somebody does not answer is in the way: nobody knows who is ineligible there.
-func (m Mesh) seen(ctx context.Context, r *configv1.SetRequest, out *configv1.Check) ([]*controlv1.Seen, error) {
-	if leaves(r) {
+func (m Mesh) seen(ctx context.Context, q *question, out *configv1.Check) ([]*controlv1.Seen, error) {
+	if q.leaves {
 		return nil, nil
 	}
 	if m.cfg.Fleet == nil {
 		out.Notes = append(out.Notes, "no node was checked: "+status.Convert(errNoFleet).Message())
 		return nil, nil
 	}
-	application := r.GetApplication()
-	if application == resource.EveryApplication {
-		application = ""
-	}
-	all, sources, err := m.roster(ctx, r.GetEnvironment(), application)
+	all, sources, err := m.roster(ctx, q.environment, q.application)
 	if err != nil {
-		if r.GetForce() {
+		if q.force {
 			out.Notes = append(out.Notes, "no node was checked: "+status.Convert(err).Message())
 			return nil, nil
 		}
@@ -159,20 +213,19 @@ func (m Mesh) seen(ctx context.Context, r *configv1.SetRequest, out *configv1.Ch
 }
 
 // knows refuses an application of which nobody knows: its name is a slip, mostly.
-func (m Mesh) knows(ctx context.Context, r *configv1.SetRequest, settings []*setting, seen []*controlv1.Seen) error {
-	a := r.GetApplication()
-	if a == "" || a == resource.EveryApplication || r.GetForce() || len(seen) > 0 || leaves(r) {
+func (m Mesh) knows(ctx context.Context, q *question, a string, settings []*setting, seen []*controlv1.Seen) error {
+	if a == "" || a == resource.EveryApplication || q.force || len(seen) > 0 || q.leaves {
 		return nil
 	}
 	if slices.ContainsFunc(settings, func(s *setting) bool { return s.before != nil }) {
 		return nil
 	}
-	k, err := m.current(ctx, r.GetEnvironment(), KindApplication+"/"+a)
+	k, err := m.current(ctx, q.environment, KindApplication+"/"+a)
 	if err != nil || k.live() {
 		return err
 	}
 	return status.Errorf(codes.NotFound, "nobody knows an application %q in environment %s: it has no resource, no switch, and does not run. "+
-		"octo mesh nodes shows who does; --force sets the switch all the same", a, r.GetEnvironment())
+		"octo mesh nodes shows who does; --force sets the switch all the same", a, q.environment)
 }
 
 // tiers says which less critical applications are behind: they go first.
@@ -290,11 +343,15 @@ func numbers(text string) (out []uint64) {
 	return out
 }
 
-// refusal is how a Set ends that is not eligible, or nil.
-func refusal(r *configv1.SetRequest, c *configv1.Check) error {
-	if r.GetForce() || r.GetDryRun() || c.GetIneligible() == 0 && len(c.GetLacks()) == 0 {
-		return nil
-	}
-	return refuse(codes.FailedPrecondition, protoadapt.MessageV1Of(c), "%d of %d processes are not eligible, and %d other things are in the way. Nothing was written: --force sets it all the same",
-		c.GetIneligible(), c.GetIneligible()+c.GetEligible(), len(c.GetLacks()))
+// inTheWay tells whether something is.
+func inTheWay(c *configv1.Check) bool { return c.GetIneligible() > 0 || len(c.GetLacks()) > 0 }
+
+// found is what a check found, in a sentence.
+func found(c *configv1.Check) string {
+	return fmt.Sprintf("%d of %d processes are not eligible, and %d other things are in the way", c.GetIneligible(), c.GetIneligible()+c.GetEligible(), len(c.GetLacks()))
+}
+
+// refusal is how a change ends before which something is in the way.
+func refusal(c *configv1.Check) error {
+	return refuse(codes.FailedPrecondition, protoadapt.MessageV1Of(c), "%s. Nothing was written: --force sets it all the same", found(c))
 }

@@ -155,6 +155,84 @@ func TestWhatANodeLacksIsSaid(t *testing.T) {
 	}
 }
 
+// TestWhateverRaisesAShareIsChecked: files, older revisions, and the end of a switch.
+func TestWhateverRaisesAShareIsChecked(t *testing.T) {
+	t.Parallel()
+	f := startFleet(t)
+	f.who.Open("prod", sidecar("good")).Tell(capable("fit"), true)
+	f.who.Open("prod", nil).Tell(capable("alone"), true)
+	var warned []*configv1.Problem
+	apply := func(what, text string, force bool, code codes.Code, ineligible uint32) {
+		t.Helper()
+		r, err := f.Apply(t.Context(), &configv1.ApplyRequest{Environment: "prod", Files: file("mesh_switches: [" + text + "]\n"), Why: why("a test"), Force: force})
+		refusedFor(t, what, err, code, ineligible)
+		warned = r.GetWarnings()
+	}
+	const web = "switch/web,stock"
+	apply("nothing", "{application: web, target: stock, permille: 0}", false, codes.OK, 0)
+	apply("more", "{application: web, target: stock, permille: 1}", false, codes.FailedPrecondition, 1)
+	apply("an eligible node", "{application: web, target: stock, nodes: [fit]}", false, codes.OK, 0)
+	apply("a node that nobody knows", "{application: web, target: stock, nodes: [fit, nowhere]}", false, codes.FailedPrecondition, 1)
+	apply("by force", "{application: web, target: stock, permille: 500}", true, codes.OK, 0)
+	if len(warned) != 1 || !strings.Contains(warned[0].GetText(), "1 of 1 processes are not eligible") {
+		t.Errorf("it warns of %v", warned)
+	}
+	apply("the same", "{application: web, target: stock, permille: 500}", false, codes.OK, 0)
+	apply("less", "{application: web, target: stock, permille: 400}", false, codes.OK, 0)
+	back := func(what string, to uint64, code codes.Code, ineligible uint32) {
+		t.Helper()
+		_, err := f.Rollback(t.Context(), &configv1.RollbackRequest{Environment: "prod", Name: web, To: to, Why: why("a test")})
+		refusedFor(t, what, err, code, ineligible)
+	}
+	back("back to more", 3, codes.FailedPrecondition, 1)
+	back("back to less", 1, codes.OK, 0)
+	remove := func(what string, force bool, code codes.Code, ineligible uint32) {
+		t.Helper()
+		_, err := f.Delete(t.Context(), &configv1.DeleteRequest{Environment: "prod", Names: []string{web}, Why: why("a test"), Force: force})
+		refusedFor(t, what, err, code, ineligible)
+	}
+	remove("the default in its place", false, codes.FailedPrecondition, 1)
+	apply("everybody's, from nothing to nothing", "{target: stock, permille: 0}", false, codes.OK, 0)
+	remove("everybody's in its place", false, codes.OK, 0)
+	apply("everybody but those who have another", "{target: stock, permille: 10}, {application: web, target: stock, permille: 0}", false, codes.OK, 0)
+	remove("more by everybody's", false, codes.FailedPrecondition, 1)
+	remove("that by force", true, codes.OK, 0)
+	apply("an application that comes later", "{application: later, target: stock, permille: 10}", false, codes.OK, 0)
+	got, err := f.History(t.Context(), &configv1.HistoryRequest{Environment: "prod", Name: web})
+	var all []string
+	for _, v := range got.GetVersions() {
+		all = append(all, v.GetAction())
+	}
+	if want := "delete, forced;apply;delete;rollback to 1;apply;apply, forced;apply;apply"; err != nil || strings.Join(all, ";") != want {
+		t.Errorf("%v, %q, want %q", err, all, want)
+	}
+}
+
+// refusedFor holds how a change ended, and for how many processes.
+func refusedFor(t *testing.T, what string, err error, code codes.Code, ineligible uint32) {
+	t.Helper()
+	var found *configv1.Check
+	for _, d := range status.Convert(err).Details() {
+		found, _ = d.(*configv1.Check)
+	}
+	if status.Code(err) != code || found.GetIneligible() != ineligible {
+		t.Errorf("%s: %v, found %v", what, err, found)
+	}
+}
+
+// TestLessNeedsNobodysAnswer, as nobody comes into the mesh by it.
+func TestLessNeedsNobodysAnswer(t *testing.T) {
+	t.Parallel()
+	f := startFleet(t)
+	f.expect(&configv1.SetRequest{Application: "web", Permille: 500, Force: true}, codes.OK)
+	f.add("directory", "gone", func(context.Context, string) (net.Conn, error) { return nil, errors.New("nobody is there") })
+	f.expect(&configv1.SetRequest{Application: "web", Permille: 400}, codes.OK)
+	f.expect(&configv1.SetRequest{Application: "web", Permille: 401}, codes.FailedPrecondition, "UNANSWERED")
+	f.expect(&configv1.SetRequest{Application: "web", Permille: 300, Nodes: []string{"a"}}, codes.OK)
+	f.expect(&configv1.SetRequest{Application: "web", Permille: 310, Nodes: []string{"b"}}, codes.OK)
+	f.expect(&configv1.SetRequest{Application: "web", Permille: 310, Nodes: []string{"a"}}, codes.FailedPrecondition, "a: UNKNOWN_NODE", "UNANSWERED")
+}
+
 // TestWhoDoesNotAnswerIsInTheWay: nobody knows which nodes it hears of. To leave the mesh needs nobody's answer.
 func TestWhoDoesNotAnswerIsInTheWay(t *testing.T) {
 	t.Parallel()

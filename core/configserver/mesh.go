@@ -28,9 +28,9 @@ type Mesh struct {
 type setting struct {
 	application, target string
 	name                string
-	expected            uint64 // its revision now
-	before, after       *resourcev1.MeshSwitch
-	everybody           *resourcev1.MeshSwitch // the switch of every application
+	expected            uint64                 // its revision now
+	before, after       *resourcev1.MeshSwitch // nil: there is none
+	everybody, inherits *resourcev1.MeshSwitch // the switch of every application, before and, where after is nil, then
 	others              []string               // applications with a switch of their own to the target
 }
 
@@ -67,8 +67,8 @@ func (m Mesh) Set(ctx context.Context, r *configv1.SetRequest) (*configv1.SetRes
 	if err != nil {
 		return nil, err
 	}
-	if err := refusal(r, found); err != nil {
-		return nil, err
+	if inTheWay(found) && !r.GetForce() && !r.GetDryRun() {
+		return nil, refusal(found)
 	}
 	done, err := c.run(ctx)
 	if err != nil {

@@ -24,7 +24,7 @@ func (s *Service) Delete(ctx context.Context, r *configv1.DeleteRequest) (*confi
 	}
 	c := &change{
 		service: s, environment: r.GetEnvironment(), action: "delete", reason: r.GetWhy().GetReason(), waves: r.GetWaves() != nil,
-		soak: soak, force: r.GetForce(),
+		soak: soak, force: r.GetForce(), guarded: true,
 	}
 	for i, name := range r.GetNames() {
 		if err := check(r.GetEnvironment(), name); err != nil {
@@ -84,7 +84,7 @@ func (s *Service) Rollback(ctx context.Context, r *configv1.RollbackRequest) (*c
 	revision := have.revision()
 	c := &change{
 		service: s, environment: r.GetEnvironment(), action: rollbackAction(to), author: who, verified: verified,
-		reason: r.GetWhy().GetReason(), waves: r.GetWaves() != nil, soak: soak, force: r.GetForce(),
+		reason: r.GetWhy().GetReason(), waves: r.GetWaves() != nil, soak: soak, force: r.GetForce(), guarded: true,
 		wishes: []wish{{name: r.GetName(), expected: &revision, resource: old.GetResource(), remove: old.GetDeleted()}},
 		// What was sound once need not be so in a newer version of the server.
 		validate: func(whole *resourcev1.Configuration) error {

@@ -28,7 +28,7 @@ func (o *options) waves() *waving {
 	w := &waving{}
 	o.flags.BoolVar(&w.waves, "waves", false, "bring it to one proxy first, then to 1 %, 10 %, 50 % and all; back if one refuses it or crashes (policies, auth policies, switches, schemas)")
 	o.flags.DurationVar(&w.soak, "soak", time.Minute, "with --waves: how long each stage lasts at least")
-	o.flags.BoolVar(&w.force, "force", false, "also what a roll-out has found to be bad")
+	o.flags.BoolVar(&w.force, "force", false, "also what a roll-out has found to be bad, and switches for nodes that are not eligible; the history says that these were forced")
 	return w
 }
 

@@ -319,7 +319,8 @@ type ApplyRequest struct {
 	// Bring what changes to the proxies in waves; absent: to all of them at once. Applications and what is said of instances
 	// take effect at once in any case.
 	Waves *Waves `protobuf:"bytes,6,opt,name=waves,proto3" json:"waves,omitempty"`
-	// Also what an earlier roll-out has found to be refused by a proxy, or to crash it.
+	// Also what an earlier roll-out has found to be refused by a proxy, or to crash it, targets that nobody knows, and switches
+	// for processes that are not eligible: the history says so.
 	Force         bool `protobuf:"varint,7,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

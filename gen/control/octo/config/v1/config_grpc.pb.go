@@ -44,7 +44,8 @@ const (
 //
 // Errors: INVALID_ARGUMENT with a Problems detail (what is wrong, with file, line and field, or a missing reason),
 // ABORTED with a Conflict detail (a resource has another revision than expected: read it, and decide again),
-// NOT_FOUND, FAILED_PRECONDITION (there is nothing to go back to), PERMISSION_DENIED, UNAVAILABLE (the store: try again).
+// NOT_FOUND, FAILED_PRECONDITION (there is nothing to go back to; or, with a Check detail, a switch would send calls through
+// the mesh of processes that are not eligible), PERMISSION_DENIED, UNAVAILABLE (the store: try again).
 type ConfigClient interface {
 	// Apply checks files and writes what differs from what is kept: all of it or nothing.
 	Apply(ctx context.Context, in *ApplyRequest, opts ...grpc.CallOption) (*ApplyResponse, error)
@@ -221,7 +222,8 @@ type Config_ObserveClient = grpc.ClientStreamingClient[ObserveRequest, ObserveRe
 //
 // Errors: INVALID_ARGUMENT with a Problems detail (what is wrong, with file, line and field, or a missing reason),
 // ABORTED with a Conflict detail (a resource has another revision than expected: read it, and decide again),
-// NOT_FOUND, FAILED_PRECONDITION (there is nothing to go back to), PERMISSION_DENIED, UNAVAILABLE (the store: try again).
+// NOT_FOUND, FAILED_PRECONDITION (there is nothing to go back to; or, with a Check detail, a switch would send calls through
+// the mesh of processes that are not eligible), PERMISSION_DENIED, UNAVAILABLE (the store: try again).
 type ConfigServer interface {
 	// Apply checks files and writes what differs from what is kept: all of it or nothing.
 	Apply(context.Context, *ApplyRequest) (*ApplyResponse, error)
