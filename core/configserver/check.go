@@ -282,7 +282,7 @@ func lacks(s *controlv1.Seen) (out []*configv1.Lack) {
 	}
 	for _, f := range features {
 		if !slices.Contains(p.GetFeatures(), f.name) {
-			lack(configv1.Lack_KIND_FEATURE, f.what+" (feature "+f.name+")", "build it with a newer SDK, and let it ask a Directory (OCTO_MODE must not be off)")
+			lack(configv1.Lack_KIND_FEATURE, f.what+" (feature "+f.name+")", "build it with a newer SDK, and let it ask a Directory (OCTO_MODE must be auto)")
 		}
 	}
 	x := s.GetProxy()

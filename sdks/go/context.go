@@ -182,6 +182,9 @@ type Peer struct {
 	// start, in nanoseconds since 1970; 0: it says nothing of it.
 	Instance    string
 	Incarnation uint64
+	// SDK is the SDK of the process at the other end, such as "go", and SDKVersion that one's version, by its own word; "" of a
+	// proxy.
+	SDK, SDKVersion string
 	// Address is the other end of the connection, "" for a Unix socket without a name.
 	Address string
 	// Proxied tells whether the call came by this server's proxy.

@@ -172,7 +172,7 @@ func TestPeerInfo(t *testing.T) {
 	if _, err := c.Say(within(t, 5*time.Second), &message{}); err != nil {
 		t.Fatal(err)
 	}
-	if peer.Application != "shop" || peer.Instance != "shop-1" || peer.Verified != "" || peer.Proxied {
+	if peer.Application != "shop" || peer.Instance != "shop-1" || peer.SDK != "go" || peer.SDKVersion != octomesh.Version || peer.Verified != "" || peer.Proxied {
 		t.Fatalf("peer is %+v", peer)
 	}
 	if _, ok := octomesh.PeerInfo(context.Background()); ok {

@@ -179,7 +179,8 @@ func (c *config) finish() error {
 func WithSocket(path string) Option { return bothOption(func(c *config) { c.socket = path }) }
 
 // WithMode sets which ways calls may take: "auto" the proxy and direct, by the mesh switch and by what answers; "on" the proxy alone, with no
-// fallback; "off" direct alone. Default: OCTO_MODE, else "auto".
+// fallback; "off" direct alone. In mode "on" without a switch file the SDK asks no Directory about its targets, and reports nothing: to send
+// all calls through the mesh and see how they fare set the share to 1000 instead. Default: OCTO_MODE, else "auto".
 func WithMode(mode string) Option { return bothOption(func(c *config) { c.mode = mode }) }
 
 // WithPermille sets how many of 1000 calls take the mesh, in place of what the console says. Default: OCTO_PERMILLE, else as the console

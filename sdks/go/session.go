@@ -160,6 +160,7 @@ func (s *session) handle() {
 // hello answers a caller that dialed.
 func (s *session) hello(h *wire.Hello) {
 	s.peer.Application, s.peer.Instance, s.peer.Incarnation = h.Application, h.Instance, h.Incarnation
+	s.peer.SDK, s.peer.SDKVersion = h.SDK, h.SDKVersion
 	_, unix := s.tc.NetConn().(*net.UnixConn)
 	s.isSDK = unix || h.Kind != wire.PeerProxy && h.Kind != wire.PeerGateway
 	if !s.isSDK {

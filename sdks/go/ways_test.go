@@ -227,6 +227,21 @@ func (w *ways) meshOf(t *testing.T, n int) (mesh int) {
 	return mesh
 }
 
+// TestModeOnAsksNobody: whatever a Directory says, calls take the mesh (S-SWITCH-6).
+func TestModeOnAsksNobody(t *testing.T) {
+	t.Parallel()
+	w := newWays(t, share(0, 1), octomesh.WithMode("on"))
+	if n := w.meshOf(t, 20); n != 20 {
+		t.Errorf("%d of 20 calls took the mesh", n)
+	}
+	if err := w.ch.Close(); err != nil { // which reports what is left, where anything is
+		t.Error(err)
+	}
+	if n := w.known.asked.Load(); n != 0 || len(w.known.reports) > 0 {
+		t.Errorf("it was asked %d times, and told %d times", n, len(w.known.reports))
+	}
+}
+
 func TestShareIsExactAndChangesLive(t *testing.T) {
 	t.Parallel()
 	w := newWays(t, share(500, 1))

@@ -191,7 +191,7 @@ func TestNodesAreCheckedBeforeASwitch(t *testing.T) {
 	planetest.Await(t, "the nodes of web", func() error {
 		out, err := p.Octo(p.Configs[0], "", "mesh", "nodes", "web")
 		if row(out, "n1", "web-n1", "go 0.1.0", "go1.26.1", "fallback,report,switch", "stock", "host-1 0.1.0", "well") == "" ||
-			row(out, "n2", "none") == "" || row(out, "n3", "host-1") == "" {
+			row(out, "n2", "web-n2", "go 0.1.0", "go1.26.1", "none") == "" || row(out, "n3", "host-1") == "" {
 			return fmt.Errorf("%v %s", err, out)
 		}
 		return nil

@@ -27,6 +27,7 @@ func callerOf(ctx context.Context) directory.Caller {
 	p, _ := octomesh.PeerInfo(ctx)
 	return directory.Caller{
 		Connection: p.Address, Application: p.Application, Instance: p.Instance, Incarnation: p.Incarnation, Identity: p.Verified,
+		SDK: p.SDK, SDKVersion: p.SDKVersion,
 	}
 }
 
