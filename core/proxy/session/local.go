@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 
 	"github.com/octomesh/octomesh/core/wire"
 )
@@ -16,6 +17,9 @@ type Local struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
+	giving sync.Mutex
+	given  bool // End has given the reference up, or is about to; guarded by giving
+
 	arrived chan struct{} // holds one element when there is something to receive
 	room    chan struct{} // likewise when all that was sent has left
 
@@ -26,7 +30,6 @@ type Local struct {
 	waiting  []message
 	half     bool // the caller sends no more
 	answered bool // a RESPONSE was sent
-	ended    bool // End was called
 }
 
 // message is one that waits to be received, and the credit that it holds.
@@ -118,7 +121,7 @@ func (l *Local) Context() context.Context { return l.ctx }
 func (l *Local) Session() *Session { return l.call.down }
 
 // Receive returns the next message, io.EOF after the last, or why the call has ended. It is for one goroutine at a time;
-// another one may send.
+// another one may send, and End: then it fails, as it does ever after.
 func (l *Local) Receive() ([]byte, error) {
 	for {
 		if m, err := l.next(); m != nil || err != nil {
@@ -132,9 +135,24 @@ func (l *Local) Receive() ([]byte, error) {
 	}
 }
 
+// held is the call with a reference more, for who does not end it; nil: it was given up, and may be another one's by now.
+func (l *Local) held() *Call {
+	l.giving.Lock()
+	defer l.giving.Unlock()
+	if l.given {
+		return nil
+	}
+	l.call.hold()
+	return l.call
+}
+
 // next takes a message, if one has come; an empty one is not nil.
 func (l *Local) next() ([]byte, error) {
-	c := l.call
+	c := l.held()
+	if c == nil {
+		return nil, ErrCallOver
+	}
+	defer c.drop() // when the lock is free
 	b := Batch{Now: c.down.opts.Clock.Now()}
 	defer b.Flush()
 	c.mu.Lock()
@@ -204,14 +222,16 @@ func (l *Local) left() (bool, error) {
 // End ends the call with st, unless it is over, and gives it up. What has not left of a message is dropped. Only the first
 // call counts.
 func (l *Local) End(st wire.Status) {
+	l.giving.Lock()
+	again := l.given
+	l.given = true
+	l.giving.Unlock()
+	if again {
+		return
+	}
 	c := l.call
 	b := Batch{Now: c.down.opts.Clock.Now()}
 	c.mu.Lock()
-	if l.ended {
-		c.mu.Unlock()
-		return
-	}
-	l.ended = true
 	c.doQueue.clear()
 	d := c.down
 	d.tc.Lock()

@@ -256,3 +256,39 @@ func TestWhatTheProxyCannotTakeEndsThatCallAlone(t *testing.T) {
 		t.Fatal(got)
 	}
 }
+
+// TestWhoReceivesFromACallThatWasGivenUpIsToldSo: the call's memory is another call's by then, whose messages are not for him.
+func TestWhoReceivesFromACallThatWasGivenUpIsToldSo(t *testing.T) {
+	t.Parallel()
+	const calls = 200
+	told := make(chan error, 2*calls)
+	h := answering(t, func(l *session.Local) wire.Status {
+		if m, err := l.Receive(); err != nil || string(m) != "hello" {
+			t.Errorf("the request is %q, %v", m, err)
+		}
+		received := make(chan error, 1)
+		go func() { // as one who waits for what the caller says next
+			_, err := l.Receive()
+			received <- err
+		}()
+		l.End(wire.Status{})
+		_, err := l.Receive()
+		told <- err
+		told <- <-received
+		return wire.Status{Code: wire.Internal} // ended already
+	})
+	c := h.listener(wire.DefaultStreamWindow)
+	for range calls {
+		c.open(t, wire.FlagMessage, "hello")
+	}
+	for range calls {
+		if st := <-c.ended; st.Code != wire.OK {
+			t.Errorf("a call ended with %v", st)
+		}
+	}
+	for range 2 * calls {
+		if err := <-told; !errors.Is(err, session.ErrCallOver) {
+			t.Errorf("who received was told %v", err)
+		}
+	}
+}
