@@ -158,6 +158,7 @@ func (s *stage) process(f *conformancev1.ProcessFault) error {
 		return s.leave(f.Process)
 	case conformancev1.ProcessFault_KIND_KILL:
 		p.killed = true
+		s.ledger.Kill(f.Process) // an end's server has the end's name
 		err = faults.Kill(pid)
 		<-p.gone
 	case conformancev1.ProcessFault_KIND_STOP:

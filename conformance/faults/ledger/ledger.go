@@ -36,7 +36,8 @@ type Ledger struct {
 	mu      sync.Mutex
 	entries map[string][]*Entry
 	books   map[string]*Book
-	changed chan struct{} // closed, and replaced, with each entry
+	killed  map[string]bool // servers whose handlers may go without a word
+	changed chan struct{}   // closed, and replaced, with each entry
 }
 
 // New listens on the loopback interface.
@@ -46,7 +47,7 @@ func New() (*Ledger, error) {
 		return nil, err
 	}
 	l := &Ledger{
-		listener: nl, entries: make(map[string][]*Entry), books: make(map[string]*Book), changed: make(chan struct{}),
+		listener: nl, entries: make(map[string][]*Entry), books: make(map[string]*Book), changed: make(chan struct{}), killed: make(map[string]bool),
 	}
 	l.readers.Go(l.accept)
 	return l, nil
@@ -112,12 +113,46 @@ func (l *Ledger) accept() {
 func (l *Ledger) read(nc net.Conn) {
 	defer func() { _ = nc.Close() }()
 	in := bufio.NewReader(nc)
+	running := make(map[handler]int) // of calls in books
 	for {
 		e := &Entry{}
 		if err := control.Read(in, e); err != nil {
+			l.lost(running)
 			return // with its testee; what it owes, somebody misses
 		}
+		switch h := (handler{e.Server, e.CallId}); e.Event {
+		case conformancev1.LedgerEntry_EVENT_BEGAN:
+			running[h]++
+		case conformancev1.LedgerEntry_EVENT_ENDED:
+			if running[h]--; running[h] <= 0 {
+				delete(running, h)
+			}
+		}
 		l.Add(e)
+	}
+}
+
+// handler is one that tells: of a server, for a call.
+type handler struct{ server, call string }
+
+// Kill says that a server will be killed: what runs there when its connection ends has ended with it.
+func (l *Ledger) Kill(server string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.killed[server] = true
+}
+
+// lost notes that those who told over a connection tell nothing any more.
+func (l *Ledger) lost(running map[handler]int) {
+	for h, n := range running {
+		l.mu.Lock()
+		killed := l.killed[h.server]
+		l.mu.Unlock()
+		for range n {
+			if killed {
+				l.Add(&Entry{CallId: h.call, Server: h.server, Event: conformancev1.LedgerEntry_EVENT_ENDED})
+			}
+		}
 	}
 }
 

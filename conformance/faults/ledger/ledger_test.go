@@ -206,3 +206,35 @@ func TestWhoDoesNotEndIsTold(t *testing.T) {
 		t.Fatal("drained with a server that runs")
 	}
 }
+
+// TestHandlersEndWithTheServerThatIsKilled: nobody waits for what they cannot tell any more, and for others' as before.
+func TestHandlersEndWithTheServerThatIsKilled(t *testing.T) {
+	for _, killed := range []bool{true, false} {
+		l := open(t)
+		b := l.Open("b1")
+		nc, err := net.Dial("tcp", l.Address())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range []*ledger.Entry{{CallId: "b1-0", Event: began}, {CallId: "b1-1", Event: began}, {CallId: "b1-1", Event: ended}} {
+			e.Server = "s"
+			if err := control.Write(nc, e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := b.Await(2, 20*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if killed {
+			l.Kill("s")
+		}
+		_ = nc.Close()
+		within := 20 * time.Second
+		if !killed {
+			within = time.Millisecond
+		}
+		if err := b.Settle(within, ledger.Handlers{}); (err == nil) != killed {
+			t.Errorf("killed %v: %v", killed, err)
+		}
+	}
+}
