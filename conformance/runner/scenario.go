@@ -408,6 +408,9 @@ func (s *stage) expand(text string) (string, error) {
 		if a := s.ends[name]; a != nil {
 			return a.at()
 		}
+		if end, direct := strings.CutSuffix(name, ".direct"); direct && s.ends[end] != nil {
+			return s.ends[end].address
+		}
 		missing = name
 		return ""
 	})

@@ -33,6 +33,7 @@ func (p *Proxy) sweep(ctx context.Context) {
 			for _, s := range p.list(callerKind, instanceKind, remoteKind, upstreamKind) {
 				s.Tick(inTime)
 			}
+			p.pool.Tidy()
 			p.closeFinished()
 			continue
 		case <-wake:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/octomesh/octomesh/core/proxy/cluster"
 	"github.com/octomesh/octomesh/core/proxy/control"
 	"github.com/octomesh/octomesh/core/proxy/route"
 	"github.com/octomesh/octomesh/core/proxy/upstream"
@@ -40,11 +41,17 @@ func (p *Proxy) judge(ctx context.Context, source guarded) {
 			}
 			if e.Ejected(p.clock.Now()) {
 				source.Drop(h.Target, "calls to it fail", h.Instance)
-			} else if peer, ok := e.Peer.(*upstream.Peer); ok && peer.Deserted() {
-				source.Drop(h.Target, "nobody listens at "+e.MeshAddress, h.Instance)
+			} else if deserted(e.Peer) && deserted(e.Direct) {
+				source.Drop(h.Target, "nobody listens at "+where(e), h.Instance)
 			}
 		}
 	}
+}
+
+// deserted tells whether nobody listens at an endpoint's address, or it has none of that kind.
+func deserted(peer cluster.Peer) bool {
+	p, ok := peer.(*upstream.Peer)
+	return !ok || p.Deserted()
 }
 
 // useOf tells how often a target was called, in either direction, and whether an instance of it is attached here.

@@ -32,9 +32,10 @@ func mirror(c *session.Call, head *wire.RequestHead) {
 		m.Copies.Drop(policy.CopyNoEndpoint)
 		return
 	}
-	peer := e.Peer.(*upstream.Peer)
+	to, direct := e.Way(c.Request.Now)
+	peer := to.(*upstream.Peer)
 	s := peer.Session()
-	if s == nil || !e.Expects(s.Peer().Identity) {
+	if s == nil || !direct && !e.Expects(s.Peer().Identity) {
 		peer.Wake()
 		m.Copies.Drop(policy.CopyNotConnected)
 		return

@@ -96,7 +96,7 @@ type Proxy struct {
 	inbound  sync.Map // target name -> *route.Target, for attached targets that no resource names
 
 	peersMu sync.Mutex
-	peers   map[string]*upstream.Peer
+	peers   map[cluster.Place]*upstream.Peer
 
 	mu       sync.Mutex
 	sessions map[*session.Session]kind
@@ -136,11 +136,11 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 	}
 	p := &Proxy{
 		cfg: cfg, log: cfg.Log, clock: session.NewClock(), group: lifecycle.New(ctx), started: time.Now(),
-		kept: session.NewMemory(maxKept), sessions: make(map[*session.Session]kind), peers: make(map[string]*upstream.Peer),
+		kept: session.NewMemory(maxKept), sessions: make(map[*session.Session]kind), peers: make(map[cluster.Place]*upstream.Peer),
 	}
 	cfg.Tap.SetClock(p.clock.Now)
 	p.store = store.New(store.Config{
-		Environment: cfg.Environment, Zone: cfg.Zone, Asker: cfg.Limiter, NewPeer: p.newPeer, Released: p.releasePeers,
+		Environment: cfg.Environment, Zone: cfg.Zone, Asker: cfg.Limiter, Secure: cfg.TLS != nil, NewPeer: p.newPeer, Released: p.releasePeers,
 		Published: func(g *store.Generation, addresses []string) {
 			p.log.Debug("configuration published", "generation", g.Number, "hash", g.Hash, "source", g.Source)
 			cfg.Register.Applied(g.Number, g.Hash)
@@ -232,10 +232,10 @@ func (p *Proxy) runSource(ctx context.Context) {
 	}
 }
 
-func (p *Proxy) newPeer(address string) cluster.Peer {
-	peer := p.pool.Peer(address)
+func (p *Proxy) newPeer(at cluster.Place) cluster.Peer {
+	peer := p.pool.Peer(at)
 	p.peersMu.Lock()
-	p.peers[address] = peer
+	p.peers[at] = peer
 	p.peersMu.Unlock()
 	return peer
 }
@@ -244,7 +244,7 @@ func (p *Proxy) newPeer(address string) cluster.Peer {
 func (p *Proxy) recheckPeers(addresses []string) {
 	for _, a := range addresses {
 		p.peersMu.Lock()
-		peer := p.peers[a]
+		peer := p.peers[cluster.Place{Address: a}]
 		p.peersMu.Unlock()
 		if peer != nil {
 			peer.Recheck()
@@ -252,11 +252,11 @@ func (p *Proxy) recheckPeers(addresses []string) {
 	}
 }
 
-func (p *Proxy) releasePeers(addresses []string) {
-	for _, a := range addresses {
+func (p *Proxy) releasePeers(places []cluster.Place) {
+	for _, at := range places {
 		p.peersMu.Lock()
-		peer := p.peers[a]
-		delete(p.peers, a)
+		peer := p.peers[at]
+		delete(p.peers, at)
 		p.peersMu.Unlock()
 		if peer != nil {
 			peer.Close()

@@ -58,7 +58,7 @@ func (p *Proxy) sees(e *cluster.Endpoint, kind controlv1.Anomaly_Kind, text stri
 }
 
 // unreachable tells it of all endpoints of an address.
-func (p *Proxy) unreachable(address string, err error) {
+func (p *Proxy) unreachable(at cluster.Place, err error) {
 	if p.cfg.Register == nil {
 		return
 	}
@@ -69,7 +69,7 @@ func (p *Proxy) unreachable(address string, err error) {
 	}
 	n := 0
 	for e := range p.store.Current().Table.Endpoints() {
-		if e.MeshAddress != address {
+		if at.Direct && e.DirectAddress != at.Address || !at.Direct && e.MeshAddress != at.Address {
 			continue
 		}
 		p.cfg.Register.Anomaly(e.Target, e.Instance, kind, err.Error())

@@ -121,9 +121,9 @@ func (p *Proxy) forwardOutbound(c *session.Call, head *wire.RequestHead) {
 		if e == nil {
 			break
 		}
-		peer := e.Peer.(*upstream.Peer)
+		peer := way(c, e)
 		c.Endpoint, last = e, e
-		if s := peer.Session(); s != nil && !e.Expects(s.Peer().Identity) {
+		if s := peer.Session(); s != nil && !c.Direct && !e.Expects(s.Peer().Identity) {
 			stranger = true
 		} else if s != nil {
 			mirror(c, head)
@@ -135,8 +135,11 @@ func (p *Proxy) forwardOutbound(c *session.Call, head *wire.RequestHead) {
 				c.Endpoint = nil
 				continue
 			}
-		} else if c.Waits++; c.Waits <= maxWaits && peer.Park(c) {
+		} else if c.Waits++; c.Waits <= maxWaits && peer.Park(c, e.Direct != nil && !c.Direct && e.Direct.Ready()) {
 			return
+		} else if _, direct := e.Way(c.Request.Now); direct != c.Direct { // what speaks against the one way has just come
+			c.Endpoint = nil
+			continue
 		}
 		if stranger = stranger || peer.Stranger() != nil; stranger {
 			e.Strangers.Add(1)
@@ -146,6 +149,20 @@ func (p *Proxy) forwardOutbound(c *session.Call, head *wire.RequestHead) {
 	c.Refuse(unforwarded(c, last, stranger))
 }
 
+// way chooses by which peer the call goes to the endpoint. A proxy that is passed by is dialed meanwhile: with its answer calls
+// go there again.
+func way(c *session.Call, e *cluster.Endpoint) *upstream.Peer {
+	to, direct := e.Way(c.Request.Now)
+	peer := to.(*upstream.Peer)
+	if c.Direct = direct; direct {
+		peer.Used()
+		if e.Peer != nil {
+			e.Peer.(*upstream.Peer).Wake()
+		}
+	}
+	return peer
+}
+
 // unforwarded is the status of a call that no endpoint took, the last of which is given, or nil if there was none. That somebody
 // else answered than whom the target expects is said first: it must not go around the mesh for that.
 func unforwarded(c *session.Call, last *cluster.Endpoint, stranger bool) wire.Status {
@@ -153,11 +170,22 @@ func unforwarded(c *session.Call, last *cluster.Endpoint, stranger bool) wire.St
 	case last == nil:
 		return wire.Refuse(wire.ReasonNoEndpoint, wire.OriginClientProxy, "no instance of the target may take calls")
 	case stranger:
-		return wire.Refuse(wire.ReasonAuthDenied, wire.OriginClientProxy, "whoever answers at "+last.MeshAddress+" is not whom the target's configuration expects")
+		return wire.Refuse(wire.ReasonAuthDenied, wire.OriginClientProxy, "whoever answers at "+where(last)+" is not whom the target's configuration expects")
 	case c.Full:
-		return wire.Refuse(wire.ReasonQueueFull, wire.OriginClientProxy, "too much waits for "+last.MeshAddress)
+		return wire.Refuse(wire.ReasonQueueFull, wire.OriginClientProxy, "too much waits for "+where(last))
 	}
-	return wire.Refuse(wire.ReasonProxyUnreachable, wire.OriginClientProxy, "no connection to "+last.MeshAddress)
+	return wire.Refuse(wire.ReasonProxyUnreachable, wire.OriginClientProxy, "no connection to "+where(last))
+}
+
+// where names an endpoint's addresses.
+func where(e *cluster.Endpoint) string {
+	switch {
+	case e.MeshAddress == "":
+		return e.DirectAddress
+	case e.DirectAddress == "":
+		return e.MeshAddress
+	}
+	return e.MeshAddress + ", nor to the instance itself at " + e.DirectAddress
 }
 
 // forwardInbound hands the call to an attached instance.

@@ -42,6 +42,7 @@ type peer struct{ address string }
 
 func (p *peer) Address() string { return p.address }
 func (p *peer) Ready() bool     { return p.address != "h:2" }
+func (p *peer) Answers() bool   { return p.Ready() }
 
 // node is an admin interface on a real socket.
 type node struct {
@@ -57,7 +58,7 @@ type node struct {
 func start(t *testing.T) *node {
 	t.Helper()
 	n := &node{t: t, path: filepath.Join(t.TempDir(), "run", "admin.sock")}
-	n.store = store.New(store.Config{NewPeer: func(a string) cluster.Peer { return &peer{a} }})
+	n.store = store.New(store.Config{NewPeer: func(at cluster.Place) cluster.Peer { return &peer{at.Address} }})
 	metrics := telemetry.NewMetrics("octo-proxy", "test")
 	metrics.Add(admin.NewCollector(n.store, func(yield func(*route.Target) bool) {
 		for _, name := range []string{"served", "cart", "\xff"} { // a resource names cart, too

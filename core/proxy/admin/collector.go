@@ -22,18 +22,19 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	callsOpen     = desc("octo_calls_open", "Calls that a route took and that have not ended.", "direction", "target", "route")
-	callsTotal    = desc("octo_calls_total", "Calls that ended, by status code.", "direction", "target", "route", "code")
-	callsRefused  = desc("octo_calls_refused_total", "Statuses that this proxy itself concluded, by reason.", "direction", "target", "route", "reason")
-	callSeconds   = desc("octo_call_seconds", "Time from a call's arrival to its end.", "direction", "target", "route")
-	callsParked   = desc("octo_calls_parked", "Calls that wait for an instance, a connection or a stream.", "direction", "target")
-	endpoints     = desc("octo_endpoints", "Endpoints of a target: ready, not_ready, or out (disabled, weight 0 or no mesh address).", "target", "state")
-	endpointOpen  = desc("octo_endpoint_calls_open", "Calls in flight to an endpoint from this proxy.", "target", "instance")
-	endpointCalls = desc("octo_endpoint_calls_total", "Calls handed to an endpoint, attempts included.", "target", "instance")
-	endpointFails = desc("octo_endpoint_failures_total", "Calls to an endpoint that ended otherwise than by the application's word.", "target", "instance")
-	generation    = desc("octo_generation", "Number of the current configuration; 0: none yet.")
-	loadedAt      = desc("octo_generation_loaded_timestamp_seconds", "When the current configuration was loaded.")
-	policyCalls   = desc("octo_policy_calls_total", "What a policy did, by its rule: refused, would_refuse (a dry run), waited and unanswered_allowed or unanswered_refused (a global rate limit), denied, would_deny (a dry run), delayed, aborted, opened.",
+	callsOpen       = desc("octo_calls_open", "Calls that a route took and that have not ended.", "direction", "target", "route")
+	callsTotal      = desc("octo_calls_total", "Calls that ended, by status code.", "direction", "target", "route", "code")
+	callsRefused    = desc("octo_calls_refused_total", "Statuses that this proxy itself concluded, by reason.", "direction", "target", "route", "reason")
+	callSeconds     = desc("octo_call_seconds", "Time from a call's arrival to its end.", "direction", "target", "route")
+	callsParked     = desc("octo_calls_parked", "Calls that wait for an instance, a connection or a stream.", "direction", "target")
+	endpoints       = desc("octo_endpoints", "Endpoints of a target: ready, not_ready, or out (disabled, weight 0 or no mesh address).", "target", "state")
+	endpointOpen    = desc("octo_endpoint_calls_open", "Calls in flight to an endpoint from this proxy.", "target", "instance")
+	endpointCalls   = desc("octo_endpoint_calls_total", "Calls handed to an endpoint, attempts included.", "target", "instance")
+	endpointDirects = desc("octo_endpoint_direct_calls_total", "Calls that went to an instance itself, since its proxy did not answer.", "target", "instance")
+	endpointFails   = desc("octo_endpoint_failures_total", "Calls to an endpoint that ended otherwise than by the application's word.", "target", "instance")
+	generation      = desc("octo_generation", "Number of the current configuration; 0: none yet.")
+	loadedAt        = desc("octo_generation_loaded_timestamp_seconds", "When the current configuration was loaded.")
+	policyCalls     = desc("octo_policy_calls_total", "What a policy did, by its rule: refused, would_refuse (a dry run), waited and unanswered_allowed or unanswered_refused (a global rate limit), denied, would_deny (a dry run), delayed, aborted, opened.",
 		"direction", "target", "policy", "rule", "outcome")
 	breakerState = desc("octo_circuit_breaker_state", "0: closed, 1: open, 2: half open.", "target")
 	ejections    = desc("octo_endpoint_ejections_total", "How often an endpoint of the target was ejected.", "target")
@@ -69,7 +70,7 @@ func (c *Collector) Clock(now func() int64) *Collector {
 func (c *Collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		callsOpen, callsTotal, callsRefused, callSeconds, callsParked, endpoints, endpointOpen, endpointCalls,
-		endpointFails, generation, loadedAt, snapshots, policyCalls, breakerState, ejections, ejected, retries, mirrored, strangers,
+		endpointFails, endpointDirects, generation, loadedAt, snapshots, policyCalls, breakerState, ejections, ejected, retries, mirrored, strangers,
 	} {
 		out <- d
 	}
@@ -171,6 +172,9 @@ func collectEndpoints(out chan<- prometheus.Metric, table *route.Table) {
 			n++
 			counter(out, endpointCalls, calls, e.Target, e.Instance)
 			counter(out, endpointFails, e.Failures.Load(), e.Target, e.Instance)
+			if directs := e.Directs.Load(); directs > 0 {
+				counter(out, endpointDirects, directs, e.Target, e.Instance)
+			}
 			gauge(out, endpointOpen, float64(e.Open.Load()), e.Target, e.Instance)
 		}
 	}

@@ -15,13 +15,19 @@ type endpoint struct {
 	Target      string `json:"target"`
 	Instance    string `json:"instance"`
 	MeshAddress string `json:"mesh_address,omitempty"`
-	Zone        string `json:"zone,omitempty"`
-	Weight      uint32 `json:"weight"`
-	InRotation  bool   `json:"in_rotation"`
-	Ready       bool   `json:"ready"`
-	Open        int64  `json:"open"`
-	Calls       uint64 `json:"calls"`
-	Failures    uint64 `json:"failures"`
+	// DirectAddress is where calls go while its proxy does not answer; left out where they may not.
+	DirectAddress string `json:"direct_address,omitempty"`
+	// Direct: they go there now.
+	Direct     bool   `json:"direct,omitempty"`
+	Zone       string `json:"zone,omitempty"`
+	Weight     uint32 `json:"weight"`
+	InRotation bool   `json:"in_rotation"`
+	Ready      bool   `json:"ready"`
+	Open       int64  `json:"open"`
+	Calls      uint64 `json:"calls"`
+	Failures   uint64 `json:"failures"`
+	// Directs is those of the calls that went to its own address.
+	Directs uint64 `json:"direct_calls,omitempty"`
 
 	// What speaks against it, or is particular about it; left out where it is not so.
 
@@ -46,13 +52,16 @@ func (a *handler) endpoints(w http.ResponseWriter, _ *http.Request) {
 	table := a.cfg.Store.Current().Table
 	for e := range table.Endpoints() {
 		d := endpoint{
-			Target: e.Target, Instance: e.Instance, MeshAddress: e.MeshAddress, Zone: e.Zone, Weight: e.Weight,
+			Target: e.Target, Instance: e.Instance, MeshAddress: e.MeshAddress, DirectAddress: e.DirectAddress, Zone: e.Zone, Weight: e.Weight,
 			InRotation: e.InRotation(), Ready: e.InRotation() && e.Ready(),
-			Open: e.Open.Load(), Calls: e.Calls.Load(), Failures: e.Failures.Load(),
+			Open: e.Open.Load(), Calls: e.Calls.Load(), Failures: e.Failures.Load(), Directs: e.Directs.Load(),
 			Disabled: e.Disabled, Backup: e.Backup, Held: e.Held,
 		}
 		if a.cfg.Now != nil {
 			d.addHealth(e, table.Target(route.Outbound, e.Target), a.cfg.Now())
+		}
+		if a.cfg.Now != nil && d.InRotation {
+			_, d.Direct = e.Way(a.cfg.Now())
 		}
 		if peer, ok := e.Peer.(*upstream.Peer); ok {
 			d.Draining = peer.Draining()

@@ -14,6 +14,7 @@ type peer struct{ ready bool }
 
 func (p *peer) Address() string { return "h:1" }
 func (p *peer) Ready() bool     { return p.ready }
+func (p *peer) Answers() bool   { return p.ready }
 
 func newCluster(weights ...uint32) *cluster.Cluster { return ruled(cluster.Rules{}, weights...) }
 

@@ -8,14 +8,27 @@ import (
 	"sync/atomic"
 )
 
-// Peer is how an endpoint's proxy is reached: its connections. Endpoints with one address share a peer.
+// Place is where an endpoint is reached: at its proxy, or directly.
+type Place struct {
+	Address string // "host:port"
+	// Direct: the instance itself listens there, and not its proxy.
+	Direct bool
+	// Identity is the SPIFFE id that TLS must prove whoever answers at an instance's own address to have; empty: it is
+	// called without TLS. Of a proxy's address nothing is said here: that is [Endpoint.Expects].
+	Identity string
+}
+
+// Peer is how a place is reached: its connections. Endpoints with one place share a peer.
 type Peer interface {
 	// Address is "host:port".
 	Address() string
-	// Ready tells whether a call that is handed over now will leave soon: a connection stands, or none
+	// Ready tells whether a call that is handed over now will leave soon: a connection stands and its peer is not silent, or none
 	// was tried yet. A peer whose dial failed or hangs is not ready until its next dial is due; one that
 	// was never asked must be ready, else balancing would never ask it.
 	Ready() bool
+	// Answers tells whether whoever is there answers, as far as is known: a connection stands and its peer is not silent, or
+	// the last dial did not fail and does not take long. A peer that was never asked answers.
+	Answers() bool
 }
 
 // State is what changes about an endpoint. It outlives generations: the same instance keeps its state
@@ -27,6 +40,8 @@ type State struct {
 	// Calls is the calls handed to it, attempts included; Failures those of them that ended otherwise
 	// than by a word of the application.
 	Calls, Failures atomic.Uint64
+	// Directs is those of the calls that went to the instance's own address.
+	Directs atomic.Uint64
 	// Strangers is the calls that were not handed to it since somebody else answers at its address.
 	Strangers atomic.Uint64
 	Health
@@ -37,25 +52,61 @@ type Endpoint struct {
 	Target, Instance string
 	Incarnation      uint64
 	MeshAddress      string // "host:port" of its proxy; empty: not in the mesh
-	DirectAddress    string // "host:port" of the instance itself; empty: none
-	Zone             string
-	Weight           uint32 // share of calls relative to the others; 0: none
-	Tags             map[string]string
-	Disabled         bool // an operator took it out of rotation
-	Backup           bool // for calls only while no other one is usable
-	Held             bool // the control plane has it no more, and that may be a mistake
+	// DirectAddress is the "host:port" of the instance itself where calls go while its proxy does not answer; empty: they may
+	// not, or there is none.
+	DirectAddress  string
+	DirectIdentity string // see Place
+	Zone           string
+	Weight         uint32 // share of calls relative to the others; 0: none
+	Tags           map[string]string
+	Disabled       bool // an operator took it out of rotation
+	Backup         bool // for calls only while no other one is usable
+	Held           bool // the control plane has it no more, and that may be a mistake
 	// Identities is whom TLS must prove the endpoint's proxy to be, one of: SPIFFE URIs of which each may end in
 	// "*". None: the proxy's own rule for all peers holds alone.
 	Identities []string
-	Peer       Peer // behind MeshAddress; nil where the endpoint is not in rotation
+	// Peer is behind MeshAddress, Direct behind DirectAddress; nil where there is no such address, or the endpoint is not in
+	// rotation.
+	Peer, Direct Peer
 	*State
 }
 
 // InRotation tells whether the endpoint may get calls at all.
-func (e *Endpoint) InRotation() bool { return !e.Disabled && e.Weight > 0 && e.MeshAddress != "" }
+func (e *Endpoint) InRotation() bool {
+	return !e.Disabled && e.Weight > 0 && (e.MeshAddress != "" || e.DirectAddress != "")
+}
 
-// Ready tells whether the endpoint's peer is ready. An endpoint without a peer, as in tests, is.
-func (e *Endpoint) Ready() bool { return e.Peer == nil || e.Peer.Ready() }
+// Places yields where the endpoint is reached.
+func (e *Endpoint) Places(yield func(Place) bool) {
+	if e.MeshAddress != "" && !yield(Place{Address: e.MeshAddress}) {
+		return
+	}
+	if e.DirectAddress != "" {
+		yield(Place{e.DirectAddress, true, e.DirectIdentity})
+	}
+}
+
+// Ready tells whether one of the endpoint's peers is ready. An endpoint without a peer, as in tests, is.
+func (e *Endpoint) Ready() bool {
+	if e.Direct == nil {
+		return e.Peer == nil || e.Peer.Ready()
+	}
+	return e.Peer != nil && e.Peer.Ready() || e.Direct.Ready()
+}
+
+// Way returns by which peer a call goes to the endpoint now, and whether that is the instance itself: its proxy, unless that
+// does not answer, or said a moment ago that it cannot reach the instance (S-CALLEE-1).
+func (e *Endpoint) Way(now int64) (p Peer, direct bool) {
+	switch {
+	case e.Direct == nil:
+		return e.Peer, false
+	case e.Peer == nil:
+		return e.Direct, true
+	case e.Peer.Answers() && e.unreached.Load() <= now, !e.Direct.Ready():
+		return e.Peer, false
+	}
+	return e.Direct, true
+}
 
 // Expects tells whether a peer of a proved identity, or of none, may answer for the endpoint.
 func (e *Endpoint) Expects(identity string) bool {
@@ -87,8 +138,10 @@ type Cluster struct {
 	Name   string
 	Target string
 	Subset map[string]string
-	// Endpoints are those in rotation: enabled, with a weight above 0 and a mesh address.
+	// Endpoints are those in rotation: enabled, with a weight above 0 and an address.
 	Endpoints []*Endpoint
+	// Places counts the addresses at which they are reached.
+	Places int
 	// Known counts the target's endpoints in the subset, in rotation or not.
 	Known int
 
@@ -110,6 +163,9 @@ func New(target string, subset map[string]string, endpoints []*Endpoint, rules R
 		c.Known++
 		if e.InRotation() {
 			c.Endpoints = append(c.Endpoints, e)
+			for range e.Places {
+				c.Places++
+			}
 			inLanes = inLanes || e.Tags[LaneTag] != ""
 		}
 	}

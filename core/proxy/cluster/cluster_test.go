@@ -63,3 +63,43 @@ func TestSampleFollowsWeights(t *testing.T) {
 		}
 	}
 }
+
+// at is a peer in some state.
+type at struct{ ready, answers bool }
+
+func (at) Address() string { return "h:1" }
+func (p at) Ready() bool   { return p.ready }
+func (p at) Answers() bool { return p.answers }
+
+func TestWayGoesAroundAProxyThatDoesNotAnswer(t *testing.T) {
+	well, resting, due, silent := at{true, true}, at{false, false}, at{true, false}, at{false, false}
+	for name, c := range map[string]struct {
+		proxy, own    cluster.Peer
+		passedBy      bool
+		direct, ready bool
+	}{
+		"both answer":                           {well, well, false, false, true},
+		"the proxy's dial has failed":           {resting, well, false, true, true},
+		"and may be tried again":                {due, well, false, true, true},
+		"the proxy is silent":                   {silent, well, false, true, true},
+		"the instance itself does not answer":   {well, resting, false, false, true},
+		"neither does":                          {resting, resting, false, false, false},
+		"the proxy cannot reach it":             {well, well, true, true, true},
+		"nor is there another way":              {well, resting, true, false, true},
+		"there is no proxy":                     {nil, well, false, true, true},
+		"there is no proxy, and it is not well": {nil, resting, false, true, false},
+		"it may not be called itself":           {resting, nil, false, false, false},
+	} {
+		e := &cluster.Endpoint{Peer: c.proxy, Direct: c.own, State: &cluster.State{}}
+		if c.passedBy {
+			e.PassBy(100)
+		}
+		way, direct := e.Way(50)
+		if direct != c.direct || direct && way != c.own || !direct && way != c.proxy || e.Ready() != c.ready {
+			t.Errorf("%s: direct %v, ready %v", name, direct, e.Ready())
+		}
+		if _, later := e.Way(100); c.passedBy && later {
+			t.Errorf("%s: still passed by when the time is over", name)
+		}
+	}
+}

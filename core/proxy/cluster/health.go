@@ -11,6 +11,8 @@ type Health struct {
 	since   atomic.Int64 // when it began or returned; 0: no call has come since
 	ejected atomic.Int64 // until when; 0: never was
 	absent  atomic.Int64 // until when; 0: never was
+	// Until when the endpoint's proxy is passed by, since it cannot reach the instance; 0: never was.
+	unreached atomic.Int64
 
 	mu       sync.Mutex
 	inARow   uint32
@@ -28,6 +30,9 @@ func (h *Health) Ejected(now int64) bool { return h.ejected.Load() > now }
 
 // Leave notes that the endpoint's proxy said that it cannot reach the instance: until then calls go to others.
 func (h *Health) Leave(until int64) { h.absent.Store(until) }
+
+// PassBy notes the same of an endpoint that has an address of its own: until then calls go there.
+func (h *Health) PassBy(until int64) { h.unreached.Store(until) }
 
 // Absent tells whether the endpoint's proxy said a while ago that it cannot reach the instance.
 func (h *Health) Absent(now int64) bool { return h.absent.Load() > now }

@@ -89,7 +89,7 @@ func (c *compiler) setPolicy(target string, p *resourcev1.ServicePolicy) {
 	if p != nil {
 		c.sum = c.sum.Plus(resource.SumOfPolicy(p))
 	}
-	if !slices.Equal(u.policy.GetIdentities(), p.GetIdentities()) {
+	if !slices.Equal(u.policy.GetIdentities(), p.GetIdentities()) || u.policy.GetDirectForbidden() != p.GetDirectForbidden() {
 		u.members, u.endpoints = slices.Clone(u.members), nil
 		for i := range u.members { // they are part of each endpoint
 			if m := &u.members[i]; m.endpoint != nil {
@@ -181,7 +181,7 @@ func (c *compiler) make(u *unit) {
 		m := &u.members[i]
 		if m.endpoint == nil {
 			before := c.before[m.resource]
-			if m.endpoint = c.endpoint(m.resource, u.policy.GetIdentities(), before); m.endpoint != before {
+			if m.endpoint = c.endpoint(m.resource, u.policy, before); m.endpoint != before {
 				c.delta.Came = append(c.delta.Came, m.endpoint)
 				if before != nil {
 					c.delta.Gone = append(c.delta.Gone, before)

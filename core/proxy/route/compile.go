@@ -36,9 +36,11 @@ type compiler struct {
 
 // Options is what a table takes from its proxy.
 type Options struct {
-	// Peer gives the peer of an address, and is asked once for each endpoint in rotation; nil: endpoints get
+	// Peer gives the peer of a place, and is asked once for each that an endpoint in rotation has; nil: endpoints get
 	// none.
-	Peer func(address string) cluster.Peer
+	Peer func(cluster.Place) cluster.Peer
+	// Secure says that the proxy speaks TLS: to instances' own addresses too, or not at all.
+	Secure bool
 	// Zone is where the proxy stands; empty: nowhere.
 	Zone string
 	// Environment is where all names live.
@@ -76,12 +78,12 @@ func NewTarget(d Direction, name string) *Target {
 }
 
 // endpoint takes over an endpoint that did not change as it is, and the state of one that did.
-func (c *compiler) endpoint(r *resourcev1.Endpoint, identities []string, old *cluster.Endpoint) *cluster.Endpoint {
+func (c *compiler) endpoint(r *resourcev1.Endpoint, p *resourcev1.ServicePolicy, old *cluster.Endpoint) *cluster.Endpoint {
 	e := &cluster.Endpoint{
 		Target: r.GetTarget(), Instance: r.GetInstance(), Incarnation: r.GetIncarnation(),
-		MeshAddress: r.GetMeshAddress(), DirectAddress: r.GetDirectAddress(), Zone: r.GetZone(),
+		MeshAddress: r.GetMeshAddress(), Zone: r.GetZone(),
 		Weight: DefaultEndpointWeight, Tags: r.GetTags(), Disabled: r.GetDisabled(), Backup: r.GetBackup(),
-		Identities: identities, Held: r.GetStanding() == resourcev1.Standing_STANDING_HELD,
+		Identities: p.GetIdentities(), Held: r.GetStanding() == resourcev1.Standing_STANDING_HELD,
 	}
 	if r.GetIdentity() != "" {
 		e.Identities = []string{r.GetIdentity()}
@@ -89,8 +91,17 @@ func (c *compiler) endpoint(r *resourcev1.Endpoint, identities []string, old *cl
 	if r.Weight != nil {
 		e.Weight = r.GetWeight()
 	}
+	if c.direct(r, p) {
+		e.DirectAddress, e.DirectIdentity = r.GetDirectAddress(), r.GetDirectIdentity()
+	}
 	if c.Peer != nil && e.InRotation() {
-		e.Peer = c.Peer(e.MeshAddress)
+		for at := range e.Places {
+			if at.Direct {
+				e.Direct = c.Peer(at)
+			} else {
+				e.Peer = c.Peer(at)
+			}
+		}
 	}
 	switch {
 	case old == nil || old.Incarnation != e.Incarnation:
@@ -106,10 +117,16 @@ func (c *compiler) endpoint(r *resourcev1.Endpoint, identities []string, old *cl
 	return e
 }
 
+// direct tells whether calls may go to an instance's own address (S-CALLEE-2).
+func (c *compiler) direct(r *resourcev1.Endpoint, p *resourcev1.ServicePolicy) bool {
+	return r.GetDirectAddress() != "" && r.GetDirectProtocol() == resourcev1.Protocol_PROTOCOL_UNSPECIFIED &&
+		!p.GetDirectForbidden() && (r.GetDirectIdentity() != "") == c.Secure
+}
+
 func same(a, b *cluster.Endpoint) bool {
-	return a.MeshAddress == b.MeshAddress && a.DirectAddress == b.DirectAddress && a.Zone == b.Zone &&
-		a.Weight == b.Weight && a.Disabled == b.Disabled && a.Backup == b.Backup && a.Held == b.Held && a.Peer == b.Peer && maps.Equal(a.Tags, b.Tags) &&
-		slices.Equal(a.Identities, b.Identities)
+	return a.MeshAddress == b.MeshAddress && a.DirectAddress == b.DirectAddress && a.DirectIdentity == b.DirectIdentity && a.Zone == b.Zone &&
+		a.Weight == b.Weight && a.Disabled == b.Disabled && a.Backup == b.Backup && a.Held == b.Held && a.Peer == b.Peer && a.Direct == b.Direct &&
+		maps.Equal(a.Tags, b.Tags) && slices.Equal(a.Identities, b.Identities)
 }
 
 // addTarget compiles what is said of a target; without a policy the defaults hold.

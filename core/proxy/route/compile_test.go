@@ -107,12 +107,13 @@ type fakePeer struct{ address string }
 
 func (p *fakePeer) Address() string { return p.address }
 func (p *fakePeer) Ready() bool     { return true }
+func (p *fakePeer) Answers() bool   { return true }
 
 func TestPeersAreAskedForWhatIsInRotation(t *testing.T) {
 	var asked []string
-	peer := func(address string) cluster.Peer {
-		asked = append(asked, address)
-		return &fakePeer{address}
+	peer := func(at cluster.Place) cluster.Peer {
+		asked = append(asked, at.Address)
+		return &fakePeer{at.Address}
 	}
 	table := route.Compile(&resourcev1.Snapshot{Endpoints: []*resourcev1.Endpoint{
 		{Target: "t", Instance: "a", MeshAddress: "h:1"},
@@ -120,7 +121,7 @@ func TestPeersAreAskedForWhatIsInRotation(t *testing.T) {
 		{Target: "t", Instance: "c", MeshAddress: "h:3", Weight: new(uint32)},
 		{Target: "t", Instance: "d", DirectAddress: "h:4"},
 	}}, nil, route.Options{Peer: peer})
-	if got := strings.Join(asked, " "); got != "h:1" {
+	if got := strings.Join(asked, " "); got != "h:1 h:4" {
 		t.Errorf("asked for %q", got)
 	}
 	if e := find(table, "a"); e.Peer.Address() != "h:1" || e.Weight != route.DefaultEndpointWeight {

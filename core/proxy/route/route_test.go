@@ -143,7 +143,7 @@ endpoints:
 - {target: cart, instance: v2b, mesh_address: "h:3", tags: {version: "2"}, weight: 300}
 - {target: cart, instance: zero, mesh_address: "h:4", tags: {version: "2"}, weight: 0}
 - {target: cart, instance: off, mesh_address: "h:5", tags: {version: "2"}, disabled: true}
-- {target: cart, instance: apart, direct_address: "h:6", tags: {version: "2"}}
+- {target: cart, instance: apart, direct_address: "h:6", direct_protocol: PROTOCOL_GRPC, tags: {version: "2"}}
 - {target: old, instance: o, mesh_address: "h:7"}
 policies:
 - target: cart

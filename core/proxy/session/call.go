@@ -33,6 +33,7 @@ type Call struct {
 	Decision route.Decision    // pinned: one call sees one generation
 	Request  policy.Request    // what policies see, and how many have let the call pass
 	Endpoint *cluster.Endpoint // that it was handed to
+	Direct   bool              // it was handed to the instance itself, not to its proxy
 	Avoid    *cluster.Endpoint // that failed the attempt before
 	// Idempotent: the call may run twice.
 	Idempotent bool
@@ -102,7 +103,7 @@ func (c *Call) drop() {
 func (c *Call) reset() {
 	c.upQueue.clear()
 	c.doQueue.clear()
-	c.Observer, c.Decision, c.Request, c.Endpoint, c.Waits = nil, route.Decision{}, policy.Request{}, nil, 0
+	c.Observer, c.Decision, c.Request, c.Endpoint, c.Direct, c.Waits = nil, route.Decision{}, policy.Request{}, nil, false, 0
 	c.Avoid, c.Try, c.Idempotent, c.Mirrored = nil, 0, false, false
 	c.forget()
 	c.kept.missing = false

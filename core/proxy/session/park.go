@@ -149,6 +149,9 @@ func (c *Call) inTime(now int64) bool {
 func (s *Session) Tick(inTime bool) {
 	seen := s.tc.Received()
 	verdict := s.live.Tick(seen != s.lastSeen, inTime && s.tc.Drained(), s.waitsForUnary())
+	if silent := s.live.Missed(); silent != s.silent.Load() {
+		s.silent.Store(silent)
+	}
 	if seen == s.lastSeen {
 		s.tc.Probe()
 	}

@@ -87,6 +87,7 @@ type Session struct {
 	locals  atomic.Int32 // calls from here that the proxy itself answers
 	open    atomic.Int32 // calls that this side opened here and that are open
 	waiters atomic.Int32 // len(waiting), for a look without the lock
+	silent  atomic.Bool  // see Silent
 
 	// Owned by the reader.
 	ev    wire.Event
@@ -280,6 +281,9 @@ func (s *Session) Done() <-chan struct{} { return s.done }
 
 // OpenCalls is the number of calls that this side has open here: what a balancer compares.
 func (s *Session) OpenCalls() int { return int(s.open.Load()) }
+
+// Silent tells whether the peer has missed an answer and said nothing since (W-LIVE-6), as of the last tick.
+func (s *Session) Silent() bool { return s.silent.Load() }
 
 // Streams is the number of streams that are open on the session, by either side.
 func (s *Session) Streams() int {

@@ -35,6 +35,12 @@ func (c chance) endpoint(target, instance string) *resourcev1.Endpoint {
 	if c.IntN(2) == 0 {
 		e.Weight = proto.Uint32(c.Uint32N(4) * 50)
 	}
+	if c.IntN(3) == 0 {
+		e.DirectAddress = fmt.Sprintf("d:%d", 1+c.IntN(4))
+		if c.IntN(4) == 0 {
+			e.MeshAddress = ""
+		}
+	}
 	if c.IntN(20) == 0 {
 		e.MeshAddress = "nowhere" // and so is refused
 	}
@@ -72,6 +78,7 @@ func (c chance) policy(target string) *resourcev1.ServicePolicy {
 	if c.IntN(3) == 0 {
 		p.Identities = []string{"spiffe://x/" + c.one("a", "b")}
 	}
+	p.DirectForbidden = c.IntN(4) == 0
 	return p
 }
 
@@ -107,7 +114,7 @@ func behaviour(t *route.Table) string {
 	clusterOf := func(c *cluster.Cluster) {
 		fmt.Fprintf(&b, " %s known=%d:", c.Name, c.Known)
 		for _, e := range c.Endpoints {
-			fmt.Fprintf(&b, " %s/%s@%s w%d %s %v", e.Target, e.Instance, e.MeshAddress, e.Weight, e.Zone, e.Identities)
+			fmt.Fprintf(&b, " %s/%s@%s,%s w%d %s %v", e.Target, e.Instance, e.MeshAddress, e.DirectAddress, e.Weight, e.Zone, e.Identities)
 		}
 		for _, lane := range []string{"", "blue"} {
 			for _, g := range c.Groups([]byte(lane)) {
@@ -177,12 +184,12 @@ func TestChangesMakeWhatTheWholeWouldMake(t *testing.T) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			t.Parallel()
 			c := chance{rand.New(rand.NewPCG(seed, 1))}
-			peers := make(map[string]bool)
+			peers := make(map[cluster.Place]bool)
 			s := store.New(store.Config{
-				Environment: "prod", Zone: "z1", NewPeer: func(a string) cluster.Peer { peers[a] = true; return &peer{a} },
-				Released: func(all []string) {
-					for _, a := range all {
-						delete(peers, a)
+				Environment: "prod", Zone: "z1", NewPeer: func(at cluster.Place) cluster.Peer { peers[at] = true; return &peer{at.Address} },
+				Released: func(all []cluster.Place) {
+					for _, at := range all {
+						delete(peers, at)
 					}
 				},
 			})
@@ -222,12 +229,15 @@ func TestChangesMakeWhatTheWholeWouldMake(t *testing.T) {
 				if got, want := texts(now.Warnings()), texts(odd); !slices.Equal(got, want) {
 					t.Fatalf("warnings %q, from scratch %q", got, want)
 				}
-				wants := make(map[string]bool)
+				wants := make(map[cluster.Place]bool)
 				for e := range now.Table.Endpoints() {
-					if e.InRotation() {
-						wants[e.MeshAddress] = true
-						if e.Peer == nil || !s.Expects(e.MeshAddress, "spiffe://x/a") && e.Expects("spiffe://x/a") {
-							t.Fatalf("%s/%s: peer %v", e.Target, e.Instance, e.Peer)
+					for at := range e.Places {
+						if !e.InRotation() {
+							break
+						}
+						wants[at] = true
+						if at.Direct && e.Direct == nil || !at.Direct && (e.Peer == nil || !s.Expects(at, "spiffe://x/a") && e.Expects("spiffe://x/a")) {
+							t.Fatalf("%s/%s: peers %v, %v", e.Target, e.Instance, e.Peer, e.Direct)
 						}
 					}
 				}
@@ -276,7 +286,7 @@ func TestAChangeSharesWhatItDoesNotTouch(t *testing.T) {
 func BenchmarkChange(b *testing.B) {
 	for _, of := range []struct{ targets, endpoints int }{{1, 100}, {1, 10_000}, {100, 100}, {20_000, 5}} {
 		b.Run(fmt.Sprintf("targets=%d/endpoints=%d", of.targets, of.endpoints), func(b *testing.B) {
-			s := store.New(store.Config{NewPeer: func(a string) cluster.Peer { return &peer{a} }})
+			s := store.New(store.Config{NewPeer: func(at cluster.Place) cluster.Peer { return &peer{at.Address} }})
 			whole := &resourcev1.Snapshot{}
 			for t := range of.targets {
 				target := fmt.Sprintf("t%d", t)

@@ -91,13 +91,15 @@ type Config struct {
 	Zone string
 	// Asker asks about global rate limits. Nil: nobody does.
 	Asker policy.Asker
-	// NewPeer makes the peer of a mesh address, once until the address is released. It must not wait. Nil:
+	// Secure says that the proxy speaks TLS.
+	Secure bool
+	// NewPeer makes the peer of a place, once until the place is released. It must not wait. Nil:
 	// endpoints have no peers.
-	NewPeer func(address string) cluster.Peer
-	// Released is told the addresses that no endpoint in rotation has any more, after the generation
+	NewPeer func(cluster.Place) cluster.Peer
+	// Released is told the places that no endpoint in rotation has any more, after the generation
 	// without them is current. Calls that pinned an older one may still use their peers.
-	Released func(addresses []string)
-	// Published is told each new generation once it is current, one after the other, with the addresses at which
+	Released func([]cluster.Place)
+	// Published is told each new generation once it is current, one after the other, with the mesh addresses at which
 	// endpoints came, went or are otherwise than before.
 	Published func(g *Generation, addresses []string)
 }
@@ -121,7 +123,7 @@ type Store struct {
 
 // New returns a store whose current generation is number 0.
 func New(cfg Config) *Store {
-	s := &Store{cfg: cfg, reached: reached{at: make(map[string]*place)}}
+	s := &Store{cfg: cfg, reached: reached{at: make(map[cluster.Place]*place)}}
 	s.current.Store(&Generation{Table: route.Compile(&resourcev1.Snapshot{}, nil, route.Options{})})
 	return s
 }
@@ -190,7 +192,7 @@ func (s *Store) apply(source string, u Update, locate func([]resource.Problem)) 
 }
 
 func (s *Store) options() route.Options {
-	return route.Options{Peer: s.peerFunc(), Zone: s.cfg.Zone, Environment: s.cfg.Environment, Asker: s.cfg.Asker}
+	return route.Options{Peer: s.peerFunc(), Zone: s.cfg.Zone, Environment: s.cfg.Environment, Asker: s.cfg.Asker, Secure: s.cfg.Secure}
 }
 
 // replace compiles a whole snapshot, of which it checks everything: fields are named by their place in it.

@@ -25,6 +25,7 @@ type peer struct{ address string }
 
 func (p *peer) Address() string { return p.address }
 func (p *peer) Ready() bool     { return true }
+func (p *peer) Answers() bool   { return true }
 
 // world is what a store told its proxy.
 type world struct {
@@ -35,9 +36,16 @@ type world struct {
 func newStore(w *world) *store.Store {
 	return store.New(store.Config{
 		Environment: "prod",
-		NewPeer:     func(a string) cluster.Peer { w.made = append(w.made, a); return &peer{a} },
-		Released:    func(a []string) { slices.Sort(a); w.released = append(w.released, a...) },
-		Published:   func(g *store.Generation, _ []string) { w.published = append(w.published, g.Number) },
+		NewPeer:     func(at cluster.Place) cluster.Peer { w.made = append(w.made, at.Address); return &peer{at.Address} },
+		Released: func(all []cluster.Place) {
+			var now []string
+			for _, at := range all {
+				now = append(now, at.Address)
+			}
+			slices.Sort(now)
+			w.released = append(w.released, now...)
+		},
+		Published: func(g *store.Generation, _ []string) { w.published = append(w.published, g.Number) },
 	})
 }
 

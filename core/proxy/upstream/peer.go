@@ -1,5 +1,5 @@
-// Package upstream holds the connections to other proxies: one multiplexed connection a peer, dialed when
-// the first call wants it and dialed anew when the peer leaves.
+// Package upstream holds the connections to other proxies, and to instances whose proxies do not answer: one multiplexed
+// connection a peer, dialed when the first call wants it and dialed anew when the peer leaves.
 package upstream
 
 import (
@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/octomesh/octomesh/core/lifecycle"
+	"github.com/octomesh/octomesh/core/proxy/cluster"
 	"github.com/octomesh/octomesh/core/proxy/session"
 	"github.com/octomesh/octomesh/core/transport/identity"
 	"github.com/octomesh/octomesh/core/wire"
@@ -28,6 +29,10 @@ const (
 	lastBackoff  = 5 * time.Second
 	// waitForDial is how long a call waits for a connection.
 	waitForDial = 2*dialTimeout + session.HelloTimeout
+	// patience is how long calls that have another way wait for a dial (S-CALLEE-4).
+	patience = 250 * time.Millisecond
+	// idle is how long a connection to an instance itself stands without a call (S-CALLEE-5).
+	idle = 30 * time.Second
 )
 
 // Config is what the connections of a proxy have in common.
@@ -38,12 +43,14 @@ type Config struct {
 	// Opened and Closed tell of sessions, so that their owner can tick and list them. They must not wait.
 	Opened, Closed func(*session.Session)
 	// Failed tells of dials that failed. It must not wait. nil: nobody is told.
-	Failed func(address string, err error)
+	Failed func(at cluster.Place, err error)
 	Log    *slog.Logger
-	// TLS is spoken to every peer, and says who it is. nil: plain.
+	// TLS is spoken to every proxy, and to the instances that have an identity, and says who it is. nil: plain.
 	TLS *tls.Config
-	// Expect tells whether a peer of a proved identity, empty for none, may answer at an address. nil: any may.
-	Expect func(address, identity string) bool
+	// Expect tells whether a peer of a proved identity, empty for none, may answer at a place. nil: any may.
+	Expect func(at cluster.Place, identity string) bool
+	// Idle is how long a connection to an instance itself stands without a call. 0: 30 s.
+	Idle time.Duration
 	// Dial connects to an address. nil: TCP.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 }
@@ -52,6 +59,9 @@ type Config struct {
 type Pool struct {
 	cfg  Config
 	base time.Time
+
+	mu     sync.Mutex
+	direct map[*Peer]bool // instances themselves to which a connection may stand
 }
 
 // now is the monotonic time of peers' rests, in nanoseconds.
@@ -65,26 +75,54 @@ func NewPool(cfg Config) *Pool {
 			return d.DialContext(ctx, "tcp", address)
 		}
 	}
-	return &Pool{cfg: cfg, base: time.Now()}
+	if cfg.Idle == 0 {
+		cfg.Idle = idle
+	}
+	return &Pool{cfg: cfg, base: time.Now(), direct: make(map[*Peer]bool)}
 }
 
-// Peer makes the peer of an address; it dials nothing yet.
-func (p *Pool) Peer(address string) *Peer {
-	return &Peer{pool: p, address: address, sessions: make(map[*session.Session]bool)}
+// Peer makes the peer of a place; it dials nothing yet.
+func (p *Pool) Peer(at cluster.Place) *Peer {
+	return &Peer{pool: p, at: at, sessions: make(map[*session.Session]bool)}
 }
 
-// Peer is another proxy, by its address.
+// Tidy gives up the connections to instances themselves that no call has used for a while.
+func (p *Pool) Tidy() {
+	now := p.now()
+	p.mu.Lock()
+	var all []*Peer
+	for peer := range p.direct {
+		all = append(all, peer)
+	}
+	p.mu.Unlock()
+	for _, peer := range all {
+		if peer.tidy(now) {
+			p.mu.Lock()
+			delete(p.direct, peer)
+			p.mu.Unlock()
+		}
+	}
+}
+
+// Peer is another proxy, or an instance itself, by its place.
 type Peer struct {
 	pool    *Pool
-	address string
+	at      cluster.Place
 	current atomic.Pointer[session.Session]
 	// restEnd is when the next dial is due after a failed one, on the pool's clock. 0: at once.
 	restEnd atomic.Int64
+	// slow: the dial that is under way takes so long that calls with another way do not wait for it.
+	slow atomic.Bool
+	// used is when a call went to an instance itself, on the pool's clock.
+	used atomic.Int64
 	// stranger is who answered last where somebody else was expected; nil: the last dial ended otherwise.
 	stranger atomic.Pointer[StrangerError]
 
 	mu       sync.Mutex
 	waiters  []*session.Call
+	hasty    []*session.Call           // those with another way, which wait for a while only
+	dials    uint64                    // that were begun
+	timer    *time.Timer               // that ends their while; nil: nobody was hasty since the dial began
 	sessions map[*session.Session]bool // that stand; true: its peer leaves, or we gave it up
 	dialing  bool
 	closed   bool
@@ -93,10 +131,23 @@ type Peer struct {
 }
 
 // Address implements cluster.Peer.
-func (p *Peer) Address() string { return p.address }
+func (p *Peer) Address() string { return p.at.Address }
 
-// Ready implements cluster.Peer: a connection stands, or nothing speaks against dialing one.
-func (p *Peer) Ready() bool { return p.current.Load() != nil || !p.rests() }
+// Ready implements cluster.Peer: a connection stands whose peer is not silent, or nothing speaks against dialing one.
+func (p *Peer) Ready() bool {
+	if s := p.current.Load(); s != nil {
+		return !s.Silent()
+	}
+	return !p.rests()
+}
+
+// Answers implements cluster.Peer. A stranger does: calls are not to go around him.
+func (p *Peer) Answers() bool {
+	if s := p.current.Load(); s != nil {
+		return !s.Silent()
+	}
+	return p.restEnd.Load() == 0 && !p.slow.Load() || p.stranger.Load() != nil
+}
 
 func (p *Peer) rests() bool {
 	end := p.restEnd.Load()
@@ -107,8 +158,8 @@ func (p *Peer) rests() bool {
 func (p *Peer) Session() *session.Session { return p.current.Load() }
 
 // Park lets a call wait for a connection, which is dialed unless a dial failed just now: then it reports
-// false.
-func (p *Peer) Park(c *session.Call) bool {
+// false. A call that has another way waits for a while only, and is then decided anew.
+func (p *Peer) Park(c *session.Call, hasty bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.current.Load() != nil && !p.closed { // its dial has ended since the caller looked
@@ -116,16 +167,43 @@ func (p *Peer) Park(c *session.Call) bool {
 		p.pool.cfg.Group.Go(func(context.Context) { c.Resume() })
 		return true
 	}
-	if p.closed || !p.dialLocked() {
+	if p.closed || hasty && p.slow.Load() || !p.dialLocked() {
 		return false
 	}
 	c.Park(waitForDial, wire.ReasonProxyUnreachable)
-	p.waiters = append(p.waiters, c)
+	if !hasty {
+		p.waiters = append(p.waiters, c)
+		return true
+	}
+	p.hasty = append(p.hasty, c)
+	if p.timer == nil {
+		dial := p.dials
+		p.timer = time.AfterFunc(patience, func() { p.giveWay(dial) })
+	}
 	return true
+}
+
+// giveWay lets the calls that have another way take it, if a dial is still under way.
+func (p *Peer) giveWay(dial uint64) {
+	p.mu.Lock()
+	if !p.dialing || p.dials != dial {
+		p.mu.Unlock()
+		return
+	}
+	p.slow.Store(true)
+	calls := p.hasty
+	p.hasty = nil
+	p.mu.Unlock()
+	for _, c := range calls {
+		c.Resume()
+	}
 }
 
 // Wake dials, unless a connection stands or a dial failed just now, and lets nobody wait for it.
 func (p *Peer) Wake() {
+	if p.current.Load() != nil || p.rests() || p.slow.Load() {
+		return // without the lock
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.current.Load() == nil && !p.closed {
@@ -142,6 +220,7 @@ func (p *Peer) dialLocked() bool {
 		return false
 	}
 	p.dialing = true
+	p.dials++
 	p.pool.cfg.Group.Go(p.dial)
 	return true
 }
@@ -159,10 +238,10 @@ func (p *Peer) dial(ctx context.Context) {
 // connect makes one connection and runs it. It tells whether to try again, if it may.
 func (p *Peer) connect(ctx context.Context, mayRepeat bool) (again bool) {
 	dialing, cancel := context.WithTimeout(ctx, dialTimeout)
-	nc, err := p.pool.cfg.Dial(dialing, p.address)
+	nc, err := p.pool.cfg.Dial(dialing, p.at.Address)
 	cancel()
 	var id identity.ID
-	if err == nil && p.pool.cfg.TLS != nil {
+	if err == nil && p.secure() {
 		nc, id, err = session.Secure(ctx, nc, p.pool.cfg.TLS, false)
 	}
 	if err == nil {
@@ -178,7 +257,7 @@ func (p *Peer) connect(ctx context.Context, mayRepeat bool) (again bool) {
 	opts := p.pool.cfg.Session
 	opts.Handler = h
 	s := session.New(nc, wire.Dialer, opts)
-	if p.pool.cfg.TLS != nil {
+	if p.secure() {
 		s.SetIdentity(id)
 	}
 	stop := context.AfterFunc(ctx, s.Kill)
@@ -204,13 +283,18 @@ func (e *StrangerError) Error() string {
 
 // check compares a peer's identity with what is expected at its address.
 func (p *Peer) check(identity string) error {
-	if p.pool.cfg.TLS == nil {
+	if !p.secure() {
 		identity = ""
 	}
-	if p.pool.cfg.Expect == nil || p.pool.cfg.Expect(p.address, identity) {
+	if p.pool.cfg.Expect == nil || p.pool.cfg.Expect(p.at, identity) {
 		return nil
 	}
-	return &StrangerError{p.address, identity}
+	return &StrangerError{p.at.Address, identity}
+}
+
+// secure tells whether TLS is spoken there.
+func (p *Peer) secure() bool {
+	return p.pool.cfg.TLS != nil && (!p.at.Direct || p.at.Identity != "")
 }
 
 // Stranger returns who answered at the address instead of whom was expected; nil: nobody.
@@ -254,6 +338,11 @@ func (p *Peer) Recheck() {
 func (p *Peer) dialEnded(s *session.Session, err error) {
 	p.mu.Lock()
 	p.dialing = false
+	p.slow.Store(false)
+	if p.timer != nil {
+		p.timer.Stop()
+		p.timer = nil
+	}
 	var leaving []*session.Session
 	for old, moved := range p.sessions {
 		if moved { // to the new connection, or, without a successor, elsewhere
@@ -276,13 +365,19 @@ func (p *Peer) dialEnded(s *session.Session, err error) {
 		}
 		p.rest()
 	}
-	waiters := p.waiters
-	p.waiters = nil
+	waiters := append(p.waiters, p.hasty...)
+	p.waiters, p.hasty = nil, nil
 	p.mu.Unlock()
+	if err == nil && p.at.Direct {
+		p.Used()
+		p.pool.mu.Lock()
+		p.pool.direct[p] = true
+		p.pool.mu.Unlock()
+	}
 	if err != nil && p.pool.cfg.Group.Context().Err() == nil {
-		p.pool.cfg.Log.Warn("dial of a peer failed", "address", p.address, "error", err)
+		p.pool.cfg.Log.Warn("dial of a peer failed", "address", p.at.Address, "error", err)
 		if p.pool.cfg.Failed != nil {
-			p.pool.cfg.Failed(p.address, err)
+			p.pool.cfg.Failed(p.at, err)
 		}
 	}
 	for _, old := range leaving {
@@ -298,6 +393,28 @@ func (p *Peer) rest() {
 	d := min(firstBackoff<<min(p.failures-1, 10), lastBackoff)
 	d = d/2 + rand.N(d)
 	p.restEnd.Store(p.pool.now() + int64(d))
+}
+
+// Used notes that a call goes to an instance itself.
+func (p *Peer) Used() { p.used.Store(p.pool.now()) }
+
+// tidy gives up a connection that no call has used for a while. It tells whether none stands.
+func (p *Peer) tidy(now int64) bool {
+	s := p.current.Load()
+	if s == nil {
+		return true
+	}
+	if now-p.used.Load() < int64(p.pool.cfg.Idle) || s.OpenCalls() > 0 {
+		return false
+	}
+	p.mu.Lock()
+	p.current.CompareAndSwap(s, nil)
+	if _, stands := p.sessions[s]; stands {
+		p.sessions[s] = true
+	}
+	p.mu.Unlock()
+	s.SendDrained()
+	return true
 }
 
 // Close gives the peer up: no call may be handed to it any more. Its connections end when their calls

@@ -16,6 +16,7 @@ import (
 
 	"github.com/octomesh/octomesh/core/lifecycle"
 	"github.com/octomesh/octomesh/core/meshtest"
+	"github.com/octomesh/octomesh/core/proxy/cluster"
 	"github.com/octomesh/octomesh/core/proxy/route"
 	"github.com/octomesh/octomesh/core/proxy/session"
 	"github.com/octomesh/octomesh/core/proxy/upstream"
@@ -28,6 +29,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // rig is callers' sessions in front of one peer, whose other end is raw.
 type rig struct {
 	t     testing.TB
+	pool  *upstream.Pool
 	peer  *upstream.Peer
 	first func(*session.Call) bool // what Serve tries before the peer's session; nil: nothing
 	dials atomic.Int64
@@ -55,12 +57,12 @@ func newRig(t *testing.T) *rig {
 	go meshtest.Serve(r.l, wire.Limits{}, func(end *meshtest.Raw, ev *wire.Event) { r.events <- event{ev.Kind, end, ev.Stream} })
 	group, clock := lifecycle.New(context.Background()), session.NewClock()
 	opts := session.Options{Clock: clock, Direction: route.Outbound, Origin: wire.OriginClientProxy}
-	pool := upstream.NewPool(upstream.Config{
+	r.pool = upstream.NewPool(upstream.Config{
 		Group: group, Session: opts, Hello: wire.Hello{Role: wire.RoleCall, Kind: wire.PeerProxy},
 		Opened: func(*session.Session) {}, Closed: func(*session.Session) {},
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Dial: r.dial,
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Dial: r.dial, Idle: time.Nanosecond,
 	})
-	r.peer = pool.Peer(r.l.Addr().String())
+	r.peer = r.pool.Peer(cluster.Place{Address: r.l.Addr().String()})
 	at := filepath.Join(t.TempDir(), "s")
 	in, err := transport.ListenUnix(at, 0o600)
 	if err != nil {
@@ -167,7 +169,7 @@ func (r *rig) Serve(c *session.Call, head *wire.RequestHead) {
 		if c.Forward(s, head) {
 			return
 		}
-	} else if r.peer.Park(c) {
+	} else if r.peer.Park(c, false) {
 		return
 	}
 	c.Refuse(wire.Refuse(wire.ReasonProxyUnreachable, wire.OriginClientProxy, ""))
@@ -251,7 +253,7 @@ func TestParkWhileAConnectionStandsDialsNoSecond(t *testing.T) {
 	r.get(got)
 	var once sync.Once
 	r.first = func(c *session.Call) (parked bool) {
-		once.Do(func() { parked = r.peer.Park(c) })
+		once.Do(func() { parked = r.peer.Park(c, false) })
 		return parked
 	}
 	got = r.call()
@@ -282,6 +284,28 @@ func TestFailedDialRests(t *testing.T) {
 	r.next(wire.EventRequest).answer()
 	if st := r.get(got); st.Code != wire.OK {
 		t.Fatalf("got %+v", st)
+	}
+}
+
+func TestUnusedConnectionsToInstancesThemselvesAreGivenUp(t *testing.T) {
+	r := newRig(t)
+	r.peer = r.pool.Peer(cluster.Place{Address: r.l.Addr().String(), Direct: true})
+	r.peer.Used()
+	got := r.call()
+	e := r.next(wire.EventRequest)
+	if r.pool.Tidy(); r.peer.Session() == nil {
+		t.Fatal("it was given up under an open call")
+	}
+	e.answer()
+	r.get(got)
+	r.eventually("the end of the connection", func() bool { r.pool.Tidy(); return r.peer.Session() == nil })
+	if d := r.next(wire.EventDrained); d.end != e.end {
+		t.Fatal("DRAINED came on the wrong connection")
+	}
+	got = r.call()
+	r.next(wire.EventRequest).answer()
+	if st := r.get(got); st.Code != wire.OK || r.dials.Load() != 2 {
+		t.Fatalf("got %+v by %d dials", st, r.dials.Load())
 	}
 }
 

@@ -368,7 +368,8 @@ type Endpoint struct {
 	Incarnation uint64 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	// "host:port" of the instance's proxy; empty: the instance is not in the mesh.
 	MeshAddress string `protobuf:"bytes,4,opt,name=mesh_address,json=meshAddress,proto3" json:"mesh_address,omitempty"`
-	// "host:port" of the instance itself; empty: it cannot be called directly.
+	// "host:port" of the instance itself, for SDKs that call directly and for callers' proxies while mesh_address does not answer;
+	// empty: it cannot be called directly.
 	DirectAddress string `protobuf:"bytes,5,opt,name=direct_address,json=directAddress,proto3" json:"direct_address,omitempty"`
 	// Share of calls relative to the target's other instances, at most 1000000. Absent: 100. 0: none.
 	Weight *uint32 `protobuf:"varint,6,opt,name=weight,proto3,oneof" json:"weight,omitempty"`
@@ -561,7 +562,8 @@ type ServicePolicy struct {
 	// own trust domain and environment, and without TLS anybody. An endpoint where somebody else answers gets no calls; if there is no
 	// other one they are refused AUTH_DENIED. It is the caller's proxy's.
 	Identities []string `protobuf:"bytes,13,rep,name=identities,proto3" json:"identities,omitempty"`
-	// Calls go through the mesh or not at all: SDKs neither go direct by the switch nor fall back.
+	// Calls go through both proxies or not at all: SDKs neither go direct by the switch nor fall back, and callers' proxies do not
+	// go to an instance itself whose proxy does not answer.
 	DirectForbidden bool `protobuf:"varint,14,opt,name=direct_forbidden,json=directForbidden,proto3" json:"direct_forbidden,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
