@@ -88,7 +88,7 @@ models: bootstrap-full | $(REPORT) ## check the Promela models with spin
 
 .PHONY: ci
 ci: ## lint, drift, test, conformance-quick, fuzz-quick; prints minutes per step
-	@tools/steps.sh lint drift test conformance-quick fuzz-quick
+	@tools/steps.sh lint drift test conformance-quick faults-quick fuzz-quick
 
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 

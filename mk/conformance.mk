@@ -34,11 +34,19 @@ run-conformance = $(CONFORMANCE)/runner --proxy $(CONFORMANCE)/octo-proxy --octo
 conformance-quick: conformance-programs ## the cases that a change needs at once, in under a minute
 	@$(run-conformance) --quick --matrix docs/feature-matrix.md
 
+# Without the race detector: `make conformance` runs these with it, and those that take minutes.
+.PHONY: faults-quick
+faults-quick: conformance-programs ## the rows of the table of faults that are quick enough, in about two minutes
+	@$(run-conformance) --brief --run faults/ --run ways/killed --run ways/stopped --results $(CONFORMANCE)/faults-quick
+
 # The race detector looks on; it makes the programs slower, and the run no different.
 .PHONY: conformance
-conformance: need-cc bootstrap-test $(previous)/testee-go ## all cases and scenarios, with the race detector in proxy and testees
+conformance: need-cc bootstrap-test $(previous)/testee-go | $(REPORT) ## all cases and scenarios, with the race detector in proxy and testees
 	@$(MAKE) CONFORMANCE_BUILD=-race conformance-programs
-	$(run-conformance) --patience 60s --memory 8 --matrix docs/feature-matrix.md
+	rc=0
+	$(run-conformance) --patience 60s --memory 8 --matrix docs/feature-matrix.md || rc=$$?
+	cp $(CONFORMANCE)/results/scenarios.md $(REPORT)/
+	exit $$rc
 
 .PHONY: conformance-matrix
 conformance-matrix: conformance-programs bootstrap-test $(previous)/testee-go ## run it and write docs/feature-matrix.md

@@ -22,6 +22,7 @@ section() { # TITLE FILE
   section Steps steps.md
   section Tests tests.md
   section "Mutations that the conformance suite has seen" mutations.md
+  section "Scenarios: calls that their ledgers have counted" scenarios.md
   section Fuzzing fuzz.md
   section Models models.md
   section Benchmark bench.md

@@ -37,6 +37,8 @@ type proxy struct {
 	inbound   string
 	http      *http.Client
 	known     known
+	successor *process // a bad one that hangs; nil: none does
+	takeovers int      // that went well
 }
 
 // proxyOptions are what a proxy may have beyond its defaults.
@@ -45,6 +47,8 @@ type proxyOptions struct {
 	control     string // lines of its file that say who tells it what it needs; empty: its resources file does
 	bootstrap   string // further lines of its file
 	descriptors int    // that it may have open, if not 0
+	memory      int    // MiB below which it is told to keep its memory, if not 0
+	trap        string // the build with a trap
 }
 
 func startProxy(dir, name, binary string, o proxyOptions) (*proxy, error) {
@@ -117,10 +121,18 @@ func (p *proxy) start(file string, more ...string) (err error) {
 	if n := p.options.descriptors; n > 0 {
 		command = append([]string{"/bin/sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, n)}, command...)
 	}
-	if p.process, err = start(p.dir, p.name, command, nil); err == nil {
+	if p.process, err = start(p.dir, p.name, command, p.environment); err == nil {
 		go p.process.wait()
 	}
 	return err
+}
+
+// environment adds what the proxy's process is told by its environment.
+func (p *proxy) environment(cmd *exec.Cmd) error {
+	if n := p.options.memory; n > 0 {
+		cmd.Env = append(cmd.Env, fmt.Sprintf("GOMEMLIMIT=%dMiB", n))
+	}
+	return nil
 }
 
 // panics waits until the proxy has ended by a panic so many times, and starts it anew each time.
@@ -163,6 +175,7 @@ func (p *proxy) takeover() error {
 		p.process = before // it is the one to be stopped
 		return fmt.Errorf("%s is not taken over: %w; see %s", p.name, err, p.log)
 	}
+	p.takeovers++
 	return before.await()
 }
 

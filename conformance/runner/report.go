@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -50,16 +51,18 @@ func (r *run) report(o *options, elapsed time.Duration) (ok bool, err error) {
 			}
 		}
 	}
+	counted := countedCalls(rep.Results)
+	fmt.Print(counted)
 	whole := &conformancev1.RunReport{Testees: rep.Testees, Results: slices.Clone(rep.Results)}
 	for _, j := range o.left { // the committed matrix is that of a whole run, in which these pass
 		whole.Results = append(whole.Results, j.unjudged(conformancev1.CaseResult_VERDICT_PASSED))
 	}
 	matrix := matrix(whole)
 	if o.results != "" {
-		err = writeResults(o.results, rep, matrix)
+		err = writeResults(o.results, rep, matrix, counted)
 	}
 	ok = rep.Failed == 0 && len(r.results) > 0 && (rep.Skipped == unable || !o.noSkips)
-	if o.matrix != "" && ok && len(o.filter) == 0 { // a part of the cases gives another one
+	if o.matrix != "" && ok && len(o.filter) == 0 && !o.brief { // a part of the cases gives another one
 		if committed, rerr := os.ReadFile(o.matrix); rerr != nil || string(committed) != matrix {
 			err = errors.Join(err, rerr, fmt.Errorf("%s is not what this run gives: run `make conformance-matrix` and commit it", o.matrix))
 		}
@@ -74,7 +77,33 @@ func resultID(r *conformancev1.CaseResult) string {
 	return fmt.Sprintf("%s@%s:%s-%s", r.Name, topologyName(r.Topology), r.Client, r.Server)
 }
 
-func writeResults(dir string, rep *conformancev1.RunReport, matrix string) error {
+// countedCalls is a table of the scenarios in which successors took over from proxies, and what the ledgers of all have counted.
+func countedCalls(results []*conformancev1.CaseResult) string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 1, ' ', tabwriter.AlignRight|tabwriter.Debug)
+	fmt.Fprint(w, "|scenario\tcalls\thot restarts\t\n|---\t---:\t---:\t\n")
+	scenarios, calls, successors, restarts := 0, uint64(0), uint64(0), uint64(0)
+	for _, res := range results {
+		if res.Topology != conformancev1.Topology_TOPOLOGY_SCENARIO {
+			continue
+		}
+		scenarios++
+		calls += res.Calls
+		if res.Successors > 0 {
+			fmt.Fprintf(w, "|%s\t%d\t%d\t\n", res.Name, res.Calls, res.Successors)
+			successors += uint64(res.Successors)
+			restarts += res.Calls
+		}
+	}
+	if scenarios == 0 {
+		return ""
+	}
+	fmt.Fprintf(w, "|all with hot restarts\t%d\t%d\t\n|all scenarios\t%d\t%d\t\n", restarts, successors, calls, successors)
+	_ = w.Flush()
+	return b.String()
+}
+
+func writeResults(dir string, rep *conformancev1.RunReport, matrix, counted string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -85,6 +114,7 @@ func writeResults(dir string, rep *conformancev1.RunReport, matrix string) error
 	return errors.Join(
 		os.WriteFile(filepath.Join(dir, "results.json"), text, 0o644),
 		os.WriteFile(filepath.Join(dir, "matrix.md"), []byte(matrix), 0o644),
+		os.WriteFile(filepath.Join(dir, "scenarios.md"), []byte(counted), 0o644),
 		writeJUnit(filepath.Join(dir, "junit.xml"), rep))
 }
 

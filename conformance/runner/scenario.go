@@ -247,6 +247,7 @@ func (r *run) scenario(j *job) {
 	}
 	s.stop()
 	r.add(j, s.problems, time.Since(begin))
+	j.result.Calls, j.result.Successors = s.counted()
 	if s.unable != nil && len(s.problems) == 0 {
 		j.result.Verdict, j.result.Unable, j.result.Problems = conformancev1.CaseResult_VERDICT_SKIPPED, true, []string{s.unable.Error()}
 	}
@@ -296,7 +297,7 @@ func (s *stage) start() error {
 		}
 		if a.Proxy {
 			a.proxy, err = startProxy(s.dir, a.Name+"-proxy", binary, proxyOptions{
-				zone: a.Zone, bootstrap: a.Bootstrap, descriptors: int(a.ProxyDescriptors), control: told(a),
+				zone: a.Zone, bootstrap: a.Bootstrap, descriptors: int(a.ProxyDescriptors), memory: int(a.ProxyMemoryMib), control: told(a), trap: s.trap,
 			})
 		}
 		return err
@@ -318,6 +319,19 @@ func (s *stage) start() error {
 		}
 	}
 	return s.configure(s.s.Resources)
+}
+
+// counted is how many calls the ledger has, and how many successors have taken over.
+func (s *stage) counted() (calls uint64, successors uint32) {
+	for _, b := range s.over {
+		calls += uint64(b.result.Calls)
+	}
+	for _, a := range s.ends {
+		if a.proxy != nil {
+			successors += uint32(a.proxy.takeovers)
+		}
+	}
+	return calls, successors
 }
 
 // each does something with all ends at once.
@@ -455,7 +469,14 @@ func (s *stage) stop() {
 		clean()
 	}
 	err = errors.Join(err, s.each(func(a *actor) error {
-		if a.proxy == nil || over(a.proxy.process) {
+		if a.proxy == nil {
+			return nil
+		}
+		if next := a.proxy.successor; next != nil && !over(next) {
+			_ = next.cmd.Process.Kill()
+			<-next.gone
+		}
+		if over(a.proxy.process) {
 			return nil
 		}
 		return a.proxy.stop()

@@ -91,6 +91,12 @@ func (s *stage) memory(c *conformancev1.Memory) error {
 	if err != nil {
 		return err
 	}
+	if c.MaxMib > 0 {
+		if s.slow || peak <= int64(c.MaxMib)<<20 {
+			return nil
+		}
+		return fmt.Errorf("%s had %d MiB at its peak, expected at most %d", c.Process, peak>>20, c.MaxMib)
+	}
 	if c.Mark {
 		s.marks[c.Process] = resident
 		return faults.ForgetPeak(pid)

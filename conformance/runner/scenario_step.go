@@ -148,6 +148,13 @@ func (s *stage) named(name string) (*process, *proxy, error) {
 }
 
 func (s *stage) process(f *conformancev1.ProcessFault) error {
+	if name, ok := strings.CutSuffix(f.Process, "-successor"); ok && f.Kind == conformancev1.ProcessFault_KIND_KILL {
+		_, p, err := s.named(name + "-proxy")
+		if err != nil {
+			return err
+		}
+		return p.endSuccessor(s.patience)
+	}
 	p, proxy, err := s.named(f.Process)
 	if err != nil {
 		return err
@@ -189,6 +196,11 @@ func (s *stage) process(f *conformancev1.ProcessFault) error {
 			return fmt.Errorf("%s is no proxy", f.Process)
 		}
 		return proxy.panics(int(max(1, f.Times)), s.patience)
+	case conformancev1.ProcessFault_KIND_BAD_TAKEOVER:
+		if proxy == nil {
+			return fmt.Errorf("%s is no proxy", f.Process)
+		}
+		return proxy.badTakeover(f.Successor, s.patience)
 	case conformancev1.ProcessFault_KIND_NO_DESCRIPTORS:
 		var next uint64
 		if _, next, err = faults.Descriptors(pid); err == nil {
@@ -239,8 +251,11 @@ func (s *stage) strangers(c *conformancev1.Strangers) error {
 		return fmt.Errorf("%q is no proxy: %w", c.Proxy, err)
 	}
 	network, at := "unix", p.socket
-	if c.Inbound {
+	switch {
+	case c.Inbound:
 		network, at = "tcp", p.inbound
+	case c.Takeover:
+		at = p.takeoverSocket()
 	}
 	ended := make(chan struct{}, 1<<16)
 	n := 0

@@ -9,3 +9,6 @@ import (
 
 // followed is the source that a client is.
 func followed(c *control.Client) store.Source { return c }
+
+// beforeReady runs in a successor that is about to say that it is ready.
+func beforeReady() {}

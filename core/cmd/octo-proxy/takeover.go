@@ -154,6 +154,7 @@ func (s *sockets) take(ctx context.Context, b *resourcev1.Bootstrap, next *hando
 			return err
 		}
 	}
+	beforeReady()
 	s.attached, s.complete, err = next.Ready(ctx)
 	return err
 }

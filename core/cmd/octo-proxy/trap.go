@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"time"
 
 	"github.com/octomesh/octomesh/core/proxy/control"
@@ -34,3 +35,13 @@ func (t trapped) Run(ctx context.Context, apply func(store.Update) error) error 
 
 // followed is the source that a client is.
 func followed(c *control.Client) store.Source { return trapped{c} }
+
+// beforeReady has a successor crash or hang at the worst moment: it has the listeners, and is about to say that it is ready.
+func beforeReady() {
+	switch os.Getenv("OCTO_FAULT_READY") {
+	case "crash":
+		panic("told to crash before it is ready")
+	case "hang":
+		select {}
+	}
+}

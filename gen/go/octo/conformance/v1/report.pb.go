@@ -230,7 +230,10 @@ type CaseResult struct {
 	// Of a case that failed, the frames of all hops, as far as they are not TLS.
 	Trace []string `protobuf:"bytes,9,rep,name=trace,proto3" json:"trace,omitempty"`
 	// Of a scenario that was skipped: it is this machine that cannot run it.
-	Unable        bool `protobuf:"varint,10,opt,name=unable,proto3" json:"unable,omitempty"`
+	Unable bool `protobuf:"varint,10,opt,name=unable,proto3" json:"unable,omitempty"`
+	// Of a scenario: calls that the ledger has counted, and successors that have taken over from proxies.
+	Calls         uint64 `protobuf:"varint,11,opt,name=calls,proto3" json:"calls,omitempty"`
+	Successors    uint32 `protobuf:"varint,12,opt,name=successors,proto3" json:"successors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -335,6 +338,20 @@ func (x *CaseResult) GetUnable() bool {
 	return false
 }
 
+func (x *CaseResult) GetCalls() uint64 {
+	if x != nil {
+		return x.Calls
+	}
+	return 0
+}
+
+func (x *CaseResult) GetSuccessors() uint32 {
+	if x != nil {
+		return x.Successors
+	}
+	return 0
+}
+
 var File_octo_conformance_v1_report_proto protoreflect.FileDescriptor
 
 const file_octo_conformance_v1_report_proto_rawDesc = "" +
@@ -350,7 +367,7 @@ const file_octo_conformance_v1_report_proto_rawDesc = "" +
 	"elapsed_ms\x18\x06 \x01(\x04R\telapsedMs\"N\n" +
 	"\x06Tested\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x120\n" +
-	"\x05hello\x18\x02 \x01(\v2\x1a.octo.conformance.v1.HelloR\x05hello\"\xc9\x03\n" +
+	"\x05hello\x18\x02 \x01(\v2\x1a.octo.conformance.v1.HelloR\x05hello\"\xff\x03\n" +
 	"\n" +
 	"CaseResult\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
@@ -364,7 +381,11 @@ const file_octo_conformance_v1_report_proto_rawDesc = "" +
 	"elapsed_ms\x18\b \x01(\x04R\telapsedMs\x12\x14\n" +
 	"\x05trace\x18\t \x03(\tR\x05trace\x12\x16\n" +
 	"\x06unable\x18\n" +
-	" \x01(\bR\x06unable\"r\n" +
+	" \x01(\bR\x06unable\x12\x14\n" +
+	"\x05calls\x18\v \x01(\x04R\x05calls\x12\x1e\n" +
+	"\n" +
+	"successors\x18\f \x01(\rR\n" +
+	"successors\"r\n" +
 	"\aVerdict\x12\x17\n" +
 	"\x13VERDICT_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eVERDICT_PASSED\x10\x01\x12\x12\n" +

@@ -44,21 +44,24 @@ const (
 	ProcessFault_KIND_PANICS ProcessFault_Kind = 8
 	// A testee's server stops gracefully; its process stays.
 	ProcessFault_KIND_LEAVE ProcessFault_Kind = 9
+	// A successor that is bad is to take over from a proxy, which must go on as if nothing had happened.
+	ProcessFault_KIND_BAD_TAKEOVER ProcessFault_Kind = 10
 )
 
 // Enum value maps for ProcessFault_Kind.
 var (
 	ProcessFault_Kind_name = map[int32]string{
-		0: "KIND_UNSPECIFIED",
-		1: "KIND_KILL",
-		2: "KIND_STOP",
-		3: "KIND_CONTINUE",
-		4: "KIND_START",
-		5: "KIND_NO_DESCRIPTORS",
-		6: "KIND_DESCRIPTORS",
-		7: "KIND_TAKEOVER",
-		8: "KIND_PANICS",
-		9: "KIND_LEAVE",
+		0:  "KIND_UNSPECIFIED",
+		1:  "KIND_KILL",
+		2:  "KIND_STOP",
+		3:  "KIND_CONTINUE",
+		4:  "KIND_START",
+		5:  "KIND_NO_DESCRIPTORS",
+		6:  "KIND_DESCRIPTORS",
+		7:  "KIND_TAKEOVER",
+		8:  "KIND_PANICS",
+		9:  "KIND_LEAVE",
+		10: "KIND_BAD_TAKEOVER",
 	}
 	ProcessFault_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED":    0,
@@ -71,6 +74,7 @@ var (
 		"KIND_TAKEOVER":       7,
 		"KIND_PANICS":         8,
 		"KIND_LEAVE":          9,
+		"KIND_BAD_TAKEOVER":   10,
 	}
 )
 
@@ -101,6 +105,69 @@ func (ProcessFault_Kind) EnumDescriptor() ([]byte, []int) {
 	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{13, 0}
 }
 
+type ProcessFault_Successor int32
+
+const (
+	ProcessFault_SUCCESSOR_UNSPECIFIED ProcessFault_Successor = 0
+	// It has the listeners, and crashes before it is ready. Both this and the next are builds with a trap (-tags octofault).
+	ProcessFault_SUCCESSOR_CRASHES ProcessFault_Successor = 1
+	// It has the listeners, and does nothing any more. It is "<name>-successor", which is killed before another one can take over.
+	ProcessFault_SUCCESSOR_HANGS ProcessFault_Successor = 2
+	// Its bootstrap file has a field that there is not.
+	ProcessFault_SUCCESSOR_BAD_FILE ProcessFault_Successor = 3
+	// It says that it is another proxy.
+	ProcessFault_SUCCESSOR_OTHER_INSTANCE ProcessFault_Successor = 4
+	// Its resources file is wrong.
+	ProcessFault_SUCCESSOR_BAD_RESOURCES ProcessFault_Successor = 5
+)
+
+// Enum value maps for ProcessFault_Successor.
+var (
+	ProcessFault_Successor_name = map[int32]string{
+		0: "SUCCESSOR_UNSPECIFIED",
+		1: "SUCCESSOR_CRASHES",
+		2: "SUCCESSOR_HANGS",
+		3: "SUCCESSOR_BAD_FILE",
+		4: "SUCCESSOR_OTHER_INSTANCE",
+		5: "SUCCESSOR_BAD_RESOURCES",
+	}
+	ProcessFault_Successor_value = map[string]int32{
+		"SUCCESSOR_UNSPECIFIED":    0,
+		"SUCCESSOR_CRASHES":        1,
+		"SUCCESSOR_HANGS":          2,
+		"SUCCESSOR_BAD_FILE":       3,
+		"SUCCESSOR_OTHER_INSTANCE": 4,
+		"SUCCESSOR_BAD_RESOURCES":  5,
+	}
+)
+
+func (x ProcessFault_Successor) Enum() *ProcessFault_Successor {
+	p := new(ProcessFault_Successor)
+	*p = x
+	return p
+}
+
+func (x ProcessFault_Successor) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ProcessFault_Successor) Descriptor() protoreflect.EnumDescriptor {
+	return file_octo_conformance_v1_scenario_proto_enumTypes[1].Descriptor()
+}
+
+func (ProcessFault_Successor) Type() protoreflect.EnumType {
+	return &file_octo_conformance_v1_scenario_proto_enumTypes[1]
+}
+
+func (x ProcessFault_Successor) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ProcessFault_Successor.Descriptor instead.
+func (ProcessFault_Successor) EnumDescriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_scenario_proto_rawDescGZIP(), []int{13, 1}
+}
+
 // Scenario is a timeline over processes of its own: batches of calls, and what happens before, during and
 // after them. It is judged by counts, which come from the execution ledger and from the proxies' metrics.
 type Scenario struct {
@@ -117,7 +184,9 @@ type Scenario struct {
 	// Makes a scenario for each: that many calls in flight in batches that do not say it. None: 16.
 	InFlight []uint32 `protobuf:"varint,7,rep,packed,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
 	// Who tells the proxies, instead of a resources file.
-	Control       *ControlPlane `protobuf:"bytes,8,opt,name=control,proto3" json:"control,omitempty"`
+	Control *ControlPlane `protobuf:"bytes,8,opt,name=control,proto3" json:"control,omitempty"`
+	// It takes minutes: left out by --brief.
+	Long          bool `protobuf:"varint,9,opt,name=long,proto3" json:"long,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -206,6 +275,13 @@ func (x *Scenario) GetControl() *ControlPlane {
 		return x.Control
 	}
 	return nil
+}
+
+func (x *Scenario) GetLong() bool {
+	if x != nil {
+		return x.Long
+	}
+	return false
 }
 
 // ControlPlane is a control plane of the scenario's own. Endpoints in resources become the registry's, unless instances
@@ -336,11 +412,13 @@ type End struct {
 	// 13 s.
 	Trap bool `protobuf:"varint,14,opt,name=trap,proto3" json:"trap,omitempty"`
 	// Its server registers itself, with these beside its zone.
-	Registers     bool              `protobuf:"varint,15,opt,name=registers,proto3" json:"registers,omitempty"`
-	Weight        *uint32           `protobuf:"varint,16,opt,name=weight,proto3,oneof" json:"weight,omitempty"`
-	Tags          map[string]string `protobuf:"bytes,17,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Registers bool              `protobuf:"varint,15,opt,name=registers,proto3" json:"registers,omitempty"`
+	Weight    *uint32           `protobuf:"varint,16,opt,name=weight,proto3,oneof" json:"weight,omitempty"`
+	Tags      map[string]string `protobuf:"bytes,17,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What its proxy is told to keep its memory below, in MiB (GOMEMLIMIT); 0: nothing.
+	ProxyMemoryMib uint32 `protobuf:"varint,18,opt,name=proxy_memory_mib,json=proxyMemoryMib,proto3" json:"proxy_memory_mib,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *End) Reset() {
@@ -490,6 +568,13 @@ func (x *End) GetTags() map[string]string {
 		return x.Tags
 	}
 	return nil
+}
+
+func (x *End) GetProxyMemoryMib() uint32 {
+	if x != nil {
+		return x.ProxyMemoryMib
+	}
+	return 0
 }
 
 // Link is a fault proxy in front of what is called: of an end's address, or of the socket of its proxy.
@@ -1685,7 +1770,9 @@ type ProcessFault struct {
 	Process string                 `protobuf:"bytes,1,opt,name=process,proto3" json:"process,omitempty"`
 	Kind    ProcessFault_Kind      `protobuf:"varint,2,opt,name=kind,proto3,enum=octo.conformance.v1.ProcessFault_Kind" json:"kind,omitempty"`
 	// KIND_TAKEOVER, KIND_PANICS: so often, one after the other. 0: once.
-	Times         uint32 `protobuf:"varint,3,opt,name=times,proto3" json:"times,omitempty"`
+	Times uint32 `protobuf:"varint,3,opt,name=times,proto3" json:"times,omitempty"`
+	// KIND_BAD_TAKEOVER: what is wrong with it.
+	Successor     ProcessFault_Successor `protobuf:"varint,4,opt,name=successor,proto3,enum=octo.conformance.v1.ProcessFault_Successor" json:"successor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1739,6 +1826,13 @@ func (x *ProcessFault) GetTimes() uint32 {
 		return x.Times
 	}
 	return 0
+}
+
+func (x *ProcessFault) GetSuccessor() ProcessFault_Successor {
+	if x != nil {
+		return x.Successor
+	}
+	return ProcessFault_SUCCESSOR_UNSPECIFIED
 }
 
 // LinkFaults is what a link does from now on to the connections that it carries; absent fields heal.
@@ -2065,7 +2159,9 @@ type Strangers struct {
 	// Wait until the other side has ended all of them.
 	Ended bool `protobuf:"varint,6,opt,name=ended,proto3" json:"ended,omitempty"`
 	// Connect until the socket's queue of connections is full instead of a number of times.
-	FillQueue     bool `protobuf:"varint,7,opt,name=fill_queue,json=fillQueue,proto3" json:"fill_queue,omitempty"`
+	FillQueue bool `protobuf:"varint,7,opt,name=fill_queue,json=fillQueue,proto3" json:"fill_queue,omitempty"`
+	// Its socket for successors instead.
+	Takeover      bool `protobuf:"varint,8,opt,name=takeover,proto3" json:"takeover,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2145,6 +2241,13 @@ func (x *Strangers) GetEnded() bool {
 func (x *Strangers) GetFillQueue() bool {
 	if x != nil {
 		return x.FillQueue
+	}
+	return false
+}
+
+func (x *Strangers) GetTakeover() bool {
+	if x != nil {
+		return x.Takeover
 	}
 	return false
 }
@@ -2452,7 +2555,9 @@ type Memory struct {
 	Mark bool `protobuf:"varint,2,opt,name=mark,proto3" json:"mark,omitempty"`
 	// Its peak since the mark, or since the process began, is at most so many thousandths of what was noted; with the race
 	// detector half as many again.
-	MaxPermille   uint32 `protobuf:"varint,3,opt,name=max_permille,json=maxPermille,proto3" json:"max_permille,omitempty"`
+	MaxPermille uint32 `protobuf:"varint,3,opt,name=max_permille,json=maxPermille,proto3" json:"max_permille,omitempty"`
+	// Instead: its peak since it began is at most so many MiB; with the race detector, which has memory of its own, any number.
+	MaxMib        uint32 `protobuf:"varint,4,opt,name=max_mib,json=maxMib,proto3" json:"max_mib,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2504,6 +2609,13 @@ func (x *Memory) GetMark() bool {
 func (x *Memory) GetMaxPermille() uint32 {
 	if x != nil {
 		return x.MaxPermille
+	}
+	return 0
+}
+
+func (x *Memory) GetMaxMib() uint32 {
+	if x != nil {
+		return x.MaxMib
 	}
 	return 0
 }
@@ -2699,7 +2811,7 @@ var File_octo_conformance_v1_scenario_proto protoreflect.FileDescriptor
 
 const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\n" +
-	"\"octo/conformance/v1/scenario.proto\x12\x13octo.conformance.v1\x1a!octo/conformance/v1/control.proto\x1a!octo/conformance/v1/service.proto\x1a\x19octo/wire/v1/status.proto\"\xcc\x02\n" +
+	"\"octo/conformance/v1/scenario.proto\x12\x13octo.conformance.v1\x1a!octo/conformance/v1/control.proto\x1a!octo/conformance/v1/service.proto\x1a\x19octo/wire/v1/status.proto\"\xe0\x02\n" +
 	"\bScenario\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tsemantics\x18\x02 \x03(\rR\tsemantics\x12,\n" +
@@ -2708,14 +2820,15 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\tresources\x18\x05 \x01(\tR\tresources\x127\n" +
 	"\x05steps\x18\x06 \x03(\v2!.octo.conformance.v1.ScenarioStepR\x05steps\x12\x1b\n" +
 	"\tin_flight\x18\a \x03(\rR\binFlight\x12;\n" +
-	"\acontrol\x18\b \x01(\v2!.octo.conformance.v1.ControlPlaneR\acontrol\"\xb0\x01\n" +
+	"\acontrol\x18\b \x01(\v2!.octo.conformance.v1.ControlPlaneR\acontrol\x12\x12\n" +
+	"\x04long\x18\t \x01(\bR\x04long\"\xb0\x01\n" +
 	"\fControlPlane\x12\x14\n" +
 	"\x05apart\x18\x01 \x01(\bR\x05apart\x12\x1a\n" +
 	"\bregister\x18\x02 \x01(\bR\bregister\x12\x1b\n" +
 	"\ton_demand\x18\x03 \x01(\bR\bonDemand\x12\x1a\n" +
 	"\bprevious\x18\x04 \x03(\tR\bprevious\x12\x17\n" +
 	"\apoll_ms\x18\x05 \x01(\rR\x06pollMs\x12\x1c\n" +
-	"\tdirectory\x18\x06 \x01(\bR\tdirectory\"\xdf\x04\n" +
+	"\tdirectory\x18\x06 \x01(\bR\tdirectory\"\x89\x05\n" +
 	"\x03End\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12\x14\n" +
@@ -2735,7 +2848,8 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\x04trap\x18\x0e \x01(\bR\x04trap\x12\x1c\n" +
 	"\tregisters\x18\x0f \x01(\bR\tregisters\x12\x1b\n" +
 	"\x06weight\x18\x10 \x01(\rH\x00R\x06weight\x88\x01\x01\x126\n" +
-	"\x04tags\x18\x11 \x03(\v2\".octo.conformance.v1.End.TagsEntryR\x04tags\x1a7\n" +
+	"\x04tags\x18\x11 \x03(\v2\".octo.conformance.v1.End.TagsEntryR\x04tags\x12(\n" +
+	"\x10proxy_memory_mib\x18\x12 \x01(\rR\x0eproxyMemoryMib\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
@@ -2834,11 +2948,12 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\fHandlerCount\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\tR\x06server\x120\n" +
 	"\x05calls\x18\x02 \x01(\v2\x1a.octo.conformance.v1.RangeR\x05calls\x12\x1a\n" +
-	"\bpermille\x18\x03 \x01(\bR\bpermille\"\xbd\x02\n" +
+	"\bpermille\x18\x03 \x01(\bR\bpermille\"\xc7\x04\n" +
 	"\fProcessFault\x12\x18\n" +
 	"\aprocess\x18\x01 \x01(\tR\aprocess\x12:\n" +
 	"\x04kind\x18\x02 \x01(\x0e2&.octo.conformance.v1.ProcessFault.KindR\x04kind\x12\x14\n" +
-	"\x05times\x18\x03 \x01(\rR\x05times\"\xc0\x01\n" +
+	"\x05times\x18\x03 \x01(\rR\x05times\x12I\n" +
+	"\tsuccessor\x18\x04 \x01(\x0e2+.octo.conformance.v1.ProcessFault.SuccessorR\tsuccessor\"\xd7\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tKIND_KILL\x10\x01\x12\r\n" +
@@ -2851,7 +2966,16 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\rKIND_TAKEOVER\x10\a\x12\x0f\n" +
 	"\vKIND_PANICS\x10\b\x12\x0e\n" +
 	"\n" +
-	"KIND_LEAVE\x10\t\"\xa9\x02\n" +
+	"KIND_LEAVE\x10\t\x12\x15\n" +
+	"\x11KIND_BAD_TAKEOVER\x10\n" +
+	"\"\xa5\x01\n" +
+	"\tSuccessor\x12\x19\n" +
+	"\x15SUCCESSOR_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11SUCCESSOR_CRASHES\x10\x01\x12\x13\n" +
+	"\x0fSUCCESSOR_HANGS\x10\x02\x12\x16\n" +
+	"\x12SUCCESSOR_BAD_FILE\x10\x03\x12\x1c\n" +
+	"\x18SUCCESSOR_OTHER_INSTANCE\x10\x04\x12\x1b\n" +
+	"\x17SUCCESSOR_BAD_RESOURCES\x10\x05\"\xa9\x02\n" +
 	"\n" +
 	"LinkFaults\x12\x12\n" +
 	"\x04link\x18\x01 \x01(\tR\x04link\x12\x19\n" +
@@ -2880,7 +3004,7 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"6\n" +
 	"\bProgress\x12\x14\n" +
 	"\x05batch\x18\x01 \x01(\tR\x05batch\x12\x14\n" +
-	"\x05calls\x18\x02 \x01(\rR\x05calls\"\xc2\x01\n" +
+	"\x05calls\x18\x02 \x01(\rR\x05calls\"\xde\x01\n" +
 	"\tStrangers\x12\x14\n" +
 	"\x05proxy\x18\x01 \x01(\tR\x05proxy\x12\x18\n" +
 	"\ainbound\x18\x02 \x01(\bR\ainbound\x12 \n" +
@@ -2889,7 +3013,8 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\atrickle\x18\x05 \x01(\fR\atrickle\x12\x14\n" +
 	"\x05ended\x18\x06 \x01(\bR\x05ended\x12\x1d\n" +
 	"\n" +
-	"fill_queue\x18\a \x01(\bR\tfillQueue\"@\n" +
+	"fill_queue\x18\a \x01(\bR\tfillQueue\x12\x1a\n" +
+	"\btakeover\x18\b \x01(\bR\btakeover\"@\n" +
 	"\n" +
 	"SwitchFile\x12\x10\n" +
 	"\x03end\x18\x01 \x01(\tR\x03end\x12\x17\n" +
@@ -2909,11 +3034,12 @@ const file_octo_conformance_v1_scenario_proto_rawDesc = "" +
 	"\x05Crowd\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\tR\x02to\x12\x1a\n" +
 	"\bsessions\x18\x02 \x01(\rR\bsessions\x12 \n" +
-	"\vconnections\x18\x03 \x01(\rR\vconnections\"Y\n" +
+	"\vconnections\x18\x03 \x01(\rR\vconnections\"r\n" +
 	"\x06Memory\x12\x18\n" +
 	"\aprocess\x18\x01 \x01(\tR\aprocess\x12\x12\n" +
 	"\x04mark\x18\x02 \x01(\bR\x04mark\x12!\n" +
-	"\fmax_permille\x18\x03 \x01(\rR\vmaxPermille\"_\n" +
+	"\fmax_permille\x18\x03 \x01(\rR\vmaxPermille\x12\x17\n" +
+	"\amax_mib\x18\x04 \x01(\rR\x06maxMib\"_\n" +
 	"\x05Spoil\x12\x14\n" +
 	"\x05proxy\x18\x01 \x01(\tR\x05proxy\x12\x14\n" +
 	"\x05files\x18\x02 \x01(\tR\x05files\x12\x16\n" +
@@ -2940,99 +3066,101 @@ func file_octo_conformance_v1_scenario_proto_rawDescGZIP() []byte {
 	return file_octo_conformance_v1_scenario_proto_rawDescData
 }
 
-var file_octo_conformance_v1_scenario_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_octo_conformance_v1_scenario_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_octo_conformance_v1_scenario_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_octo_conformance_v1_scenario_proto_goTypes = []any{
-	(ProcessFault_Kind)(0),     // 0: octo.conformance.v1.ProcessFault.Kind
-	(*Scenario)(nil),           // 1: octo.conformance.v1.Scenario
-	(*ControlPlane)(nil),       // 2: octo.conformance.v1.ControlPlane
-	(*End)(nil),                // 3: octo.conformance.v1.End
-	(*Link)(nil),               // 4: octo.conformance.v1.Link
-	(*ScenarioStep)(nil),       // 5: octo.conformance.v1.ScenarioStep
-	(*Octo)(nil),               // 6: octo.conformance.v1.Octo
-	(*Synced)(nil),             // 7: octo.conformance.v1.Synced
-	(*Registered)(nil),         // 8: octo.conformance.v1.Registered
-	(*Churn)(nil),              // 9: octo.conformance.v1.Churn
-	(*Batch)(nil),              // 10: octo.conformance.v1.Batch
-	(*Range)(nil),              // 11: octo.conformance.v1.Range
-	(*OutcomeCount)(nil),       // 12: octo.conformance.v1.OutcomeCount
-	(*HandlerCount)(nil),       // 13: octo.conformance.v1.HandlerCount
-	(*ProcessFault)(nil),       // 14: octo.conformance.v1.ProcessFault
-	(*LinkFaults)(nil),         // 15: octo.conformance.v1.LinkFaults
-	(*Corruption)(nil),         // 16: octo.conformance.v1.Corruption
-	(*Metric)(nil),             // 17: octo.conformance.v1.Metric
-	(*Progress)(nil),           // 18: octo.conformance.v1.Progress
-	(*Strangers)(nil),          // 19: octo.conformance.v1.Strangers
-	(*SwitchFile)(nil),         // 20: octo.conformance.v1.SwitchFile
-	(*Quiet)(nil),              // 21: octo.conformance.v1.Quiet
-	(*Repeat)(nil),             // 22: octo.conformance.v1.Repeat
-	(*MadeUp)(nil),             // 23: octo.conformance.v1.MadeUp
-	(*Crowd)(nil),              // 24: octo.conformance.v1.Crowd
-	(*Memory)(nil),             // 25: octo.conformance.v1.Memory
-	(*Spoil)(nil),              // 26: octo.conformance.v1.Spoil
-	(*Disk)(nil),               // 27: octo.conformance.v1.Disk
-	(*Clock)(nil),              // 28: octo.conformance.v1.Clock
-	nil,                        // 29: octo.conformance.v1.End.TagsEntry
-	nil,                        // 30: octo.conformance.v1.Metric.LabelsEntry
-	(*Ways)(nil),               // 31: octo.conformance.v1.Ways
-	(*Payload)(nil),            // 32: octo.conformance.v1.Payload
-	(*CallOptions)(nil),        // 33: octo.conformance.v1.CallOptions
-	(*ResponseDefinition)(nil), // 34: octo.conformance.v1.ResponseDefinition
-	(*Vary)(nil),               // 35: octo.conformance.v1.Vary
-	(v1.Code)(0),               // 36: octo.wire.v1.Code
-	(v1.Reason)(0),             // 37: octo.wire.v1.Reason
-	(v1.Origin)(0),             // 38: octo.wire.v1.Origin
+	(ProcessFault_Kind)(0),      // 0: octo.conformance.v1.ProcessFault.Kind
+	(ProcessFault_Successor)(0), // 1: octo.conformance.v1.ProcessFault.Successor
+	(*Scenario)(nil),            // 2: octo.conformance.v1.Scenario
+	(*ControlPlane)(nil),        // 3: octo.conformance.v1.ControlPlane
+	(*End)(nil),                 // 4: octo.conformance.v1.End
+	(*Link)(nil),                // 5: octo.conformance.v1.Link
+	(*ScenarioStep)(nil),        // 6: octo.conformance.v1.ScenarioStep
+	(*Octo)(nil),                // 7: octo.conformance.v1.Octo
+	(*Synced)(nil),              // 8: octo.conformance.v1.Synced
+	(*Registered)(nil),          // 9: octo.conformance.v1.Registered
+	(*Churn)(nil),               // 10: octo.conformance.v1.Churn
+	(*Batch)(nil),               // 11: octo.conformance.v1.Batch
+	(*Range)(nil),               // 12: octo.conformance.v1.Range
+	(*OutcomeCount)(nil),        // 13: octo.conformance.v1.OutcomeCount
+	(*HandlerCount)(nil),        // 14: octo.conformance.v1.HandlerCount
+	(*ProcessFault)(nil),        // 15: octo.conformance.v1.ProcessFault
+	(*LinkFaults)(nil),          // 16: octo.conformance.v1.LinkFaults
+	(*Corruption)(nil),          // 17: octo.conformance.v1.Corruption
+	(*Metric)(nil),              // 18: octo.conformance.v1.Metric
+	(*Progress)(nil),            // 19: octo.conformance.v1.Progress
+	(*Strangers)(nil),           // 20: octo.conformance.v1.Strangers
+	(*SwitchFile)(nil),          // 21: octo.conformance.v1.SwitchFile
+	(*Quiet)(nil),               // 22: octo.conformance.v1.Quiet
+	(*Repeat)(nil),              // 23: octo.conformance.v1.Repeat
+	(*MadeUp)(nil),              // 24: octo.conformance.v1.MadeUp
+	(*Crowd)(nil),               // 25: octo.conformance.v1.Crowd
+	(*Memory)(nil),              // 26: octo.conformance.v1.Memory
+	(*Spoil)(nil),               // 27: octo.conformance.v1.Spoil
+	(*Disk)(nil),                // 28: octo.conformance.v1.Disk
+	(*Clock)(nil),               // 29: octo.conformance.v1.Clock
+	nil,                         // 30: octo.conformance.v1.End.TagsEntry
+	nil,                         // 31: octo.conformance.v1.Metric.LabelsEntry
+	(*Ways)(nil),                // 32: octo.conformance.v1.Ways
+	(*Payload)(nil),             // 33: octo.conformance.v1.Payload
+	(*CallOptions)(nil),         // 34: octo.conformance.v1.CallOptions
+	(*ResponseDefinition)(nil),  // 35: octo.conformance.v1.ResponseDefinition
+	(*Vary)(nil),                // 36: octo.conformance.v1.Vary
+	(v1.Code)(0),                // 37: octo.wire.v1.Code
+	(v1.Reason)(0),              // 38: octo.wire.v1.Reason
+	(v1.Origin)(0),              // 39: octo.wire.v1.Origin
 }
 var file_octo_conformance_v1_scenario_proto_depIdxs = []int32{
-	3,  // 0: octo.conformance.v1.Scenario.ends:type_name -> octo.conformance.v1.End
-	4,  // 1: octo.conformance.v1.Scenario.links:type_name -> octo.conformance.v1.Link
-	5,  // 2: octo.conformance.v1.Scenario.steps:type_name -> octo.conformance.v1.ScenarioStep
-	2,  // 3: octo.conformance.v1.Scenario.control:type_name -> octo.conformance.v1.ControlPlane
-	31, // 4: octo.conformance.v1.End.ways:type_name -> octo.conformance.v1.Ways
-	29, // 5: octo.conformance.v1.End.tags:type_name -> octo.conformance.v1.End.TagsEntry
-	10, // 6: octo.conformance.v1.ScenarioStep.batch:type_name -> octo.conformance.v1.Batch
-	10, // 7: octo.conformance.v1.ScenarioStep.begin:type_name -> octo.conformance.v1.Batch
-	14, // 8: octo.conformance.v1.ScenarioStep.process:type_name -> octo.conformance.v1.ProcessFault
-	15, // 9: octo.conformance.v1.ScenarioStep.link:type_name -> octo.conformance.v1.LinkFaults
-	17, // 10: octo.conformance.v1.ScenarioStep.metric:type_name -> octo.conformance.v1.Metric
-	18, // 11: octo.conformance.v1.ScenarioStep.progress:type_name -> octo.conformance.v1.Progress
-	19, // 12: octo.conformance.v1.ScenarioStep.strangers:type_name -> octo.conformance.v1.Strangers
-	21, // 13: octo.conformance.v1.ScenarioStep.quiet:type_name -> octo.conformance.v1.Quiet
-	6,  // 14: octo.conformance.v1.ScenarioStep.octo:type_name -> octo.conformance.v1.Octo
-	7,  // 15: octo.conformance.v1.ScenarioStep.synced:type_name -> octo.conformance.v1.Synced
-	9,  // 16: octo.conformance.v1.ScenarioStep.churn:type_name -> octo.conformance.v1.Churn
-	22, // 17: octo.conformance.v1.ScenarioStep.repeat:type_name -> octo.conformance.v1.Repeat
-	23, // 18: octo.conformance.v1.ScenarioStep.made_up:type_name -> octo.conformance.v1.MadeUp
-	24, // 19: octo.conformance.v1.ScenarioStep.crowd:type_name -> octo.conformance.v1.Crowd
-	25, // 20: octo.conformance.v1.ScenarioStep.memory:type_name -> octo.conformance.v1.Memory
-	26, // 21: octo.conformance.v1.ScenarioStep.spoil:type_name -> octo.conformance.v1.Spoil
-	27, // 22: octo.conformance.v1.ScenarioStep.disk:type_name -> octo.conformance.v1.Disk
-	28, // 23: octo.conformance.v1.ScenarioStep.clock:type_name -> octo.conformance.v1.Clock
-	20, // 24: octo.conformance.v1.ScenarioStep.switch_file:type_name -> octo.conformance.v1.SwitchFile
-	8,  // 25: octo.conformance.v1.Synced.registered:type_name -> octo.conformance.v1.Registered
-	32, // 26: octo.conformance.v1.Batch.requests:type_name -> octo.conformance.v1.Payload
-	33, // 27: octo.conformance.v1.Batch.options:type_name -> octo.conformance.v1.CallOptions
-	34, // 28: octo.conformance.v1.Batch.response:type_name -> octo.conformance.v1.ResponseDefinition
-	35, // 29: octo.conformance.v1.Batch.vary:type_name -> octo.conformance.v1.Vary
-	12, // 30: octo.conformance.v1.Batch.outcomes:type_name -> octo.conformance.v1.OutcomeCount
-	13, // 31: octo.conformance.v1.Batch.handlers:type_name -> octo.conformance.v1.HandlerCount
-	11, // 32: octo.conformance.v1.Batch.executions_permille:type_name -> octo.conformance.v1.Range
-	11, // 33: octo.conformance.v1.Batch.mesh:type_name -> octo.conformance.v1.Range
-	36, // 34: octo.conformance.v1.OutcomeCount.code:type_name -> octo.wire.v1.Code
-	37, // 35: octo.conformance.v1.OutcomeCount.reason:type_name -> octo.wire.v1.Reason
-	38, // 36: octo.conformance.v1.OutcomeCount.origins:type_name -> octo.wire.v1.Origin
-	11, // 37: octo.conformance.v1.OutcomeCount.calls:type_name -> octo.conformance.v1.Range
-	11, // 38: octo.conformance.v1.HandlerCount.calls:type_name -> octo.conformance.v1.Range
+	4,  // 0: octo.conformance.v1.Scenario.ends:type_name -> octo.conformance.v1.End
+	5,  // 1: octo.conformance.v1.Scenario.links:type_name -> octo.conformance.v1.Link
+	6,  // 2: octo.conformance.v1.Scenario.steps:type_name -> octo.conformance.v1.ScenarioStep
+	3,  // 3: octo.conformance.v1.Scenario.control:type_name -> octo.conformance.v1.ControlPlane
+	32, // 4: octo.conformance.v1.End.ways:type_name -> octo.conformance.v1.Ways
+	30, // 5: octo.conformance.v1.End.tags:type_name -> octo.conformance.v1.End.TagsEntry
+	11, // 6: octo.conformance.v1.ScenarioStep.batch:type_name -> octo.conformance.v1.Batch
+	11, // 7: octo.conformance.v1.ScenarioStep.begin:type_name -> octo.conformance.v1.Batch
+	15, // 8: octo.conformance.v1.ScenarioStep.process:type_name -> octo.conformance.v1.ProcessFault
+	16, // 9: octo.conformance.v1.ScenarioStep.link:type_name -> octo.conformance.v1.LinkFaults
+	18, // 10: octo.conformance.v1.ScenarioStep.metric:type_name -> octo.conformance.v1.Metric
+	19, // 11: octo.conformance.v1.ScenarioStep.progress:type_name -> octo.conformance.v1.Progress
+	20, // 12: octo.conformance.v1.ScenarioStep.strangers:type_name -> octo.conformance.v1.Strangers
+	22, // 13: octo.conformance.v1.ScenarioStep.quiet:type_name -> octo.conformance.v1.Quiet
+	7,  // 14: octo.conformance.v1.ScenarioStep.octo:type_name -> octo.conformance.v1.Octo
+	8,  // 15: octo.conformance.v1.ScenarioStep.synced:type_name -> octo.conformance.v1.Synced
+	10, // 16: octo.conformance.v1.ScenarioStep.churn:type_name -> octo.conformance.v1.Churn
+	23, // 17: octo.conformance.v1.ScenarioStep.repeat:type_name -> octo.conformance.v1.Repeat
+	24, // 18: octo.conformance.v1.ScenarioStep.made_up:type_name -> octo.conformance.v1.MadeUp
+	25, // 19: octo.conformance.v1.ScenarioStep.crowd:type_name -> octo.conformance.v1.Crowd
+	26, // 20: octo.conformance.v1.ScenarioStep.memory:type_name -> octo.conformance.v1.Memory
+	27, // 21: octo.conformance.v1.ScenarioStep.spoil:type_name -> octo.conformance.v1.Spoil
+	28, // 22: octo.conformance.v1.ScenarioStep.disk:type_name -> octo.conformance.v1.Disk
+	29, // 23: octo.conformance.v1.ScenarioStep.clock:type_name -> octo.conformance.v1.Clock
+	21, // 24: octo.conformance.v1.ScenarioStep.switch_file:type_name -> octo.conformance.v1.SwitchFile
+	9,  // 25: octo.conformance.v1.Synced.registered:type_name -> octo.conformance.v1.Registered
+	33, // 26: octo.conformance.v1.Batch.requests:type_name -> octo.conformance.v1.Payload
+	34, // 27: octo.conformance.v1.Batch.options:type_name -> octo.conformance.v1.CallOptions
+	35, // 28: octo.conformance.v1.Batch.response:type_name -> octo.conformance.v1.ResponseDefinition
+	36, // 29: octo.conformance.v1.Batch.vary:type_name -> octo.conformance.v1.Vary
+	13, // 30: octo.conformance.v1.Batch.outcomes:type_name -> octo.conformance.v1.OutcomeCount
+	14, // 31: octo.conformance.v1.Batch.handlers:type_name -> octo.conformance.v1.HandlerCount
+	12, // 32: octo.conformance.v1.Batch.executions_permille:type_name -> octo.conformance.v1.Range
+	12, // 33: octo.conformance.v1.Batch.mesh:type_name -> octo.conformance.v1.Range
+	37, // 34: octo.conformance.v1.OutcomeCount.code:type_name -> octo.wire.v1.Code
+	38, // 35: octo.conformance.v1.OutcomeCount.reason:type_name -> octo.wire.v1.Reason
+	39, // 36: octo.conformance.v1.OutcomeCount.origins:type_name -> octo.wire.v1.Origin
+	12, // 37: octo.conformance.v1.OutcomeCount.calls:type_name -> octo.conformance.v1.Range
+	12, // 38: octo.conformance.v1.HandlerCount.calls:type_name -> octo.conformance.v1.Range
 	0,  // 39: octo.conformance.v1.ProcessFault.kind:type_name -> octo.conformance.v1.ProcessFault.Kind
-	16, // 40: octo.conformance.v1.LinkFaults.corrupt:type_name -> octo.conformance.v1.Corruption
-	30, // 41: octo.conformance.v1.Metric.labels:type_name -> octo.conformance.v1.Metric.LabelsEntry
-	11, // 42: octo.conformance.v1.Metric.value:type_name -> octo.conformance.v1.Range
-	5,  // 43: octo.conformance.v1.Repeat.steps:type_name -> octo.conformance.v1.ScenarioStep
-	44, // [44:44] is the sub-list for method output_type
-	44, // [44:44] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	1,  // 40: octo.conformance.v1.ProcessFault.successor:type_name -> octo.conformance.v1.ProcessFault.Successor
+	17, // 41: octo.conformance.v1.LinkFaults.corrupt:type_name -> octo.conformance.v1.Corruption
+	31, // 42: octo.conformance.v1.Metric.labels:type_name -> octo.conformance.v1.Metric.LabelsEntry
+	12, // 43: octo.conformance.v1.Metric.value:type_name -> octo.conformance.v1.Range
+	6,  // 44: octo.conformance.v1.Repeat.steps:type_name -> octo.conformance.v1.ScenarioStep
+	45, // [45:45] is the sub-list for method output_type
+	45, // [45:45] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_octo_conformance_v1_scenario_proto_init() }
@@ -3076,7 +3204,7 @@ func file_octo_conformance_v1_scenario_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_conformance_v1_scenario_proto_rawDesc), len(file_octo_conformance_v1_scenario_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
