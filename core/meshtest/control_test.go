@@ -3,6 +3,7 @@ package meshtest_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"testing"
@@ -26,10 +27,14 @@ import (
 type pilot struct {
 	*pilottest.Pilot
 	t       testing.TB
-	applied chan string // versions that proxies go by
+	proxies int         // that were started
+	applied chan string // versions that the first proxy goes by, the caller's
 }
 
-func (p *pilot) Applied(_ push.Node, u snapshot.Update) {
+func (p *pilot) Applied(n push.Node, u snapshot.Update) {
+	if n.ID != p.instance(1) {
+		return
+	}
 	for _, r := range u.Told {
 		select {
 		case p.applied <- r.Resource.Version:
@@ -59,7 +64,10 @@ func (p *pilot) load(target string, addresses ...string) {
 	p.Load(target, entries)
 }
 
-// push pushes one resource and waits until a proxy goes by it.
+// instance names the proxy that was started as the nth.
+func (p *pilot) instance(n int) string { return fmt.Sprintf("%s-%d", p.t.Name(), n) }
+
+// push pushes one resource and waits until the caller's proxy goes by it.
 func (p *pilot) push(k resource.Kind, target, name string, m proto.Message) {
 	p.t.Helper()
 	version := p.Set(k, target, name, m)
@@ -79,9 +87,10 @@ func (p *pilot) push(k resource.Kind, target, name string, m proto.Message) {
 // proxy starts one that follows the Pilot, with what it keeps in dir.
 func (p *pilot) proxy(dir string) (_ *meshtest.Proxy, source *control.Client) {
 	p.t.Helper()
+	p.proxies++
 	silent := slog.New(slog.NewTextHandler(io.Discard, nil))
 	source = control.New(control.Config{
-		Environment: meshtest.Environment, Instance: p.t.Name() + dir, Pilots: []grpc.ClientConnInterface{p.Conn}, Dir: dir, Log: silent,
+		Environment: meshtest.Environment, Instance: p.instance(p.proxies), Pilots: []grpc.ClientConnInterface{p.Conn}, Dir: dir, Log: silent,
 	})
 	started, err := meshtest.StartProxy(p.t.TempDir(), proxy.Config{Source: source})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -263,5 +264,42 @@ func TestAStrangerInTheProxysPlaceIsNotGoneRound(t *testing.T) {
 	}
 	if n := places[1].calls.Load(); n != 0 {
 		t.Errorf("%d calls went around a stranger", n)
+	}
+}
+
+// One of two instances has crashed; its proxy lives. Nothing was processed there, so that no call may fail.
+func TestACrashedInstanceBehindALivingProxyFailsNoCall(t *testing.T) {
+	for name, text := range map[string]string{
+		"mesh only": `endpoints: [{target: echo, instance: a, mesh_address: $0}, {target: echo, instance: b, mesh_address: $1}]`,
+		"both":      `endpoints: [{target: echo, instance: a, mesh_address: $0, direct_address: "127.0.0.1:1"}, {target: echo, instance: b, mesh_address: $1}]`,
+	} {
+		for _, inFlight := range []int{1, 16} {
+			t.Run(fmt.Sprintf("%s/%d", name, inFlight), func(t *testing.T) {
+				f := newFleet(t, 2)
+				f.attach(1, "echo")
+				f.publish(text)
+				var bad atomic.Int64
+				var wg sync.WaitGroup
+				for range inFlight {
+					caller := f.dial("web")
+					wg.Go(func() {
+						for range 48_000 / inFlight {
+							c, err := caller.Call(head("echo"), nil)
+							if err != nil {
+								t.Error(err)
+								return
+							}
+							if a := <-c; a.Status.Code != wire.OK {
+								bad.Add(1)
+							}
+						}
+					})
+				}
+				wg.Wait()
+				if n := bad.Load(); n > 0 {
+					t.Errorf("%d calls failed", n)
+				}
+			})
+		}
 	}
 }

@@ -50,9 +50,9 @@ func (p *Proxy) Again(c *session.Call, st *wire.Status, now int64) (wait int64, 
 }
 
 // passesBy tells whether an attempt that ended so speaks against the endpoint's proxy alone, since the instance may be called
-// directly (S-CALLEE-3).
+// directly (S-CALLEE-3). Where it does not answer itself, it speaks against both.
 func passesBy(c *session.Call, st *wire.Status) bool {
-	return !c.Direct && c.Endpoint.Direct != nil && (policy.Unprocessed(st) || st.Reason == wire.ReasonConnectionLost)
+	return !c.Direct && c.Endpoint.Direct != nil && c.Endpoint.Direct.Ready() && (policy.Unprocessed(st) || st.Reason == wire.ReasonConnectionLost)
 }
 
 // attemptEnded books how a call to an endpoint ended.

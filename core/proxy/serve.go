@@ -122,7 +122,12 @@ func (p *Proxy) forwardOutbound(c *session.Call, head *wire.RequestHead) {
 			break
 		}
 		peer := way(c, e)
-		c.Endpoint, last = e, e
+		last = e
+		if now := c.Request.Now; !c.Direct && e.PassedBy(now) && !e.Absent(now) { // its proxy cannot reach it, and it does not answer itself
+			e.Leave(now + absence)
+			continue
+		}
+		c.Endpoint = e
 		if s := peer.Session(); s != nil && !c.Direct && !e.Expects(s.Peer().Identity) {
 			stranger = true
 		} else if s != nil {

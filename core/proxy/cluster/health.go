@@ -34,6 +34,9 @@ func (h *Health) Leave(until int64) { h.absent.Store(until) }
 // PassBy notes the same of an endpoint that has an address of its own: until then calls go there.
 func (h *Health) PassBy(until int64) { h.unreached.Store(until) }
 
+// PassedBy tells whether the endpoint's proxy said a while ago that it cannot reach the instance, which has an address of its own.
+func (h *Health) PassedBy(now int64) bool { return h.unreached.Load() > now }
+
 // Absent tells whether the endpoint's proxy said a while ago that it cannot reach the instance.
 func (h *Health) Absent(now int64) bool { return h.absent.Load() > now }
 

@@ -98,7 +98,9 @@ func (p *Pool) Tidy() {
 	for _, peer := range all {
 		if peer.tidy(now) {
 			p.mu.Lock()
-			delete(p.direct, peer)
+			if peer.current.Load() == nil { // a dial that has ended since notes the peer after this
+				delete(p.direct, peer)
+			}
 			p.mu.Unlock()
 		}
 	}
@@ -133,12 +135,18 @@ type Peer struct {
 // Address implements cluster.Peer.
 func (p *Peer) Address() string { return p.at.Address }
 
-// Ready implements cluster.Peer: a connection stands whose peer is not silent, or nothing speaks against dialing one.
+// Ready implements cluster.Peer: a connection stands whose peer is not silent, or nothing speaks against dialing one. Once a dial has
+// failed no call has to wait for the next one, which may take as long: it is begun when it is due and somebody asks, and the peer is
+// ready when it has worked.
 func (p *Peer) Ready() bool {
 	if s := p.current.Load(); s != nil {
 		return !s.Silent()
 	}
-	return !p.rests()
+	end := p.restEnd.Load()
+	if end != 0 && p.pool.now() >= end {
+		p.Wake()
+	}
+	return end == 0
 }
 
 // Answers implements cluster.Peer. A stranger does: calls are not to go around him.
@@ -404,7 +412,10 @@ func (p *Peer) tidy(now int64) bool {
 	if s == nil {
 		return true
 	}
-	if now-p.used.Load() < int64(p.pool.cfg.Idle) || s.OpenCalls() > 0 {
+	if s.OpenCalls() > 0 {
+		p.used.Store(now)
+	}
+	if now-p.used.Load() < int64(p.pool.cfg.Idle) {
 		return false
 	}
 	p.mu.Lock()

@@ -287,6 +287,29 @@ func TestFailedDialRests(t *testing.T) {
 	}
 }
 
+// TestNobodyWaitsForAPeerWhoseDialFailed: it is dialed again when that is due, and not ready before one has worked.
+func TestNobodyWaitsForAPeerWhoseDialFailed(t *testing.T) {
+	r := newRig(t)
+	r.down.Store(true)
+	if st := r.get(r.call()); st.Reason != wire.ReasonProxyUnreachable {
+		t.Fatalf("got %+v", st)
+	}
+	r.eventually("another dial", func() bool {
+		if r.peer.Ready() {
+			t.Fatal("it is ready, and its last dial failed")
+		}
+		return r.dials.Load() >= 4
+	})
+	r.down.Store(false)
+	r.eventually("a dial that works", r.peer.Ready)
+	n := r.dials.Load()
+	got := r.call()
+	r.next(wire.EventRequest).answer()
+	if st := r.get(got); st.Code != wire.OK || r.dials.Load() != n {
+		t.Fatalf("got %+v, %d dials behind the one that worked", st, r.dials.Load()-n)
+	}
+}
+
 func TestUnusedConnectionsToInstancesThemselvesAreGivenUp(t *testing.T) {
 	r := newRig(t)
 	r.peer = r.pool.Peer(cluster.Place{Address: r.l.Addr().String(), Direct: true})
