@@ -97,6 +97,6 @@ full: ## ci, all of conformance with its mutations, models and long fuzzing (FUZ
 	@seed=$(SEED)
 	export OCTO_SEED=$$seed SHUFFLE=$$seed
 	bad=0
-	tools/steps.sh lint drift test conformance conformance-mutations fuzz models || bad=1
+	tools/steps.sh lint drift test conformance faults-long conformance-mutations fuzz models || bad=1
 	tools/report.sh $$seed
 	exit $$bad

@@ -52,7 +52,7 @@ type options struct {
 	suites, known, results, matrix string
 	profiles                       string
 	filter                         []string
-	quick, brief, noSkips          bool
+	quick, brief, long, noSkips    bool
 	left                           []*job // by quick
 	testees                        []*program
 }
@@ -82,6 +82,7 @@ func main() {
 	flag.StringVar(&o.profiles, "profiles", "conformance/profiles", "directory of <testee>.yaml")
 	flag.BoolVar(&o.quick, "quick", false, "only what a change needs at once: see docs/guides/conformance.md")
 	flag.BoolVar(&o.brief, "brief", false, "leave out scenarios that take minutes")
+	flag.BoolVar(&o.long, "long", false, "run nothing but scenarios that take minutes")
 	flag.BoolVar(&o.noSkips, "no-skips", false, "a case that is skipped fails the run, unless it is this machine that cannot run it")
 	flag.StringVar(&o.results, "results", "", "directory for results.json, junit.xml and matrix.md")
 	flag.StringVar(&o.matrix, "matrix", "", "a committed matrix that must be equal to this run's")
@@ -132,6 +133,9 @@ func (r *run) main(o *options) (ok bool, err error) {
 	if o.quick {
 		jobs, o.left = quick(jobs, o.testees[0])
 	}
+	if o.long {
+		jobs = slices.DeleteFunc(jobs, func(j *job) bool { return !j.scenario.GetLong() })
+	}
 	if o.brief {
 		jobs = slices.DeleteFunc(jobs, func(j *job) bool { return j.scenario.GetLong() })
 	}
@@ -150,7 +154,7 @@ func (r *run) main(o *options) (ok bool, err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	r.all(ctx, r.skip(jobs))
-	r.apply(known, len(o.filter) == 0 && !o.quick && !o.brief)
+	r.apply(known, len(o.filter) == 0 && !o.quick && !o.brief && !o.long)
 	ok, err = r.report(o, time.Since(begin))
 	if ok && err == nil {
 		err = os.RemoveAll(r.dir)
