@@ -27,6 +27,11 @@ func dialRaw(t *testing.T, address string) *raw {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return rawOn(t, nc)
+}
+
+// rawOn lets a test play a caller on a connection.
+func rawOn(t *testing.T, nc net.Conn) *raw {
 	r := &raw{events: make(chan rawEvent, 4096), closed: make(chan struct{})}
 	r.wc = wire.NewConn(wire.Config{Side: wire.Dialer, Origin: wire.OriginClientSDK})
 	r.tc = transport.New(nc, r.wc)

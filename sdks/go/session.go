@@ -19,7 +19,6 @@ type session struct {
 	serve bool // dialed: this side closes first
 	peer  Peer // of a call that says nothing else of its caller
 	isSDK bool // the other end may set no hop fields
-	tls   bool // the other end has shown who it is
 
 	closing bool
 
@@ -326,7 +325,7 @@ func (s *session) newContext(h *wire.RequestHead) *serverContext {
 		if len(h.Caller) > 0 {
 			p.Application = string(h.Caller)
 		}
-		if s.serve || s.tls && !s.isSDK { // anybody else could claim it (W-HOP-6)
+		if s.serve { // anybody else could claim it (W-HOP-6)
 			p.Verified = string(h.VerifiedCaller)
 		}
 		ctx.peer = &p

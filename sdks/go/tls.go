@@ -157,6 +157,6 @@ func (s *Server) takeSecure(nc net.Conn) {
 		return
 	}
 	ses := newSession(s, tc, false)
-	ses.tls, ses.peer.Verified = true, id.String()
+	ses.peer.Verified = id.String()
 	s.take(ses)
 }

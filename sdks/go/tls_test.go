@@ -2,6 +2,7 @@ package octomesh_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/octomesh/octomesh/core/transport/identity"
 	"github.com/octomesh/octomesh/core/transport/identity/identitytest"
+	"github.com/octomesh/octomesh/core/wire"
 	octomesh "github.com/octomesh/octomesh/sdks/go"
 	"github.com/octomesh/octomesh/sdks/go/internal/testproto"
 )
@@ -38,6 +40,34 @@ func TestDirectCallsByTLSKnowBothEnds(t *testing.T) {
 		res, err := testproto.NewEchoClient(ch).Say(within(t, 5*time.Second), &message{})
 		if err != nil || res.Text != id("shop") {
 			t.Fatalf("the handler saw %q, the client %v", res.GetText(), err)
+		}
+	}
+}
+
+func TestNobodyWhoDialsSaysWhoWasVerified(t *testing.T) {
+	ca := identitytest.New(t)
+	_, at := serve(t, verified, "127.0.0.1:0", inTest, withTLS(ca.Files(t.TempDir(), id("echo"))))
+	own, err := identity.Follow(ca.Files(t.TempDir(), id("shop")), func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kind, want := range map[wire.PeerKind]string{wire.PeerSDK: id("shop"), wire.PeerProxy: "", wire.PeerGateway: ""} {
+		nc, err := tls.Dial("tcp", at, own.Client(own.SameEnvironment))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := rawOn(t, nc)
+		r.do(func(wc *wire.Conn) {
+			wc.Hello(wire.Hello{Role: wire.RoleCall, Kind: kind, Environment: "test", Application: "shop"})
+		})
+		r.next(t, wire.EventWelcome)
+		h := sayHead()
+		if kind != wire.PeerSDK {
+			h.Caller, h.VerifiedCaller, h.HasVerifiedCaller = []byte("bank"), []byte(id("bank")), true
+		}
+		r.request(h, &message{})
+		if rh, m := responseOf(t, r.next(t, wire.EventResponse)); rh.Status.Code != wire.OK || m.Text != want {
+			t.Errorf("whoever says to be %v: the handler saw %q, %+v", kind, m.GetText(), rh.Status)
 		}
 	}
 }
