@@ -109,7 +109,7 @@ func New(cfg Config) (*Pilot, error) {
 		return p.Enter(ctx, in.GetEnvironment(), in.GetInstance())
 	}
 	n.Introduced = func(who node.Info, in *controlv1.Introduction) {
-		p.Suspects(push.Node{ID: who.Instance, Environment: who.Environment}, in.GetSuspects())
+		p.Suspects(push.Node{ID: who.Instance, Environment: who.Environment}, who.Incarnation, in.GetSuspects())
 		if cfg.Node.Introduced != nil {
 			cfg.Node.Introduced(who, in)
 		}
@@ -128,8 +128,10 @@ func (p *Pilot) Add(part Part) { p.parts = append(p.parts, part) }
 // Cache is what the Pilot knows, for its parts.
 func (p *Pilot) Cache() *snapshot.Cache { return p.cache }
 
-// Suspects takes what a proxy that introduces itself suspects to have crashed it: all of it.
-func (p *Pilot) Suspects(n push.Node, all []*controlv1.Suspect) { p.rollouts.Suspects(n, all) }
+// Suspects takes what an incarnation of a proxy that introduces itself suspects to have crashed it: all of it.
+func (p *Pilot) Suspects(n push.Node, incarnation uint64, all []*controlv1.Suspect) {
+	p.rollouts.Suspects(n, incarnation, all)
+}
 
 // Nodes are the proxies that are connected.
 func (p *Pilot) Nodes() []node.Info { return p.node.Nodes() }

@@ -45,8 +45,14 @@ type Observer struct {
 
 	mu       sync.Mutex
 	rolling  map[place]*candidate
-	suspects map[push.Node][]*controlv1.Suspect
+	suspects map[push.Node]suspicion
 	news     chan struct{} // holds one element while something has changed
+}
+
+// suspicion is what an incarnation of a node suspects.
+type suspicion struct {
+	incarnation uint64
+	all         []*controlv1.Suspect
 }
 
 // place is one resource.
@@ -75,7 +81,7 @@ func New(cfg Config) *Observer {
 		cfg.Repeat = 2 * time.Second
 	}
 	return &Observer{
-		cfg: cfg, rolling: make(map[place]*candidate), suspects: make(map[push.Node][]*controlv1.Suspect), news: make(chan struct{}, 1),
+		cfg: cfg, rolling: make(map[place]*candidate), suspects: make(map[push.Node]suspicion), news: make(chan struct{}, 1),
 	}
 }
 
@@ -101,8 +107,8 @@ func (o *Observer) Candidate(t resource.Topic, name string, c *configv1.Candidat
 		now.applied, now.refused, now.crashed = make(map[string]bool), make(map[string]string), make(map[string]*configv1.Failure)
 	}
 	o.rolling[p] = now
-	for node, all := range o.suspects {
-		for _, s := range all {
+	for node, its := range o.suspects {
+		for _, s := range its.all {
 			o.suspect(node, s)
 		}
 	}
@@ -167,15 +173,19 @@ func cut(text string) string {
 	return text
 }
 
-// Suspects takes what a node that introduces itself suspects to have crashed it: all of it.
-func (o *Observer) Suspects(n push.Node, all []*controlv1.Suspect) {
+// Suspects takes what a node that introduces itself suspects to have crashed it: all of it. Each incarnation comes by a stream of its
+// own, so that a word of an earlier one may come later: it knows of fewer crashes, and is not heard.
+func (o *Observer) Suspects(n push.Node, incarnation uint64, all []*controlv1.Suspect) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.suspects[n].incarnation > incarnation {
+		return
+	}
 	delete(o.suspects, n)
 	if len(all) == 0 || len(o.suspects) >= maxSuspects {
 		return
 	}
-	o.suspects[n] = all // also for a candidate of which this Pilot hears later
+	o.suspects[n] = suspicion{incarnation, all} // also for a candidate of which this Pilot hears later
 	for _, s := range all {
 		o.suspect(n, s)
 	}
