@@ -270,6 +270,13 @@ func (c *Conn) Trim() (more bool) {
 	return more
 }
 
+// Forget gives back the memory of output that nobody will write any more: who still knows the connection would hold on to it. Call it
+// behind Wait, with the lock held.
+func (c *Conn) Forget() {
+	c.out.Take(nil)
+	c.spare = nil
+}
+
 // Err returns why nothing can be written any more, or nil. The lock must be held.
 func (c *Conn) Err() error { return c.err }
 

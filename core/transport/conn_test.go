@@ -158,6 +158,29 @@ func TestFlushDoesNotWaitForAPeerThatDoesNotRead(t *testing.T) {
 	c.Wait()
 }
 
+// A peer that reads nothing leaves output behind, and a timer, a list or a call may know the connection for long.
+func TestConnectionThatHasEndedHoldsNoOutput(t *testing.T) {
+	a, b := pair(t)
+	defer b.Close()
+	q := &queue{}
+	c := New(a, q)
+	q.b = make([]byte, 8<<20)
+	c.Flush()
+	c.Lock()
+	q.b = append(q.b, make([]byte, 1<<20)...)
+	c.FlushUnlock()
+	c.Close()
+	c.Wait()
+	c.Lock()
+	defer c.Unlock()
+	if len(q.b) == 0 {
+		t.Fatal("nothing was left behind")
+	}
+	if c.Forget(); cap(q.b)+cap(c.spare) > 0 {
+		t.Errorf("%d bytes are held", cap(q.b)+cap(c.spare))
+	}
+}
+
 func TestCloseFromWithinFeedEndsRead(t *testing.T) {
 	for _, kind := range []string{"unix", "pipe"} {
 		t.Run(kind, func(t *testing.T) {

@@ -9,3 +9,10 @@ func Fill(m *Memory) { m.used.Store(m.max) }
 
 // Wake does what a call with a deadline does.
 func Wake(c *Clock) { c.wakeSweep() }
+
+// Queued is how many bytes the session holds that nobody writes yet.
+func Queued(s *Session) int {
+	s.tc.Lock()
+	defer s.tc.Unlock()
+	return s.wc.Queued()
+}

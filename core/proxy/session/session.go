@@ -264,6 +264,9 @@ func (s *Session) finish(err error) {
 	s.batch.Flush()
 	s.opts.Handler.Closed(s, why)
 	s.tc.Wait()
+	s.tc.Lock()
+	s.tc.Forget()
+	s.tc.Unlock()
 	close(s.done)
 }
 
