@@ -18,6 +18,7 @@ export PATH := $(BIN):$(PATH)
 MODULES := $(shell find . -name go.mod -not -path '*/node_modules/*' -not -path '*/testdata/*' \
              -not -path './build/*' -printf '%h\n' | sort)
 
+include mk/python.mk
 include mk/bootstrap.mk
 include mk/generate.mk
 include mk/check.mk
@@ -30,5 +31,5 @@ help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: clean
-clean: ## remove what was built; tools stay (tools/bin and tools/node_modules)
+clean: ## remove what was built; tools stay (tools/bin, tools/node_modules, tools/python/venv)
 	rm -rf $(BUILD)

@@ -4,7 +4,7 @@ GO_TOOLS := $(BIN)/.installed
 NPM_DONE := tools/node_modules/.installed
 
 .PHONY: bootstrap
-bootstrap: $(GO_TOOLS) $(NPM_DONE) ## install the pinned tools into tools/
+bootstrap: $(GO_TOOLS) $(NPM_DONE) $(PY_DONE) ## install the pinned tools into tools/
 
 $(GO_TOOLS): tools/pins/go.mod tools/pins/go.sum
 	@tools/need.sh go $(GO_MIN)

@@ -10,7 +10,7 @@ own-tools:
 	@mkdir -p $(BIN)
 	go build -o $(BIN)/ ./tools/layers ./tools/lengths ./tools/testsum ./tools/fuzzall
 
-LINTS := format lengths layers vet staticcheck protobuf-pin proto
+LINTS := format lengths layers vet staticcheck protobuf-pin proto python python-types
 
 .PHONY: lint
 lint: bootstrap own-tools ## format, vet, staticcheck, buf lint and breaking, layers, lengths
@@ -62,10 +62,14 @@ SHUFFLE ?=
 TEST_TIMEOUT ?= 240s
 
 .PHONY: test
-test: need-cc bootstrap bootstrap-test own-tools | $(REPORT) ## all Go tests of all modules, with the race detector
+test: need-cc bootstrap bootstrap-test own-tools | $(REPORT) ## all tests: of all Go modules, with the race detector, and of Python
 	@rc=0
-	tools/each-module.sh go test -race -timeout $(TEST_TIMEOUT) $(if $(SHUFFLE),-shuffle=$(SHUFFLE)) -json ./... 2>&1 \
-		| $(BIN)/testsum -report $(REPORT)/tests.md | tee $(REPORT)/tests.log || rc=$$?
+	{
+		bad=0
+		tools/each-module.sh go test -race -timeout $(TEST_TIMEOUT) $(if $(SHUFFLE),-shuffle=$(SHUFFLE)) -json ./... 2>&1 || bad=1
+		$(PYTEST_EVENTS) || bad=1
+		exit $$bad
+	} | $(BIN)/testsum -report $(REPORT)/tests.md | tee $(REPORT)/tests.log || rc=$$?
 	tail -1 $(REPORT)/tests.log > $(REPORT)/tests.txt
 	exit $$rc
 

@@ -7,6 +7,8 @@ gen: bootstrap own-generators ## generate code and vectors from proto/ and the s
 	$(BUF) generate --template buf.gen.sdk.yaml
 	$(BUF) generate examples/shop/proto --template examples/shop/proto/buf.gen.yaml
 	$(BUF) generate --template conformance/testees/go/buf.gen.yaml
+	$(BUF) generate --template buf.gen.python.yaml
+	$(BUF) generate --template conformance/testees/python/buf.gen.yaml
 	if ls tools/vectorgen/*.go >/dev/null 2>&1; then
 		go build -C tools/vectorgen -o $(BIN)/vectorgen .
 		$(BIN)/vectorgen
@@ -18,7 +20,8 @@ own-generators:
 		go build -C tools/protoc-gen-octo -o $(BIN)/protoc-gen-octo .
 	fi
 
-GENERATED := gen sdks/go/directory examples/shop/gen conformance/vectors conformance/testees/go/gen
+GENERATED := gen sdks/go/directory sdks/python/src/octo examples/shop/gen conformance/vectors conformance/testees/go/gen \
+	conformance/testees/python/gen
 
 .PHONY: drift
 drift: gen ## fail if generated files or go.mod files are not what the sources give

@@ -8,6 +8,7 @@ command -v "$tool" >/dev/null || fail "'$tool' is not installed${lowest:+ (at le
 case $tool in
   go) have=$(go env GOVERSION) have=${have#go} ;;
   node) have=$(node --version) have=${have#v} ;;
+  python3) have=$(python3 -c 'import platform; print(platform.python_version())') ;;
   *) fail "no way known to ask '$tool' for its version" ;;
 esac
 [ "$(printf '%s\n%s\n' "$lowest" "$have" | sort -V | head -1)" = "$lowest" ] ||

@@ -1,13 +1,16 @@
 # What the tools and tests are pinned to. Each pin stands in one place, which is either this file
 # or the file that the pin's own package manager reads and locks:
 #
-#   buf (and later npm tools)              tools/package.json, package-lock.json
+#   buf, protoc for Python (npm tools)     tools/package.json, package-lock.json
+#   Python's linters, test runner, builder tools/python/requirements.in, requirements.txt
+#   oldest protobuf for Python             tools/python/floor.in, floor.txt
 #   staticcheck, protoc-gen-go(-grpc)     tools/pins/go.mod, go.sum
 #   protobuf for Go                        go.mod of each module (make lint compares them)
 #
 # Lowest versions that the build accepts.
 GO_MIN   := 1.26
 NODE_MIN := 20
+PYTHON_MIN := 3.11
 
 # Debian's packages that tests start servers of; any version will do.
 APT_TEST := etcd-server redis-server zookeeper
