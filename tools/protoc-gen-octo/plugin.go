@@ -10,15 +10,18 @@ import (
 
 	"github.com/octomesh/octomesh/tools/protoc-gen-octo/golang"
 	"github.com/octomesh/octomesh/tools/protoc-gen-octo/ir"
+	"github.com/octomesh/octomesh/tools/protoc-gen-octo/python"
 )
 
 // languages are the values of lang= that backendFor knows.
-const languages = "go"
+const languages = "go, python"
 
 func backendFor(language string) (ir.Backend, bool) {
 	switch language {
 	case "go":
 		return golang.Generate, true
+	case "python":
+		return python.Generate, true
 	default:
 		return nil, false
 	}

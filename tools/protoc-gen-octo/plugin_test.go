@@ -19,13 +19,14 @@ type fault struct {
 const relative = "lang=go,paths=source_relative"
 
 var parameterFaults = map[string]fault{
-	"no lang":                     {"paths=source_relative", nil, "option lang is missing: known are go"},
-	"empty lang":                  {"lang=", nil, "option lang is empty: known are go"},
-	"unknown lang":                {"lang=cobol", nil, "unknown option lang=cobol: known are go"},
+	"no lang":                     {"paths=source_relative", nil, "option lang is missing: known are go, python"},
+	"empty lang":                  {"lang=", nil, "option lang is empty: known are go, python"},
+	"unknown lang":                {"lang=cobol", nil, "unknown option lang=cobol: known are go, python"},
 	"lang twice":                  {"lang=go,lang=go", nil, "option lang is given twice"},
 	"not a pair":                  {"lang=go,fast", nil, `option "fast" is not of the form key=value`},
 	"no key":                      {"lang=go,=x", nil, `option "=x" is not of the form key=value`},
 	"unknown option":              {"lang=go,speed=1", nil, `unknown option "speed" for lang=go: known are paths, module, services and M<proto file>`},
+	"option of python":            {"lang=python,paths=import", nil, `unknown option "paths" for lang=python: it has none`},
 	"unknown paths":               {"lang=go,paths=absolute", nil, "option paths=absolute: want paths=import or paths=source_relative"},
 	"option twice":                {"lang=go,paths=import,paths=import", nil, "option paths is given twice"},
 	"empty module":                {"lang=go,module=", nil, "option module needs a Go module path"},
@@ -39,6 +40,10 @@ var inputFaults = map[string]fault{
 	"outside of module": {
 		"lang=go,module=example.com/other", []string{"several/v1/several.proto"},
 		"several/v1/several.proto: Go import path example.com/golden/several/v1 is not inside module=example.com/other",
+	},
+	"two protos, one Python file": {
+		"lang=python", []string{"faults/twice/a-b.proto", "faults/twice/a_b.proto"},
+		"faults/twice/a_b.proto: faults/twice/a_b_octo.py is also the Python file of faults/twice/a-b.proto: rename one of the two",
 	},
 	"editions": {
 		relative, []string{"faults/edition.proto"},
@@ -244,15 +249,17 @@ func TestCommandLine(t *testing.T) {
 // TestNamesDoNotDependOnTheFilesAskedFor generates each file alone and all at once.
 func TestNamesDoNotDependOnTheFilesAskedFor(t *testing.T) {
 	t.Parallel()
-	together := goldenOutputs(t)
-	for _, file := range golden {
-		alone, err := generate(request(t, "lang=go,paths=source_relative", file))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, output := range alone {
-			if !slices.Contains(together, output) {
-				t.Errorf("%s differs when it is generated alone", output.Name)
+	for language, run := range goldenRuns {
+		together := goldenOutputs(t, language)
+		for _, file := range run.files {
+			alone, err := generate(request(t, run.parameter, file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, output := range alone {
+				if !slices.Contains(together, output) {
+					t.Errorf("%s differs when it is generated alone", output.Name)
+				}
 			}
 		}
 	}
