@@ -35,11 +35,11 @@ drift: gen ## fail if generated files or go.mod files are not what the sources g
 	bad=0
 	# Generators do not remove what a deleted or renamed .proto has left behind.
 	while read -r protos f; do
-		source=$$(sed -n 's|^// source: ||p' "$$f" | head -1)
+		source=$$(sed -n -E 's,^(//|#) source: ,,p' "$$f" | head -1)
 		[ -z "$$source" ] || [ -f "$$protos/$$source" ] || { echo "drift: $$f is stale: $$protos/$$source is gone"; bad=1; }
 	done < <(git ls-files -- 'gen/*.go' 'sdks/go/directory/*_octo.go' | sed 's|^|proto |'
 		git ls-files -- 'examples/shop/gen/*.go' | sed 's|^|examples/shop/proto |'
-		git ls-files -- 'conformance/testees/go/gen/*.go' | sed 's|^|proto |')
+		git ls-files -- 'conformance/testees/*/gen/*.go' 'conformance/testees/*/gen/*.py' 'sdks/python/src/octo/*.py' | sed 's|^|proto |')
 	for m in $(MODULES); do
 		go -C $$m mod tidy -diff || { echo "drift: $$m/go.mod is not tidy; run 'make tidy'"; bad=1; }
 	done
