@@ -63,7 +63,9 @@ class Sources:
             at.own = word.switch.revision
             if at.own > self._highest:
                 self.switch, self._highest = word.switch, at.own
-        elif word.known and at.own:  # a switch that was removed does not come back by one that is not higher (D-WATCH-7)
+        elif (
+            word.known and at.own
+        ):  # a switch that was removed does not come back by one that is not higher (D-WATCH-7)
             if self.switch is not None and self.switch.revision == at.own:
                 self.switch = None
             at.own = 0

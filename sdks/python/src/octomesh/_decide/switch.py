@@ -56,7 +56,13 @@ def parse_word(text: str) -> Word:
     """Reads a permille, `on`, `off` or `auto`. Raises ValueError."""
     if text in ("on", "off", "auto"):
         return Word(Mode(text))
-    if text.isascii() and text.isdecimal() and (text == "0" or text[0] != "0") and len(text) <= 4 and int(text) <= WHOLE:
+    if (
+        text.isascii()
+        and text.isdecimal()
+        and (text == "0" or text[0] != "0")
+        and len(text) <= 4
+        and int(text) <= WHOLE
+    ):
         return Word(permille=int(text))
     raise ValueError(f"{text!r} is neither a permille from 0 to 1000 nor on, off or auto")
 
@@ -113,7 +119,11 @@ def decide(file: Word | None, environment: Word | None, console: int | None, for
     """
     d = _local(file, environment)
     if d is None:
-        d = Decision(Mode.AUTO, WHOLE, By.DEFAULT) if console is None else Decision(Mode.AUTO, min(console, WHOLE), By.CONSOLE)
+        d = (
+            Decision(Mode.AUTO, WHOLE, By.DEFAULT)
+            if console is None
+            else Decision(Mode.AUTO, min(console, WHOLE), By.CONSOLE)
+        )
     if forbidden and (d.mode is not Mode.ON or d.permille < WHOLE):
         return Decision(Mode.ON, WHOLE, By.TARGET)
     return d

@@ -44,7 +44,10 @@ class Connection(Receiving):
         if self._phase != OPEN:
             return
         refused, lost = Reason.PROXY_DRAINING, Reason.DRAIN_DEADLINE
-        ended = [(s, refuse(lost if self.opens or s.bits & STARTED else refused, self.origin, message)) for s in self.streams()]
+        ended = [
+            (s, refuse(lost if self.opens or s.bits & STARTED else refused, self.origin, message))
+            for s in self.streams()
+        ]
         for s, status in ended:
             if self.opens or not s.bits & STARTED:
                 self.reset(s, status)

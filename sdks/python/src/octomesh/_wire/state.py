@@ -65,7 +65,7 @@ class Owner(Protocol):
         """The peer opens no more calls on this connection."""
 
     def on_output(self) -> None:
-        """Something is to be written where nothing was: have `Connection.take` called soon, not from here."""
+        """Something is to be written where nothing was: have `Connection.take` called soon, not from here. It may come twice."""
 
     def accept(self) -> Stream:
         """An object for a call that the peer opens; its `on_request` is called next."""

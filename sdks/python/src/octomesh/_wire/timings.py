@@ -92,7 +92,11 @@ def stages_of(
     first, last = (
         (StageKind.SDK_QUEUE, StageKind.SDK_RESPONSE) if client else (StageKind.PROXY_REQUEST, StageKind.PROXY_RESPONSE)
     )
-    own = stage_piece(StageKind.LINK, link, instance) + stage_piece(first, req, instance) + stage_piece(last, res, instance)
+    own = (
+        stage_piece(StageKind.LINK, link, instance)
+        + stage_piece(first, req, instance)
+        + stage_piece(last, res, instance)
+    )
     return received + own
 
 
