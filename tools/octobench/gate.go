@@ -66,6 +66,7 @@ func gates(results []Row) []Gate {
 	j.mesh()
 	j.peers()
 	j.sdk(results)
+	j.python()
 	return j.gates
 }
 
@@ -85,6 +86,16 @@ func (j *judge) sdk(results []Row) {
 				g.Goal = peer.goal
 			}
 			j.ratio("CPU of the ends", r.column(), "sdk-uds", peer.name, (*Row).ends, g)
+		}
+	}
+}
+
+// python is how many more calls a second the Python SDK has to make than grpcio: both ends, and each with the other by Go.
+func (j *judge) python() {
+	callsPerS := func(r *Row) float64 { return r.CallsPerS }
+	for _, column := range []string{"1:16", "1:100"} {
+		for _, end := range []string{"uds", "client", "server"} {
+			j.ratio("calls a second", column, "python-"+end, "grpcio-"+end, callsPerS, Gate{Goal: 5, Hard: 3, AtLeast: true})
 		}
 	}
 }

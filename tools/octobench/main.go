@@ -187,8 +187,11 @@ func (b *bench) findPeers() {
 
 // sideProgram is the program that a kind of side belongs to.
 func (b *bench) sideProgram(kind string) string {
-	if strings.HasPrefix(kind, kitex+"-") {
+	switch {
+	case strings.HasPrefix(kind, kitex+"-"):
 		return b.peers[kitex].path
+	case strings.HasPrefix(kind, "python-"):
+		return b.peers[python].path
 	}
 	return b.self
 }

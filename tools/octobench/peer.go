@@ -22,6 +22,7 @@ const (
 	haproxy = "haproxy"
 	nginx   = "nginx"
 	kitex   = "kitex"
+	python  = "octobench-python" // the Python SDK's sides and grpcio's
 )
 
 // program is a peer's, as it was found.
@@ -46,7 +47,7 @@ func findPeer(name, folder string) (*program, error) {
 			break
 		}
 	}
-	if p.path == "" && name != kitex { // nobody has an octobench side of that name by chance
+	if p.path == "" && name != kitex && name != python { // nobody has an octobench side of that name by chance
 		p.path, _ = exec.LookPath(name)
 	}
 	if p.path == "" {
@@ -56,14 +57,16 @@ func findPeer(name, folder string) (*program, error) {
 		p.version = peers.Kitex
 		return p, nil
 	}
-	flag := map[string]string{envoy: "--version", haproxy: "-v", nginx: "-v"}[name]
+	flag := map[string]string{envoy: "--version", haproxy: "-v", nginx: "-v", python: "--version"}[name]
 	cmd := exec.Command(p.path, flag)
 	cmd.Env = p.env
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("%s does not run: %w\n%s", p.path, err, out)
 	}
-	p.version = versionIn(string(out))
+	if p.version = versionIn(string(out)); name == python {
+		p.version = strings.TrimSpace(string(out))
+	}
 	return p, nil
 }
 

@@ -44,7 +44,7 @@ func (b *bench) settings() []string {
 		"SDK, grpc-go and Kitex ends: a goroutine per call in flight, the same message (google.protobuf.BytesValue), handlers that return it",
 		end.GRPCSettings,
 	}
-	for _, name := range []string{envoy, haproxy, nginx, kitex} {
+	for _, name := range []string{envoy, haproxy, nginx, kitex, python} {
 		if p := b.peers[name]; p != nil {
 			out = append(out, fmt.Sprintf("%s %s, settings in %s", name, p.version, peerSource(name)))
 		}
@@ -56,8 +56,11 @@ func (b *bench) settings() []string {
 }
 
 func peerSource(name string) string {
-	if name == kitex {
+	switch name {
+	case kitex:
 		return "tools/octobench/kitex"
+	case python:
+		return "tools/octobench/python"
 	}
 	return "tools/octobench/peers"
 }

@@ -52,7 +52,7 @@ func raw(dial string) side.Spec { return side.Spec{Kind: "raw-client", Dial: dia
 
 // rows are all there are: ours, what they are compared with, and the peers.
 func rows() []row {
-	return slices.Concat(directRows, meshRows, peerRows)
+	return slices.Concat(directRows, meshRows, peerRows, pythonRows)
 }
 
 var directRows = []row{
@@ -110,6 +110,25 @@ var peerRows = []row{
 	{name: "kitex-uds", what: "Kitex ends over a Unix socket, multiplexed", needs: kitex, reach: everyUnary, start: func(c *cell) (side.Spec, error) {
 		return side.Spec{Kind: "kitex-client", Dial: c.server("kitex-server", c.socket("srv"))}, nil
 	}},
+}
+
+// Each end of Python's is also measured with the other by Go, which is the faster: what it can do by itself.
+var pythonRows = []row{
+	{name: "python-uds", what: "Python SDK ends in direct mode over a Unix socket", needs: python, reach: basic, start: pythonEnds("python-sdk-direct-client", "python-sdk-server")},
+	{name: "python-client", what: "a Python SDK client, a Go SDK server", needs: python, reach: basic, start: pythonEnds("python-sdk-direct-client", "sdk-server")},
+	{name: "python-server", what: "a Go SDK client, a Python SDK server", needs: python, reach: basic, start: pythonEnds("sdk-direct-client", "python-sdk-server")},
+	{name: "grpcio-uds", what: "grpcio ends (asyncio) over a Unix socket", needs: python, reach: basic, start: pythonEnds("python-grpcio-client", "python-grpcio-server")},
+	{name: "grpcio-client", what: "a grpcio client (asyncio), a grpc-go server", needs: python, reach: basic, start: pythonEnds("python-grpcio-client", "grpc-server")},
+	{name: "grpcio-server", what: "a grpc-go client, a grpcio server (asyncio)", needs: python, reach: basic, start: pythonEnds("grpc-client", "python-grpcio-server")},
+	{name: "python-mesh-2", what: "Python SDK ends, two proxies", needs: python, reach: basic, start: func(c *cell) (side.Spec, error) {
+		return side.Spec{Kind: "python-sdk-client", Dial: c.twoProxies("python-sdk-server")}, nil
+	}},
+}
+
+func pythonEnds(client, server string) func(*cell) (side.Spec, error) {
+	return func(c *cell) (side.Spec, error) {
+		return side.Spec{Kind: client, Dial: c.server(server, c.socket("srv"))}, nil
+	}
 }
 
 func grpcThrough(peer, template string) func(*cell) (side.Spec, error) {

@@ -1,0 +1,1 @@
+"""Python's sides of octobench: the Python SDK and grpcio, both by asyncio."""
