@@ -1,4 +1,7 @@
-"""One side of a measurement, as tools/octobench/side says: told by a Spec what it is, it says that it is ready, then answers lines."""
+"""One side of a measurement, as tools/octobench/side says.
+
+Told by a Spec what it is, it says that it is ready, and then answers each line by a sample.
+"""
 
 from __future__ import annotations
 
