@@ -40,9 +40,9 @@ RENAMED = {
 NOT_FIELDS = {"from_sdk", "shadow"}
 
 
-def names_of(head: Any) -> tuple[str, ...]:
-    slots: tuple[str, ...] = type(head).__slots__
-    return slots
+def names_of(head: Any) -> list[str]:
+    kind = type(head)
+    return list(getattr(kind, "__slots__", None) or kind.__annotations__)
 
 
 def rendered(head: Any) -> Fields:
@@ -166,7 +166,7 @@ def test_who_may_send_what(given: Fields, want: Fields) -> None:
         if given["message"] == "ResponseHead":
             ResponseHead.parse(b)
         else:
-            head = RequestHeads().parse(b)[1]
+            head = RequestHeads().parse(b)[2]
             if given["from"] == "sdk" and not head.from_sdk:
                 reason = Reason.BAD_HEAD
     except HeadError:
@@ -192,22 +192,61 @@ def test_kept_heads_are_what_is_read(head: bytes, timed: bool) -> None:
     plain = RequestHead.parse(head)
     heads = RequestHeads()
     for _ in range(3):
-        timeout, h = heads.parse(head)
-        assert timeout == plain.timeout_us
+        timeout, traceparent, h = heads.parse(head)
+        assert (timeout, traceparent) == (plain.timeout_us, plain.traceparent)
         differing = {n for n in names_of(h) if getattr(h, n) != getattr(plain, n)}
         assert differing <= {"timeout_us"}
+
+
+OWN = b"\x42\x37"
+HOPS = b"\xba\x06\x37"
+TRACES = [b"00-%032x-%016x-01" % (n, n) for n in range(1, 5)]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        [b"\x1a\x01t", OWN, 0, b"\x28\x01"[:0]],
+        [b"\x1a\x01t", OWN, 0, HOPS, 1],
+        [b"\x1a\x01t", HOPS, 1],
+        [b"\x1a\x01t", HOPS, 1, OWN, 0],
+        [OWN, 0, OWN, 1],
+        [OWN, 0, HOPS, 1, HOPS, 2],
+        [b"\x1a\x39" + OWN, 0],  # in a text, where it only looks like a field
+        [b"\x1a\x39" + OWN, 0, OWN, 1],
+        [b"\x1a\x3a" + HOPS, 0, HOPS, 1],
+        [b"\x1a\x03B7x", OWN, 0],
+        [b"\x42\x02ab", HOPS, 1],
+    ],
+)
+def test_traces_are_cut_out_where_they_are(shape: list[Any]) -> None:
+    heads = RequestHeads()
+    for turn in range(4):
+        head = b"".join([p if isinstance(p, bytes) else TRACES[(p + turn) % 4] for p in shape])
+        plain = RequestHead.parse(head)
+        _, traceparent, h = heads.parse(head)
+        assert traceparent == plain.traceparent
+        assert {n for n in names_of(h) if getattr(h, n) != getattr(plain, n)} <= {"traceparent"}
+
+
+def test_a_trace_that_is_cut_off_is_a_bad_head() -> None:
+    heads = RequestHeads()
+    heads.parse(b"\x1a\x01t" + OWN + TRACES[0])
+    for n in range(55):
+        with pytest.raises(HeadError):
+            heads.parse(b"\x1a\x01t" + OWN + TRACES[0][:n])
 
 
 def test_kept_heads_are_bounded() -> None:
     heads, answers = RequestHeads(), ResponseHeads()
     for n in range(2000):
         method = b"m%d" % n
-        assert heads.parse(b"\x2a" + bytes((len(method),)) + method)[1].method == method
+        assert heads.parse(b"\x2a" + bytes((len(method),)) + method)[2].method == method
         assert answers.parse(b"\x2a" + bytes((len(method),)) + method).content_type == method
     assert len(heads._kept) <= 256
     assert len(answers._kept) <= 256
     long = b"\x1a\xd8\x04" + b"t" * 600
-    assert heads.parse(long)[1].target == b"t" * 600
+    assert heads.parse(long)[2].target == b"t" * 600
     assert long not in heads._kept
 
 
@@ -216,10 +255,10 @@ def test_a_second_timeout_wins_and_is_no_sdks() -> None:
     first = b"\t" + (7).to_bytes(8, "little")
     for later in (9, 0):
         for _ in range(2):
-            timeout, h = heads.parse(first + b"\x1a\x01t" + b"\t" + later.to_bytes(8, "little"))
+            timeout, _, h = heads.parse(first + b"\x1a\x01t" + b"\t" + later.to_bytes(8, "little"))
             assert timeout == later
             assert not h.from_sdk
-        timeout, h = heads.parse(b"\x1a\x01t" + b"\t" + later.to_bytes(8, "little"))
+        timeout, _, h = heads.parse(b"\x1a\x01t" + b"\t" + later.to_bytes(8, "little"))
         assert timeout == later
         assert h.from_sdk
 

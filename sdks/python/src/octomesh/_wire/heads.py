@@ -11,6 +11,7 @@ a few bytes, so both keep what they read of short heads, in bounded memory: **wh
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from octomesh._wire.proto import (
@@ -75,7 +76,7 @@ def call_piece(hash_key: bytes = b"", attempt: int = 0, call_id: bytes = b"") ->
     return bytes_field(11, hash_key) + uint_field(12, attempt) + bytes_field(13, call_id)
 
 
-def encodings_piece(encoding: bytes, accepted: tuple[bytes, ...] | list[bytes]) -> Piece:
+def encodings_piece(encoding: bytes, accepted: Iterable[bytes]) -> Piece:
     """A request's message_encoding and accepted_encodings."""
     return bytes_field(15, encoding) + b"".join([bytes_field_always(16, a) for a in accepted])
 
@@ -97,78 +98,57 @@ def scan_total(head: bytes) -> int:
 
 
 class RequestHead:
-    """Opens a call. Hop fields have been applied (W-HOP-2): `traceparent`, for one, is the last hop's word."""
+    """Opens a call. Hop fields have been applied (W-HOP-2): `traceparent`, for one, is the last hop's word.
 
-    __slots__ = (
-        "accepted_encodings",
-        "attempt",
-        "authority",
-        "baggage",
-        "call_id",
-        "call_kind",
-        "caller",
-        "content_type",
-        "from_sdk",
-        "hash_key",
-        "idempotent",
-        "lane",
-        "message_encoding",
-        "metadata",
-        "method",
-        "path",
-        "service",
-        "shadow",
-        "target",
-        "timeout_us",
-        "total_length",
-        "traceparent",
-        "tracestate",
-        "verified_caller",
-        "want_timings",
-    )
+    Defaults are the class' own, so that reading a head sets only what it holds.
+    """
 
-    def __init__(self) -> None:
-        self.timeout_us = 0
-        """What is left of the caller's time; 0: no deadline. Not filled in by `RequestHeads.parse`, which returns it apart."""
-        self.total_length = 0
-        self.target = b""
-        self.service = b""
-        self.method = b""
-        self.call_kind = 0
-        self.metadata: list[Entry] = []
-        self.traceparent = b""
-        self.tracestate = b""
-        self.baggage: list[Entry] = []
-        self.hash_key = b""
-        self.attempt = 0
-        self.call_id = b""
-        self.idempotent = False
-        self.message_encoding = b""
-        self.accepted_encodings: list[bytes] = []
-        self.content_type = b""
-        self.authority = b""
-        self.path = b""
-        self.want_timings = False
-        self.caller = b""
-        """Hop field: the application that calls."""
-        self.verified_caller: bytes | None = None
-        """Hop field; None: no hop has spoken of the caller, b"": it was not verified."""
-        self.lane = b""
-        self.shadow = False
-        self.from_sdk = True
-        """The head has no hop field, and no singular field twice, as one that comes from an SDK must (W-HOP-3)."""
+    timeout_us: int = 0
+    """What is left of the caller's time; 0: no deadline. `RequestHeads.parse` returns it apart."""
+    total_length: int = 0
+    target: bytes = b""
+    service: bytes = b""
+    method: bytes = b""
+    call_kind: int = 0
+    metadata: Sequence[Entry] = ()
+    traceparent: bytes = b""
+    """Whatever arrived, valid or not. `RequestHeads.parse` returns it apart."""
+    tracestate: bytes = b""
+    baggage: Sequence[Entry] = ()
+    hash_key: bytes = b""
+    attempt: int = 0
+    call_id: bytes = b""
+    idempotent: bool = False
+    message_encoding: bytes = b""
+    accepted_encodings: Sequence[bytes] = ()
+    content_type: bytes = b""
+    authority: bytes = b""
+    path: bytes = b""
+    want_timings: bool = False
+    caller: bytes = b""
+    """Hop field: the application that calls."""
+    verified_caller: bytes | None = None
+    """Hop field; None: no hop has spoken of the caller, b"": it was not verified."""
+    lane: bytes = b""
+    """Hop field."""
+    shadow: bool = False
+    """Hop field: a copy whose answer nobody gets (W-HOP-9)."""
+    from_sdk: bool = True
+    """The head has no hop field, and no singular field twice, as one that comes from an SDK must (W-HOP-3)."""
 
     @classmethod
     def parse(cls, b: bytes) -> RequestHead:
         """Reads a serialized octo.wire.v1.RequestHead. Raises `HeadError`."""
-        return cls().read(b)[0]
-
-    def read(self, b: bytes) -> tuple[RequestHead, bool]:
-        """Reads a serialized head into this empty one, and returns it and whether it holds a timeout_us. Raises `HeadError`."""
-        h = self
-        seen = 0
+        h = cls()
+        own = h.__dict__
         hops: dict[int, Any] = {}
         for tag, value in fields(b):
+            name = _REQUEST_FIELDS.get(tag)
+            if name is not None:
+                if name in own:
+                    h.from_sdk = False
+                own[name] = value
+                continue
             number = tag >> 3
             if number > 20:
                 if 100 <= number <= 127:
@@ -177,27 +157,23 @@ class RequestHead:
                         raise HeadError(f"hop field {number} has wire type {tag & 7}")
                     hops[number] = value
                 continue
-            name = _REQUEST_FIELDS.get(tag)
+            name = _REPEATED.get(tag)
             if name is None:
                 raise HeadError(f"field {number} of a RequestHead has wire type {tag & 7}")
-            if number in _REPEATED:
-                getattr(h, name).append(value if number == 16 else parse_entry(value))
-                continue
-            if seen >> number & 1:
-                h.from_sdk = False
-            seen |= 1 << number
-            setattr(h, name, value)
-        h.idempotent, h.want_timings = bool(h.idempotent), bool(h.want_timings)
-        h.attempt &= 0xFFFF_FFFF
+            own.setdefault(name, []).append(value if number == 16 else parse_entry(value))
+        for name in _FLAGS & own.keys():
+            own[name] = bool(own[name])
+        if h.attempt > _M32:
+            h.attempt &= _M32
         if hops:
             h._hop(hops)
-        return h, seen & 2 != 0
+        return h
 
     def _hop(self, hops: dict[int, Any]) -> None:
         """The last hop's word counts, over the head's own field of the same meaning too (W-HOP-2)."""
         self.caller = hops.get(HOP_CALLER, b"")
         self.verified_caller = hops.get(HOP_VERIFIED_CALLER)
-        self.attempt = hops.get(HOP_ATTEMPT, self.attempt) & 0xFFFF_FFFF
+        self.attempt = hops.get(HOP_ATTEMPT, self.attempt) & _M32
         self.traceparent = hops.get(HOP_TRACEPARENT, self.traceparent)
         self.lane = hops.get(HOP_LANE, b"")
         self.target = hops.get(HOP_TARGET, self.target)
@@ -235,22 +211,21 @@ _REQUEST_FIELDS: Final[dict[int, str]] = {
     4 << 3 | 2: "service",
     5 << 3 | 2: "method",
     6 << 3: "call_kind",
-    7 << 3 | 2: "metadata",
     8 << 3 | 2: "traceparent",
     9 << 3 | 2: "tracestate",
-    10 << 3 | 2: "baggage",
     11 << 3 | 2: "hash_key",
     12 << 3: "attempt",
     13 << 3 | 2: "call_id",
     14 << 3: "idempotent",
     15 << 3 | 2: "message_encoding",
-    16 << 3 | 2: "accepted_encodings",
     17 << 3 | 2: "content_type",
     18 << 3 | 2: "authority",
     19 << 3 | 2: "path",
     20 << 3: "want_timings",
 }
-_REPEATED: Final = frozenset((7, 10, 16))
+_REPEATED: Final[dict[int, str]] = {7 << 3 | 2: "metadata", 10 << 3 | 2: "baggage", 16 << 3 | 2: "accepted_encodings"}
+_FLAGS: Final = frozenset(("idempotent", "want_timings"))
+_M32: Final = 0xFFFF_FFFF
 _HOP_KINDS: Final[dict[int, int]] = {
     HOP_CALLER: 2,
     HOP_VERIFIED_CALLER: 2,
@@ -268,70 +243,99 @@ _KEEP: Final = 256
 """Heads that are kept; then the memory begins anew."""
 
 
+_OWN_TRACE: Final = b"B7"
+"""How a traceparent of the usual 55 bytes begins: tag and length."""
+_HOP_TRACE: Final = b"\xba\x067"
+"""The same of a hop's."""
+_TRACE: Final = 55
+
+
 class RequestHeads:
-    """Reads request heads and keeps what it read: one for a process or a listener. Not for several threads."""
+    """Reads request heads and keeps what it read: one for a process or a listener. Not for several threads.
+
+    Calls of one caller and method differ in their time and their trace, which are cut out before the rest is looked up.
+    """
 
     __slots__ = ("_kept",)
 
     def __init__(self) -> None:
-        self._kept: dict[bytes, RequestHead] = {}
+        # By a head without what differs: the head, and at which of the two places its traceparent stands; 0: it has no such.
+        self._kept: dict[bytes, tuple[RequestHead, int]] = {}
 
-    def parse(self, head: bytes) -> tuple[int, RequestHead]:
-        """What is left of the caller's time in microseconds, 0 for no deadline, and the head without it, which is shared.
-
-        Raises `HeadError`.
+    def parse(self, head: bytes) -> tuple[int, bytes, RequestHead]:
+        """What is left of the caller's time in microseconds, 0 for no deadline; the traceparent; and the head, which is shared, and
+        whose own `timeout_us` and `traceparent` may be another call's. Raises `HeadError`.
         """
-        timed = head[:1] == b"\t" and len(head) >= 9
-        if timed:
+        if head[:1] == b"\t" and len(head) >= 9:
             timeout, rest = int.from_bytes(head[1:9], "little"), head[9:]
         else:
             timeout, rest = 0, head
-        h = self._kept.get(rest)
-        if h is not None:
-            return timeout, h
-        h, later = RequestHead().read(rest)
-        if later:  # only a foreign encoder's: the last one wins, and an SDK sends one at most
+        key = rest
+        own = rest.find(_OWN_TRACE, 0, -_TRACE)  # with room for the value behind it
+        if own >= 0:
+            key = rest[: own + 2] + rest[own + 57 :]
+        hop = rest.find(_HOP_TRACE, own + 57 if own >= 0 else 0, -_TRACE)
+        if hop >= 0:
+            cut = hop - _TRACE if own >= 0 else hop
+            key = key[: cut + 3] + key[cut + 58 :]
+        kept = self._kept.get(key)
+        if kept is None:
+            return self._read(timeout, rest, rest is not head, key, own, hop)
+        h, place = kept
+        if place == 0:
+            return timeout, h.traceparent, h
+        at = own + 2 if place == 1 else hop + 3
+        return timeout, rest[at : at + _TRACE], h
+
+    def _read(
+        self, timeout: int, rest: bytes, timed: bool, key: bytes, own: int, hop: int
+    ) -> tuple[int, bytes, RequestHead]:
+        h = RequestHead.parse(rest)
+        if "timeout_us" in h.__dict__:  # only a foreign encoder's: the last one wins, and an SDK sends one at most
             h.from_sdk = h.from_sdk and not timed
-            return h.timeout_us, h
-        if len(rest) <= _MAX_KEPT:
+            return h.timeout_us, h.traceparent, h
+        places = [at for at in (own, hop) if at >= 0]
+        if len(key) <= _MAX_KEPT and all(_begins_a_field(rest, at) for at in places):
+            place = 0
+            if own >= 0 and h.traceparent == rest[own + 2 : own + 57]:
+                place = 1
+            elif hop >= 0:
+                place = 2
             if len(self._kept) >= _KEEP:
                 self._kept.clear()
-            self._kept[rest] = h
-        return timeout, h
+            self._kept[key] = (h, place)
+        return timeout, h.traceparent, h
+
+
+def _begins_a_field(head: bytes, at: int) -> bool:
+    """Whether what looks like a field at head[at:] is one: then it is one in every head that is the same up to there."""
+    try:
+        fields(head[:at])
+    except HeadError:
+        return False
+    return True
 
 
 class ResponseHead:
-    """Answers a call."""
+    """Answers a call. Defaults are the class' own."""
 
-    __slots__ = (
-        "accepted_encodings",
-        "content_type",
-        "headers_present",
-        "message_encoding",
-        "metadata",
-        "status",
-        "timings",
-        "total_length",
-        "trailers",
-    )
-
-    def __init__(self) -> None:
-        self.status: Status | None = None
-        """With END: how the call ended; None: success."""
-        self.total_length = 0
-        self.message_encoding = b""
-        self.accepted_encodings: list[bytes] = []
-        self.content_type = b""
-        self.headers_present = False
-        self.metadata: list[Entry] = []
-        self.trailers: list[Entry] = []
-        self.timings = b""
-        """Hop field: a serialized Timings."""
+    status: Status | None = None
+    """With END: how the call ended; None: success."""
+    total_length: int = 0
+    message_encoding: bytes = b""
+    accepted_encodings: Sequence[bytes] = ()
+    content_type: bytes = b""
+    headers_present: bool = False
+    metadata: Sequence[Entry] = ()
+    trailers: Sequence[Entry] = ()
+    timings: bytes = b""
+    """Hop field: a serialized Timings."""
 
     @classmethod
     def parse(cls, b: bytes) -> ResponseHead:
         """Reads a serialized octo.wire.v1.ResponseHead. Raises `HeadError`."""
         h = cls()
+        own = h.__dict__
         for tag, value in fields(b):
             number = tag >> 3
             name = _RESPONSE_FIELDS.get(tag)
@@ -339,14 +343,13 @@ class ResponseHead:
                 if number <= 8 or number == HOP_TIMINGS:
                     raise HeadError(f"field {number} of a ResponseHead has wire type {tag & 7}")
             elif number in (7, 8):
-                getattr(h, name).append(parse_entry(value))
+                own.setdefault(name, []).append(parse_entry(value))
             elif number == 1:
                 h.status = Status.parse(value)
             elif number == 4:
-                h.accepted_encodings.append(value)
+                own.setdefault(name, []).append(value)
             else:
-                setattr(h, name, value)
-        h.headers_present = bool(h.headers_present)
+                own[name] = bool(value) if number == 6 else value
         return h
 
     def encode(self) -> bytes:
