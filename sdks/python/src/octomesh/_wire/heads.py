@@ -256,11 +256,12 @@ class RequestHeads:
     Calls of one caller and method differ in their time and their trace, which are cut out before the rest is looked up.
     """
 
-    __slots__ = ("_kept",)
+    __slots__ = ("_plain", "_traced")
 
     def __init__(self) -> None:
-        # By a head without what differs: the head, and at which of the two places its traceparent stands; 0: it has no such.
-        self._kept: dict[bytes, tuple[RequestHead, int]] = {}
+        self._plain: dict[bytes, RequestHead] = {}
+        # By where traces stand, and a head without them: the head, and whose trace counts.
+        self._traced: dict[bytes, tuple[RequestHead, int]] = {}
 
     def parse(self, head: bytes) -> tuple[int, bytes, RequestHead]:
         """What is left of the caller's time in microseconds, 0 for no deadline; the traceparent; and the head, which is shared, and
@@ -270,41 +271,64 @@ class RequestHeads:
             timeout, rest = int.from_bytes(head[1:9], "little"), head[9:]
         else:
             timeout, rest = 0, head
-        key = rest
         own = rest.find(_OWN_TRACE, 0, -_TRACE)  # with room for the value behind it
         if own >= 0:
-            key = rest[: own + 2] + rest[own + 57 :]
-        hop = rest.find(_HOP_TRACE, own + 57 if own >= 0 else 0, -_TRACE)
-        if hop >= 0:
-            cut = hop - _TRACE if own >= 0 else hop
-            key = key[: cut + 3] + key[cut + 58 :]
-        kept = self._kept.get(key)
+            hop = rest.find(_HOP_TRACE, own + 57, -_TRACE)
+            if hop >= 0:
+                key = b"3" + rest[: own + 2] + rest[own + 57 : hop + 3] + rest[hop + 58 :]
+            else:
+                key = b"1" + rest[: own + 2] + rest[own + 57 :]
+        else:
+            hop = rest.find(_HOP_TRACE, 0, -_TRACE)
+            if hop < 0:
+                h = self._plain.get(rest)
+                if h is not None:
+                    return timeout, h.traceparent, h
+                return self._read(timeout, rest, rest is not head, b"", ())
+            key = b"2" + rest[: hop + 3] + rest[hop + 58 :]
+        kept = self._traced.get(key)
         if kept is None:
-            return self._read(timeout, rest, rest is not head, key, own, hop)
-        h, place = kept
-        if place == 0:
+            return self._read(timeout, rest, rest is not head, key, (own, hop))
+        h, whose = kept
+        if whose == _NEITHER:
             return timeout, h.traceparent, h
-        at = own + 2 if place == 1 else hop + 3
+        at = own + 2 if whose == _OWN else hop + 3
         return timeout, rest[at : at + _TRACE], h
 
     def _read(
-        self, timeout: int, rest: bytes, timed: bool, key: bytes, own: int, hop: int
+        self, timeout: int, rest: bytes, timed: bool, key: bytes, traces: tuple[int, ...]
     ) -> tuple[int, bytes, RequestHead]:
         h = RequestHead.parse(rest)
         if "timeout_us" in h.__dict__:  # only a foreign encoder's: the last one wins, and an SDK sends one at most
             h.from_sdk = h.from_sdk and not timed
             return h.timeout_us, h.traceparent, h
-        places = [at for at in (own, hop) if at >= 0]
-        if len(key) <= _MAX_KEPT and all(_begins_a_field(rest, at) for at in places):
-            place = 0
-            if own >= 0 and h.traceparent == rest[own + 2 : own + 57]:
-                place = 1
-            elif hop >= 0:
-                place = 2
-            if len(self._kept) >= _KEEP:
-                self._kept.clear()
-            self._kept[key] = (h, place)
+        if len(rest) > _MAX_KEPT:
+            return timeout, h.traceparent, h
+        if len(self._plain) + len(self._traced) >= _KEEP:
+            self._plain.clear()
+            self._traced.clear()
+        if not traces:
+            self._plain[rest] = h
+        elif all(_begins_a_field(rest, at) for at in traces if at >= 0):
+            self._traced[key] = (h, _whose_counts(rest, *traces))
         return timeout, h.traceparent, h
+
+
+_NEITHER: Final = 0
+_OWN: Final = 1
+_HOPS: Final = 2
+
+
+def _whose_counts(rest: bytes, own: int, hop: int) -> int:
+    """Which of the two traces that are cut out is the head's traceparent: the last one of a hop's, else the last one of its own."""
+    if hop >= 0:
+        return _HOPS if _last(rest, hop + 58, HOP_TRACEPARENT) else _NEITHER
+    return _OWN if _last(rest, 0, HOP_TRACEPARENT) and _last(rest, own + 57, 8) else _NEITHER
+
+
+def _last(head: bytes, behind: int, number: int) -> bool:
+    """Whether no field of the number comes behind an offset."""
+    return all(tag >> 3 != number for tag, _ in fields(head[behind:]))
 
 
 def _begins_a_field(head: bytes, at: int) -> bool:
