@@ -2,8 +2,8 @@
 
     python bench/core.py [--calls 200000] [--body 1024] [--batch 16]
 
-Heads are those of a call with a deadline and a trace; no socket, no event loop, no protobuf message is in it. `batch` calls are in
-each read and each write, as they are under load.
+Heads are those of a call with a deadline, without and with a trace; no socket, no event loop, no protobuf message is
+in it. `batch` calls are in each read and each write, as they are under load.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Owner:
 class ClientCall(Stream):
     __slots__ = ("answer",)
 
-    def on_response(self, flags: int, head: bytes, body: bytes) -> None:
+    def on_response(self, flags: int, head: bytes, body: bytes) -> None:  # noqa: ARG002
         if ANSWERS.parse(head).status is None:
             self.answer = body
 
@@ -58,7 +58,7 @@ class ClientCall(Stream):
 class ServerCall(Stream):
     __slots__ = ("body", "head", "timeout", "traceparent")
 
-    def on_request(self, flags: int, head: bytes, body: bytes) -> None:
+    def on_request(self, flags: int, head: bytes, body: bytes) -> None:  # noqa: ARG002
         self.timeout, self.traceparent, self.head = HEADS.parse(head)
         self.body = body
         ARRIVED.append(self)

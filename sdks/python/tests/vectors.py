@@ -1,4 +1,4 @@
-"""Reads conformance/vectors: bytes, values and scripts that every implementation of the protocol replays in its own tests."""
+"""Reads conformance/vectors: bytes, values and scripts that every implementation replays in its own tests."""
 
 from __future__ import annotations
 

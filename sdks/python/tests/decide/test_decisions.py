@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import vectors
 
+import vectors
 from octomesh._decide import balance, ratio, switch
 from octomesh._decide.again import BUDGET, COST, Budget, Ended, Next, Tried, again
 from octomesh._decide.path import Advice, Event, Path, PathState, Ways, choose

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from octomesh._wire.conn import ACCEPTOR, DIALER, Connection
 from octomesh._wire.hello import GoAway, Hello, Welcome
-from octomesh._wire.limits import Limits
+from octomesh._wire.limits import UNSET_LIMITS, Limits
 from octomesh._wire.status import Origin, Status
 from octomesh._wire.stream import Stream
 
@@ -73,7 +73,7 @@ class Recorder:
         return Call(self)
 
 
-def callee(limits: Limits = Limits()) -> tuple[Connection, Recorder]:
+def callee(limits: Limits = UNSET_LIMITS) -> tuple[Connection, Recorder]:
     """The side that serves a CALL connection, behind its handshake."""
     owner = Recorder()
     conn = Connection(ACCEPTOR, owner, limits, Origin.SERVER_SDK)
@@ -81,7 +81,7 @@ def callee(limits: Limits = Limits()) -> tuple[Connection, Recorder]:
     return conn, owner
 
 
-def opener(limits: Limits = Limits(), peer: Limits = Limits()) -> tuple[Connection, Recorder]:
+def opener(limits: Limits = UNSET_LIMITS, peer: Limits = UNSET_LIMITS) -> tuple[Connection, Recorder]:
     """The side that opens calls on a CALL connection, behind its handshake."""
     owner = Recorder()
     conn = Connection(DIALER, owner, limits, Origin.CLIENT_SDK)

@@ -1,11 +1,10 @@
-"""An owner of a connection that does what a script of conformance/vectors/machine says, and notes what the connection does."""
+"""An owner of a connection that does what a script of machine/*.json says, and notes what the connection does."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
 import vectors
-
 from octo.wire.v1 import connection_pb2, head_pb2
 from octomesh._wire.conn import ACCEPTOR, DIALER, Connection, NotOpenError, StreamLimitError, WireError
 from octomesh._wire.frame import END, MESSAGE, REQUEST, RESPONSE, TYPE_NAMES
@@ -286,7 +285,7 @@ def read_frames(b: bytes) -> list[Note]:
         assert b[:3] == b"\x0c\x70\x01"
         assert b[5] == 0
         assert len(b) >= end
-        frame = {
+        frame: Note = {
             "type": TYPE_NAMES[b[3]],
             "flags": b[4],
             "stream": int.from_bytes(b[8:12], "big"),

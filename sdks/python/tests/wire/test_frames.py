@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import vectors
 
+import vectors
 from octomesh._wire.conn import WireError
 from octomesh._wire.frame import HEADER, PREFIX, FrameError, check_header, frame_cost, type_name
 from octomesh._wire.hello import GOAWAY_PROTOCOL_ERROR

@@ -1,12 +1,12 @@
-"""Heads: bytes ↔ fields, odd encodings, bad ones; what wins, and who may send what (head.json, patch.json, status.json)."""
+"""Heads: bytes ↔ fields, odd ones, bad ones; what wins, and who may send what (head, patch and status.json)."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-import vectors
 
+import vectors
 from octomesh._wire.frame import HEADER, MESSAGE, MORE, MSG, PREFIX, REQUEST
 from octomesh._wire.heads import RequestHead, RequestHeads, ResetHead, ResponseHead, ResponseHeads, scan_total
 from octomesh._wire.hello import GoAway, Hello, Welcome

@@ -51,8 +51,9 @@ class Next(Enum):
 
 
 def again(ended: Ended, call: Tried) -> tuple[Next, int, bool]:
-    """Decides how a call goes on after an attempt that failed. Returns that, what to take from the budget in tenths, and whether the
-    call's free re-send is used up.
+    """Decides how a call goes on after an attempt that failed.
+
+    Returns that, what to take from the budget in tenths, and whether the call's free re-send is used up.
     """
     if not call.first_request or call.resent >= MAX_AGAIN:
         return Next.END, 0, False
@@ -81,8 +82,9 @@ def _surely_not(ended: Ended, call: Tried) -> Next:
 
 
 class Budget:
-    """Bounds how often idempotent calls go again: at most 10 tokens, a tenth back for each success (S-AGAIN-3). One for a process and
-    target.
+    """Bounds how often idempotent calls go again: at most 10 tokens, a tenth back for each success (S-AGAIN-3).
+
+    One for a process and target.
     """
 
     __slots__ = ("tenths",)

@@ -1,6 +1,7 @@
 """Direct balancing: who may be called, and who is picked (S-DIRECT; vectors: balance.json).
 
-Times are seconds since any moment that the owner chooses. Nothing here draws at random: `draw(n)` gives a number below n.
+Times are seconds since any moment that the owner chooses. Nothing here draws at random: `draw(n)` gives a number below
+n.
 """
 
 from __future__ import annotations
@@ -36,8 +37,10 @@ class Instance(NamedTuple):
 
 
 def tiers(instances: Sequence[Instance], lane: str, zone: str) -> list[list[int]]:
-    """Orders, by index, the instances that calls of a lane may go to, the nearest first: those of the lane, or of the baseline if the
-    lane has none; of them those of the caller's zone, then the others. A caller without a zone has one tier.
+    """Orders, by index, the instances that calls of a lane may go to, the nearest first.
+
+    They are those of the lane, or of the baseline if the lane has none; of them those of the caller's zone, then the
+    others. A caller without a zone has one tier.
     """
     found = _tiers_of(instances, lane, zone)
     return found if found or not lane else _tiers_of(instances, "", zone)
@@ -69,8 +72,8 @@ E = TypeVar("E", bound=Endpoint)
 def pick(tiers: Sequence[Sequence[E]], skip: Sequence[E], now: float, draw: Callable[[int], int]) -> E | None:
     """The endpoint for one call, by the power of two choices (S-DIRECT-1); None if there is nothing to choose from.
 
-    Those that skip has are left out. The tiers are asked in their order for one that is not ejected; if all are, the one whose time
-    is over first is the choice: better a dial too many than no call at all (S-DIRECT-6).
+    Those that skip has are left out. The tiers are asked in their order for one that is not ejected; if all are, the
+    one whose time is over first is the choice: better a dial too many than no call at all (S-DIRECT-6).
     """
     for tier in tiers:
         able = [e for e in tier if e.ejected_until <= now and e not in skip]
@@ -90,18 +93,22 @@ def _pick_of(able: list[E], draw: Callable[[int], int]) -> E:
         at -= able[first].weight
         first += 1
     a, b = able[first], able[other if other < first else other + 1]
-    # If both are idle the first, which was drawn by weight, takes the call: else calls that come one by one would all go to the heavier.
+    # If both are idle the first, which was drawn by weight, takes the call: else calls that come one by one would all
+    # go to the heavier.
     idle = a.in_flight == 0 and b.in_flight == 0
     return a if idle or (a.in_flight + 1) * b.weight <= (b.in_flight + 1) * a.weight else b
 
 
 def ejection(times: int) -> float:
-    """For how many seconds an endpoint is left out that could not be reached so many times in a row, at least once (S-DIRECT-2)."""
+    """For how many seconds an endpoint is left out that was not reached so often in a row, at least once (S-DIRECT-2)."""
     return float(min(1 << min(times - 1, 10), 30))
 
 
 class DialBudget:
-    """Bounds how fast a process begins direct connections to targets that have one already (S-DIRECT-7): one for a process."""
+    """Bounds how fast a process begins direct connections to targets that have one already (S-DIRECT-7).
+
+    One for a process.
+    """
 
     __slots__ = ("_at", "_tokens")
 

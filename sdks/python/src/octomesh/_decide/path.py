@@ -137,7 +137,10 @@ class Path:
             self.state, self._until = PathState.RETURNING, now + _STEP
 
     def _leave(self, now: float, random: float) -> None:
-        """Gives the way up until a probe. Who has lost it before it was back wholly waits longer each time (S-STATE-9)."""
+        """Gives the way up until a probe.
+
+        Who has lost it before it was back wholly waits longer each time (S-STATE-9).
+        """
         if self.scale < STEPS:
             self._fails = min(self._fails + 1, _MAX_FAILS)
         pause = min(_FIRST_PAUSE * (1 << self._fails), _MAX_PAUSE)
@@ -183,8 +186,9 @@ class Way(Enum):
 
 
 def choose(by_mesh: bool, advice: Advice, ways: Ways) -> tuple[Way, bool]:
-    """Decides for a call: by_mesh is what its share says. Returns its way, and whether it is saved: a call that the mesh would have
-    failed (S-STATE-10, S-STATE-11).
+    """Decides for a call: by_mesh is what its share says.
+
+    Returns its way, and whether it is saved: a call that the mesh would have failed (S-STATE-10, S-STATE-11).
     """
     mesh, direct, pinned = ways
     if not mesh:

@@ -1,4 +1,4 @@
-"""The mesh switch: which calls go through the mesh when its share is between 0 and 1000 permille (S-RATIO; vectors: ratio.json)."""
+"""Which calls go through the mesh when its share is between 0 and 1000 permille (S-RATIO; vectors: ratio.json)."""
 
 from __future__ import annotations
 
@@ -39,8 +39,9 @@ def sticky_hash(target: bytes, key: bytes) -> int:
 
 
 def sticky_mesh(target: bytes, key: bytes, permille: int) -> bool:
-    """Decides for a call with a key: its hash key, or the 16 raw bytes of an inherited trace id (S-RATIO-2). Raising permille never
-    moves a key from mesh to direct.
+    """Decides for a call with a key: its hash key, or the 16 raw bytes of an inherited trace id (S-RATIO-2).
+
+    Raising permille never moves a key from mesh to direct.
     """
     return sticky_hash(target, key) * WHOLE >> 32 < permille
 
@@ -64,14 +65,15 @@ def shuffled(seed: int) -> list[int]:
 
 
 class Blocks:
-    """Deals exact shares to the calls of one target without a key: of each 1000 in a row exactly the permille. One for a process and
-    target, over all channels.
+    """Deals exact shares to the calls of one target without a key: of each 1000 in a row exactly the permille.
+
+    One for a process and target, over all channels.
     """
 
     __slots__ = ("_left", "_seed")
 
     def __init__(self, seed: Callable[[], int]) -> None:
-        """seed draws 64 bits at random for each block, as `lambda: random.getrandbits(64)` does."""
+        """Seed draws 64 bits at random for each block, as `lambda: random.getrandbits(64)` does."""
         self._seed = seed
         self._left: list[int] = []
 

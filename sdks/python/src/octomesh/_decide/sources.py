@@ -92,7 +92,7 @@ class Sources:
         return Source.DISK if self._at[Source.DISK].word is not None else None
 
     def age(self, source: Source, now: float) -> float:
-        """How old the last known word of a source is, by what it said of itself and the time since; 0 if nothing is known."""
+        """How old a source's last known word is, by what it said of itself and the time since; 0: none is known."""
         at = self._at[source]
         return at.word.age + max(now - at.since, 0.0) if at.word is not None else 0.0
 

@@ -68,8 +68,9 @@ def parse_word(text: str) -> Word:
 
 
 def parse_file(text: bytes) -> dict[str, Word]:
-    """Reads a kill switch's file (S-SWITCH-4): a line for each target, or `*` for all others, with a word. One bad line makes the
-    whole file bad. Raises ValueError, which names the line.
+    """Reads a kill switch's file (S-SWITCH-4): a line for each target, or `*` for all others, with a word.
+
+    One bad line makes the whole file bad. Raises ValueError, which names the line.
     """
     if len(text) > MAX_FILE:
         raise ValueError(f"{len(text)} bytes, at most {MAX_FILE}")
@@ -95,8 +96,9 @@ def word_of(file: Mapping[str, Word], target: str) -> Word | None:
 
 
 def parse_environment(mode: str | None, permille: str | None) -> Word | None:
-    """What OCTO_MODE and, where that says nothing, OCTO_PERMILLE say; None: nothing (S-SWITCH-3). `auto` says nothing there. Raises
-    ValueError, which names the variable.
+    """What OCTO_MODE and, where that says nothing, OCTO_PERMILLE say; None: nothing (S-SWITCH-3).
+
+    `auto` says nothing there. Raises ValueError, which names the variable.
     """
     if mode not in (None, "", "auto"):
         if mode not in ("on", "off"):
@@ -114,16 +116,16 @@ def parse_environment(mode: str | None, permille: str | None) -> Word | None:
 
 
 def decide(file: Word | None, environment: Word | None, console: int | None, forbidden: bool) -> Decision:
-    """Puts the words in their order (S-SWITCH-1): the target's own policy, the kill switch by file and by environment, the console's
+    """Puts the words in their order (S-SWITCH-1).
+
+    The target's own policy (forbidden: no direct calls), the kill switch by file and by environment, the console's
     switch (its permille; None: nobody has set one), and that all calls take the mesh.
     """
     d = _local(file, environment)
+    if d is None and console is not None:
+        d = Decision(Mode.AUTO, min(console, WHOLE), By.CONSOLE)
     if d is None:
-        d = (
-            Decision(Mode.AUTO, WHOLE, By.DEFAULT)
-            if console is None
-            else Decision(Mode.AUTO, min(console, WHOLE), By.CONSOLE)
-        )
+        d = Decision(Mode.AUTO, WHOLE, By.DEFAULT)
     if forbidden and (d.mode is not Mode.ON or d.permille < WHOLE):
         return Decision(Mode.ON, WHOLE, By.TARGET)
     return d

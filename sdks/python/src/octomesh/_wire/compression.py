@@ -25,18 +25,24 @@ class EncodingError(Exception):
 
 
 def compressed_limit(limit: int) -> int:
-    """What a message of `limit` bytes takes at most when it is compressed and does not get smaller: more is refused by its length alone."""
+    """What a message of `limit` bytes takes at most when it is compressed and does not get smaller.
+
+    A compressed one that is longer is refused by its length alone.
+    """
     return limit + limit // 1000 + 64
 
 
 def compress(plain: bytes) -> bytes:
-    """plain in gzip, for speed rather than size."""
+    """Plain in gzip, for speed rather than size."""
     c = zlib.compressobj(_FASTEST, zlib.DEFLATED, _GZIP_BITS)
     return c.compress(plain) + c.flush()
 
 
 def decompress(data: bytes, encoding: bytes, limit: int) -> bytes:
-    """A compressed message's plain bytes. It stops at limit + 1 of them, so that a bomb costs no more. Raises `EncodingError`."""
+    """A compressed message's plain bytes. It stops at limit + 1 of them, so that a bomb costs no more.
+
+    Raises `EncodingError`.
+    """
     if encoding in (b"", IDENTITY):
         raise EncodingError(Reason.BAD_MESSAGE, "a compressed message without an encoding")
     if encoding != GZIP:

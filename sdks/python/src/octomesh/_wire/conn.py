@@ -1,11 +1,13 @@
 """The state of one connection and of its streams: bytes in, hooks called, bytes out (proto/spec/wire.md, leaving.md).
 
-Nothing here does input or output, reads a clock, or knows of threads. The owner feeds what arrived, writes what `Connection.take`
-gives, ticks every half second, and calls everything from one thread. `Connection` stands in four files, one for each class that it
-derives from: what it knows (state.py), what its owner does (sending.py), what its peer does (receiving.py), and how it ends (here).
+Nothing here does input or output, reads a clock, or knows of threads. The owner feeds what arrived, writes what
+`Connection.take` gives, ticks every half second, and calls everything from one thread. `Connection` stands in four
+files, one for each class that it derives from: what it knows (state.py), what its owner does (sending.py), what its
+peer does (receiving.py), and how it ends (here).
 
-What costs time takes few operations: frames of whole messages go through one loop (`feed`), which compares the header's first four
-bytes at once, and out through `open` and `send`, which queue header, head and body uncopied. All else stands in methods beside.
+What costs time takes few operations: frames of whole messages go through one loop (`feed`), which compares the header's
+first four bytes at once, and out through `open` and `send`, which queue header, head and body uncopied. All else stands
+in methods beside.
 """
 
 from __future__ import annotations
@@ -23,22 +25,25 @@ __all__ = ["ACCEPTOR", "DIALER", "Connection", "NotOpenError", "Owner", "StreamL
 class Connection(Receiving):
     """One side of a connection: a state machine between bytes and hooks.
 
-    A dialer calls `hello` first, an acceptor waits for `Owner.on_hello`. After `feed` has raised `WireError`: call `abort`, write
-    what `take` still gives, and close.
+    A dialer calls `hello` first, an acceptor waits for `Owner.on_hello`. After `feed` has raised `WireError`: call
+    `abort`, write what `take` still gives, and close.
     """
 
     __slots__ = ()
 
     def leave(self, code: int, message: str = "") -> None:
-        """Asks the peer to move, by GOAWAY_DRAINING or GOAWAY_ID_EXHAUSTED. Open calls and those that still arrive are served; nothing
-        is permitted to be sent again (L-GRACE-1).
+        """Asks the peer to move, by GOAWAY_DRAINING or GOAWAY_ID_EXHAUSTED.
+
+        Open calls and those that still arrive are served; nothing is permitted to be sent again (L-GRACE-1).
         """
         if not self.leaves and self._phase == OPEN:
             self._go_away(GoAway(code, LAST_GRACEFUL, message=message.encode()))
 
     def finish(self, code: int, message: str = "") -> None:
-        """The drain deadline (L-FINAL). At the side that serves, streams that were not started are refused, so that they may go again,
-        and a final GOAWAY says that of the others the end is not known. The side that opens calls resets its streams and says
+        """The drain deadline (L-FINAL).
+
+        At the side that serves, streams that were not started are refused, so that they may go again, and a final
+        GOAWAY says that of the others the end is not known. The side that opens calls resets its streams and says
         DRAINED (L-FINAL-6). The connection carries nothing any more; `Stream.on_ended` tells each open stream.
         """
         if self._phase != OPEN:
@@ -72,7 +77,10 @@ class Connection(Receiving):
             s.on_ended(status)
 
     def _verdict(self, s: Stream) -> Status:
-        """What is known of a stream whose connection ended: one above the last of a final GOAWAY was surely not processed."""
+        """What is known of a stream whose connection ended.
+
+        One above the last of a final GOAWAY was surely not processed (L-FINAL-3); of all others nobody can say.
+        """
         if not self.got_final:
             return refuse(Reason.CONNECTION_LOST, self.origin, "the connection was lost")
         if s.id > self._final_last:

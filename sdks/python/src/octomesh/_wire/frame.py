@@ -1,4 +1,7 @@
-"""Frames: sixteen bytes, then a head, then a body (proto/spec/wire.md, Frame and Types). Plain ints, since they are compared per frame."""
+"""Frames: sixteen bytes, then a head, then a body (proto/spec/wire.md, Frame and Types).
+
+Plain ints, since they are compared per frame.
+"""
 
 from __future__ import annotations
 
@@ -57,8 +60,9 @@ FIXED_BODY: Final = {HELLO: 0, WELCOME: 0, PING: 8, PONG: 8, GOAWAY: 0, DRAINED:
 
 
 class FrameError(ValueError):
-    """A broken framing rule: the connection cannot be trusted any more. `rule` is the first of magic, version, body_limit and
-    body_length that the header breaks.
+    """A broken framing rule: the connection cannot be trusted any more.
+
+    `rule` is the first of magic, version, body_limit and body_length that the header breaks.
     """
 
     def __init__(self, rule: str, text: str) -> None:
@@ -72,7 +76,10 @@ def type_name(kind: int) -> str:
 
 
 def check_header(word: int, body_len: int, max_body: int) -> None:
-    """Checks what a header alone can show, in the order of W-FRAME-8: `word` is its first four bytes. Raises `FrameError`."""
+    """Checks what a header alone can show, in the order of W-FRAME-8: `word` is its first four bytes.
+
+    Raises `FrameError`.
+    """
     if word >> 16 != MAGIC:
         raise FrameError("magic", f"magic is {word >> 16:#06x}, want 0x0c70: the peer does not speak this protocol")
     if word >> 8 & 0xFF != VERSION:

@@ -5,8 +5,9 @@ A head that is sent is joined from pieces, so that a caller keeps those that do 
     fixed = method_piece(b"shop.cart", b"shop.v1.Cart", b"Get", UNARY)     # once per method
     head = timeout_piece(left_us) + fixed + entry_fields(METADATA, entries)
 
-A head that arrives is read by `RequestHeads.parse` and `ResponseHeads.parse`. Calls of one method have the same head but for
-a few bytes, so both keep what they read of short heads, in bounded memory: **what they return is shared and must not be changed.**
+A head that arrives is read by `RequestHeads.parse` and `ResponseHeads.parse`. Calls of one method have the same head
+but for a few bytes, so both keep what they read of short heads, in bounded memory: **what they return is shared and
+must not be changed.**
 """
 
 from __future__ import annotations
@@ -264,8 +265,9 @@ class RequestHeads:
         self._traced: dict[bytes, tuple[RequestHead, int]] = {}
 
     def parse(self, head: bytes) -> tuple[int, bytes, RequestHead]:
-        """What is left of the caller's time in microseconds, 0 for no deadline; the traceparent; and the head, which is shared, and
-        whose own `timeout_us` and `traceparent` may be another call's. Raises `HeadError`.
+        """The timeout in microseconds, 0 for no deadline; the traceparent, valid or not; and the head.
+
+        The head is shared, and its own `timeout_us` and `traceparent` may be another call's. Raises `HeadError`.
         """
         if head[:1] == b"\t" and len(head) >= 9:
             timeout, rest = int.from_bytes(head[1:9], "little"), head[9:]
@@ -320,7 +322,7 @@ _HOPS: Final = 2
 
 
 def _whose_counts(rest: bytes, own: int, hop: int) -> int:
-    """Which of the two traces that are cut out is the head's traceparent: the last one of a hop's, else the last one of its own."""
+    """Which of the two traces that are cut out is the head's traceparent: a hop's last one, else its own last one."""
     if hop >= 0:
         return _HOPS if _last(rest, hop + 58, HOP_TRACEPARENT) else _NEITHER
     return _OWN if _last(rest, 0, HOP_TRACEPARENT) and _last(rest, own + 57, 8) else _NEITHER
@@ -332,7 +334,7 @@ def _last(head: bytes, behind: int, number: int) -> bool:
 
 
 def _begins_a_field(head: bytes, at: int) -> bool:
-    """Whether what looks like a field at head[at:] is one: then it is one in every head that is the same up to there."""
+    """Whether what looks like a field at head[at:] is one: then it is in every head that is the same up to there."""
     try:
         fields(head[:at])
     except HeadError:
@@ -407,7 +409,10 @@ _RESPONSE_FIELDS: Final[dict[int, str]] = {
 
 
 class ResponseHeads:
-    """Reads response heads and keeps what it read of short ones: one for a process or a channel. Not for several threads."""
+    """Reads response heads and keeps what it read of short ones: one for a process or a channel.
+
+    Not for several threads.
+    """
 
     __slots__ = ("_kept",)
 

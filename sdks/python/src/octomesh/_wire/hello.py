@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final, TypeVar
 
-from octomesh._wire.limits import Limits
+from octomesh._wire.limits import UNSET_LIMITS, Limits
 from octomesh._wire.proto import HeadError, bytes_field, bytes_field_always, fields, uint_field
 
 ROLE_CALL: Final = 1
@@ -51,7 +51,7 @@ class Hello:
     instance: bytes = b""
     incarnation: int = 0
     targets: list[bytes] = field(default_factory=list)
-    limits: Limits = Limits()
+    limits: Limits = UNSET_LIMITS
     features: list[bytes] = field(default_factory=list)
     credentials: bytes = b""
 
@@ -91,7 +91,7 @@ class Welcome:
     kind: int = 0
     instance: bytes = b""
     incarnation: int = 0
-    limits: Limits = Limits()
+    limits: Limits = UNSET_LIMITS
     features: list[bytes] = field(default_factory=list)
     software_version: bytes = b""
 
@@ -148,7 +148,7 @@ class GoAway:
     @classmethod
     def parse(cls, b: bytes) -> GoAway:
         """Reads a serialized octo.wire.v1.GoAway. Raises `HeadError`."""
-        g: GoAway = _read(cls(), b, _GOAWAY, frozenset(), 0)
+        g = _read(cls(), b, _GOAWAY, frozenset(), 0)
         g.final = bool(g.final)
         return g
 
@@ -186,10 +186,11 @@ _GOAWAY: Final = {
     5 << 3: "offset",
     6 << 3: "retry_after_ms",
 }
+T = TypeVar("T", Hello, Welcome, GoAway)
 _WIDE: Final = frozenset(("incarnation", "offset"))
 
 
-def _read(into: Any, b: bytes, names: dict[int, str], repeated: frozenset[int], limits: int) -> Any:
+def _read(into: T, b: bytes, names: dict[int, str], repeated: frozenset[int], limits: int) -> T:
     """Reads a head by the table of its fields' tags; fields beyond the table's numbers are unknown and skipped."""
     last = max(names) >> 3
     for tag, value in fields(b):
@@ -202,7 +203,7 @@ def _read(into: Any, b: bytes, names: dict[int, str], repeated: frozenset[int], 
         if number in repeated:
             getattr(into, name).append(value)
         elif number == limits:
-            into.limits = Limits.parse(value)
+            setattr(into, "limits", Limits.parse(value))  # noqa: B010  not every one of T has limits
         else:
             setattr(into, name, value if tag & 7 or name in _WIDE else value & 0xFFFF_FFFF)
     return into

@@ -36,8 +36,9 @@ class Budget:
 class Inbox:
     """What arrives on a stream: the message that is being assembled, and those that wait for the application.
 
-    Credit goes back as fragments arrive, so that a message larger than the window does not wait for itself, but only while no
-    complete message waits: a slow application stops its own sender, and memory is bounded by window and message limit.
+    Credit goes back as fragments arrive, so that a message larger than the window does not wait for itself, but only
+    while no complete message waits: a slow application stops its own sender, and memory is bounded by window and
+    message limit.
 
     A message of a unary call that arrives whole needs none: its frame's body is it.
     """
@@ -45,7 +46,7 @@ class Inbox:
     __slots__ = ("_budget", "_compressed", "_held", "_limit", "_parts", "_reserved", "waiting")
 
     def __init__(self, limit: int, budget: Budget) -> None:
-        """limit is of a message's uncompressed size, in bytes."""
+        """Limit is of a message's uncompressed size, in bytes."""
         self._limit = limit
         self._budget = budget
         self._parts: bytearray | None = None
@@ -56,7 +57,10 @@ class Inbox:
         """Complete messages, in wire bytes, and whether each is compressed. To be taken by `take` alone."""
 
     def add(self, conn: Sending, s: Stream, flags: int, body: bytes) -> int:
-        """Takes a frame with MSG. Returns 0, or the reason for which the call is to be ended: MESSAGE_TOO_LARGE, or OVERLOADED."""
+        """Takes a frame with MSG.
+
+        Returns 0, or the reason for which the call is to be ended: MESSAGE_TOO_LARGE, or OVERLOADED.
+        """
         parts = self._parts
         if parts is None:
             compressed = flags & COMPRESSED != 0
@@ -88,9 +92,9 @@ class Inbox:
         return 0
 
     def take(self, conn: Sending, s: Stream) -> tuple[bytes, bool]:
-        """The oldest message that waits, in wire bytes, and whether it is compressed; with the last one credit goes back.
+        """The oldest message that waits, in wire bytes, and whether it is compressed.
 
-        Raises IndexError if none waits.
+        With the last one credit goes back. Raises IndexError if none waits.
         """
         message = self.waiting.popleft()
         if not self.waiting and self._held:

@@ -1,4 +1,7 @@
-"""What a side accepts from the other: octo.wire.v1.Limits (W-HAND-7), and the protocol's own bounds. Bytes, unless said otherwise."""
+"""What a side accepts from the other: octo.wire.v1.Limits (W-HAND-7), and the protocol's own bounds.
+
+Bytes, unless said otherwise.
+"""
 
 from __future__ import annotations
 
@@ -59,3 +62,7 @@ class Limits(NamedTuple):
                 raise HeadError("a limit is no number")
             values[number - 1] = value & 0xFFFF_FFFF
         return cls(*values)
+
+
+UNSET_LIMITS: Final = Limits()
+"""The defaults."""

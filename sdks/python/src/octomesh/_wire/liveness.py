@@ -38,8 +38,8 @@ class Liveness:
     def tick(self, received: bool, drained: bool, waiting: bool) -> int:
         """Takes half a second's news and returns ALIVE, SEND_PING or GONE.
 
-        received: a byte came since the last tick. drained: the socket was read until it would block since the last PING was
-        written, and the tick is not late. waiting: this side waits for the answer of a unary call.
+        received: a byte came since the last tick. drained: the socket was read until it would block since the last PING
+        was written, and the tick is not late. waiting: this side waits for the answer of a unary call.
         """
         if received:
             self._silent = self._misses = 0

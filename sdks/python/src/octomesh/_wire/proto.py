@@ -1,7 +1,7 @@
 """The little of protobuf's encoding that heads need. See proto/octo/wire/v1 for the fields.
 
-Heads are coded by hand: the SDK then holds no generated code of its own, breaking W-HEAD-4 is seen where a protobuf library would
-let it pass, and for heads of a few fields it is faster than making a message object.
+Heads are coded by hand: the SDK then holds no generated code of its own, breaking W-HEAD-4 is seen where a protobuf
+library would let it pass, and for heads of a few fields it is faster than making a message object.
 """
 
 from __future__ import annotations

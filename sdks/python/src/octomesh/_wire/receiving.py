@@ -22,7 +22,6 @@ from octomesh._wire.frame import (
     RESPONSE,
     VERSION,
     WELCOME,
-    WINDOW,
     FrameError,
     check_header,
     type_name,
@@ -61,7 +60,8 @@ class Receiving(Sending):
     def feed(self, data: bytes) -> None:
         """Takes bytes that arrived, cut anywhere, and calls the hooks of what they mean, frame by frame.
 
-        Raises `WireError` if they end the connection: a GOAWAY that says why is queued. What comes after that is discarded.
+        Raises `WireError` if they end the connection: a GOAWAY that says why is queued. What comes after that is
+        discarded.
         """
         if self._need:  # a frame has begun
             partial = self._partial
@@ -186,7 +186,8 @@ class Receiving(Sending):
         if not hello.lowest_version <= VERSION <= hello.highest_version:
             raise self._end_by(
                 GOAWAY_REFUSED,
-                f"no common version: the peer speaks {hello.lowest_version} to {hello.highest_version}, this side {VERSION}",
+                f"no common version: the peer speaks {hello.lowest_version} to {hello.highest_version}, "
+                f"this side {VERSION}",
             )
         if hello.role not in (ROLE_CALL, ROLE_SERVE):
             raise self._end_by(GOAWAY_REFUSED, f"unknown role {hello.role}")
@@ -230,8 +231,10 @@ class Receiving(Sending):
         self._owner.on_goaway(goaway)
 
     def _receive_on_stream(self, kind: int, flags: int, sid: int, head: bytes, body: bytes) -> None:
-        """A frame of a call: first the order of ids, which the whole connection rests on, then the stream's own rules, which only
-        that stream answers for.
+        """A frame of a call.
+
+        First the order of ids, which the whole connection rests on; then the stream's own rules, which that stream
+        alone answers for.
         """
         if self._phase != OPEN:
             raise self._fail(f"{type_name(kind)} before the handshake was done")
@@ -323,7 +326,10 @@ class Receiving(Sending):
         s.on_message(flags, head, body)
 
     def _account(self, s: Stream, kind: int, flags: int, head: bytes, body: bytes) -> tuple[Reason, str] | None:
-        """Checks a frame's part of a message against credit and announced length, and books it. Returns what is wrong."""
+        """Checks a frame's part of a message against credit and announced length, and books it.
+
+        Returns what is wrong.
+        """
         bad = Reason.STREAM_PROTOCOL
         last = kind == RESPONSE and flags & END
         if not flags & MSG:
@@ -385,8 +391,10 @@ class Receiving(Sending):
         s.on_failed(status)
 
     def _refuse(self, sid: int, reason: Reason) -> None:
-        """Answers a REQUEST that is not let in. Refusals are encoded when they are taken, so that a peer that cancels before it reads
-        does not make the queue grow (W-FLOW-10, W-FLOW-13).
+        """Answers a REQUEST that is not let in.
+
+        Refusals are encoded when they are taken, so that a peer that cancels before it reads does not make the queue
+        grow (W-FLOW-10, W-FLOW-13).
         """
         if len(self._refusals) >= self._max_streams:
             raise self._end_by(GOAWAY_ENHANCE_YOUR_CALM, "refusals are not read")

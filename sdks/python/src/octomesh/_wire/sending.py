@@ -23,8 +23,8 @@ from octomesh._wire.stream import (
 )
 
 _MIN_FRAGMENT: Final = 1024
-"""Keeps a sender that is short of credit from sending slivers. It is far below half of any window, so that the grant it waits for is
-on its way."""
+"""Keeps a sender that is short of credit from sending slivers. It is far below half of any window, so that the grant it
+waits for is on its way."""
 _TOTAL_SIZE: Final = 11
 """The most bytes that a total_length takes."""
 _BUSY: Final = CLOSED | BLOCKED | OUT_MESSAGE
@@ -48,8 +48,8 @@ class Sending(State):
     def open(self, s: Stream, flags: int, head: bytes, body: bytes = b"") -> bool:
         """Opens a call by its REQUEST: flags are MSG with a message in body and END where it is the only one, or 0.
 
-        Returns False if the message waits for credit (see `send`). Raises `NotOpenError` and `StreamLimitError`; then nothing has
-        happened.
+        Returns False if the message waits for credit (see `send`). Raises `NotOpenError` and `StreamLimitError`; then
+        nothing has happened.
         """
         sid = self._next_id
         streams = self._streams
@@ -82,10 +82,13 @@ class Sending(State):
         return True
 
     def send(self, s: Stream, kind: int, flags: int, head: bytes, body: bytes = b"") -> bool:
-        """Queues a MESSAGE, or a RESPONSE, which with END closes the stream. What is sent on a closed stream is dropped.
+        """Queues a MESSAGE, or a RESPONSE, which with END closes the stream.
 
-        A message that is longer than what credit and the peer's limits allow goes in fragments. Returns False if credit ran out:
-        the rest goes by itself when credit comes, and `Stream.on_credit` tells. Until then nothing else may be sent on the stream.
+        What is sent on a closed stream is dropped.
+
+        A message that is longer than what credit and the peer's limits allow goes in fragments. Returns False if credit
+        ran out: the rest goes by itself when credit comes, and `Stream.on_credit` tells. Until then nothing else may be
+        sent on the stream.
         """
         bits = s.bits
         size = len(body)
@@ -204,7 +207,9 @@ class Sending(State):
         self._out.append(pack(_W_WINDOW, 0, 0, s.id, 4) + pending.to_bytes(4, "big"))
 
     def reset(self, s: Stream, status: Status, http2_code: int = 0) -> None:
-        """Ends a stream at once, behind what is queued. At the side that serves it counts against max_streams until `release`.
+        """Ends a stream at once, behind what is queued.
+
+        At the side that serves it counts against max_streams until `release`.
 
         No hook is called. A stream that is closed stays as it is.
         """

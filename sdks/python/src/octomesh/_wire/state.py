@@ -7,7 +7,7 @@ from typing import Final, Protocol
 from octomesh._wire.frame import DRAINED, GOAWAY, HEADER, HELLO, PING, PREFIX, RESET, VERSION, WELCOME
 from octomesh._wire.heads import ResetHead
 from octomesh._wire.hello import GOAWAY_PROTOCOL_ERROR, ROLE_CALL, GoAway, Hello, Welcome, goaway_name
-from octomesh._wire.limits import FRAME_COST, Limits
+from octomesh._wire.limits import FRAME_COST, UNSET_LIMITS, Limits
 from octomesh._wire.status import Disposition, refuse
 from octomesh._wire.stream import BLOCKED, CLOSED, HELD, RETURNED, Stream
 
@@ -57,15 +57,20 @@ class Owner(Protocol):
         """The answer to `Connection.ping`, or to nothing (W-LIVE-3)."""
 
     def on_goaway(self, goaway: GoAway) -> None:
-        """The peer leaves or refuses. If the connection is `closed` now, or the word is final and this side `opens` calls: call
-        `Connection.abort` and close.
+        """The peer leaves or refuses.
+
+        If the connection is `closed` now, or the word is final and this side `opens` calls: call `Connection.abort` and
+        close.
         """
 
     def on_drained(self) -> None:
         """The peer opens no more calls on this connection."""
 
     def on_output(self) -> None:
-        """Something is to be written where nothing was: have `Connection.take` called soon, not from here. It may come twice."""
+        """Something is to be written where nothing was: have `Connection.take` called soon, not from here.
+
+        It may come twice.
+        """
 
     def accept(self) -> Stream:
         """An object for a call that the peer opens; its `on_request` is called next."""
@@ -113,11 +118,11 @@ class State:
         "peer_leaves",
     )
 
-    def __init__(self, side: int, owner: Owner, limits: Limits = Limits(), origin: int = 0) -> None:
+    def __init__(self, side: int, owner: Owner, limits: Limits = UNSET_LIMITS, origin: int = 0) -> None:
         """A connection before its handshake; a dialer calls `hello` next.
 
-        side is DIALER or ACCEPTOR. limits is what this side accepts, zeros for the defaults. origin is the name under which this
-        side reports broken streams and refusals.
+        side is DIALER or ACCEPTOR. limits is what this side accepts, zeros for the defaults. origin is the name under
+        which this side reports broken streams and refusals.
         """
         self._side = side
         self._owner = owner
@@ -125,12 +130,13 @@ class State:
         """May be set anew once the peer's role tells what this side is to it."""
         self.local = limits.normalized()
         """What this side accepts."""
-        self.peer = Limits().normalized()
+        self.peer = UNSET_LIMITS.normalized()
         """What the peer accepts; before its HELLO or WELCOME the defaults."""
         self.opens = False
         """This side opens the calls of the connection (W-ROLE-1)."""
         self.held = 0
-        """Streams that count against max_streams at the side that serves: open ones, and ended ones whose handler has not returned."""
+        """Streams that count against max_streams at the side that serves: open ones, and ended ones whose handler has
+        not returned."""
         self.leaves = False
         """This side has sent GOAWAY."""
         self.peer_leaves = False
@@ -189,7 +195,10 @@ class State:
         self._need = 0
 
     def hello(self, hello: Hello) -> None:
-        """Queues the dialer's first word. Its limits are those of the connection; versions are filled in if they are 0."""
+        """Queues the dialer's first word.
+
+        Its limits are those of the connection; versions are filled in if they are 0.
+        """
         if hello.lowest_version == 0:
             hello.lowest_version = hello.highest_version = VERSION
         hello.limits = self.local
@@ -208,7 +217,7 @@ class State:
         self._end()
         self._go_away(goaway)
 
-    def resume(self, role: int, peer: Limits = Limits()) -> None:
+    def resume(self, role: int, peer: Limits = UNSET_LIMITS) -> None:
         """Takes up a connection behind a handshake that happened elsewhere, as tests and in-process links do."""
         self._heed(peer)
         self.opens = (role == ROLE_CALL) == (self._side == DIALER)
@@ -226,8 +235,9 @@ class State:
 
     @property
     def done(self) -> bool:
-        """Nothing can happen any more that matters: the opener has drained and no call is open. The dialer then closes, the acceptor
-        waits for its end of file (L-GRACE-6).
+        """Nothing can happen any more that matters: the opener has drained and no call is open.
+
+        The dialer then closes, the acceptor waits for its end of file (L-GRACE-6).
         """
         return self._phase == OVER or ((self.has_drained or self.peer_drained) and not self._streams)
 
@@ -261,7 +271,10 @@ class State:
         return sum(map(len, self._out)) + len(self._refusals) * _REFUSAL_SIZE
 
     def take(self) -> bytes:
-        """The bytes to write. They count as written: they must go to the peer whole and in order, or the connection be given up."""
+        """The bytes to write.
+
+        They count as written: they must go to the peer whole and in order, or the connection be given up.
+        """
         if self._refusals:
             self._flush_refusals()
         out = self._out
@@ -279,7 +292,10 @@ class State:
         return True
 
     def tick(self) -> None:
-        """Half a second has passed. Beside `octomesh._wire.liveness.Liveness.tick`, whose answer is the owner's to act on."""
+        """Half a second has passed.
+
+        Beside `octomesh._wire.liveness.Liveness.tick`, whose answer is the owner's to act on.
+        """
         self._resets = 0
 
     def end(self, code: int, why: str) -> None:
@@ -340,7 +356,10 @@ class State:
             self.release(s)
 
     def release(self, s: Stream) -> None:
-        """The handler of a stream has returned, however the stream ends or ended (W-END-9). More than once does nothing."""
+        """The handler of a stream has returned, however the stream ends or ended (W-END-9).
+
+        More than once does nothing.
+        """
         if not s.bits & CLOSED:
             s.bits |= RETURNED
         elif s.bits & HELD:

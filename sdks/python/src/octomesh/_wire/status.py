@@ -1,7 +1,7 @@
 """How a call ended: octo.wire.v1.Status, and the names and rules of its numbers (proto/spec/errors.md).
 
-The enums hold the numbers that version 1 knows. Others travel verbatim, so the fields of a `Status` are plain ints: an enum's
-member compares equal to its number, and the functions `…_name` have a text for any number.
+The enums hold the numbers that version 1 knows. Others travel verbatim, so the fields of a `Status` are plain ints: an
+enum's member compares equal to its number, and the functions `…_name` have a text for any number.
 """
 
 from __future__ import annotations
@@ -179,7 +179,10 @@ def worse(a: int, b: int) -> int:
 
 
 class Status:
-    """How a call ended, as it stands on the wire. Texts are bytes, since nobody refuses a head for their encoding (W-HEAD-7)."""
+    """How a call ended, as it stands on the wire.
+
+    Texts are bytes, since nobody refuses a head for their encoding (W-HEAD-7).
+    """
 
     __slots__ = ("code", "details", "disposition", "message", "origin", "reason", "retry_after_ms")
 

@@ -30,11 +30,13 @@ RETURNED: Final = 0x400
 
 
 class Stream:
-    """One call on a connection. Whoever owns calls derives from this class: its object for a call is then the connection's, too.
+    """One call on a connection.
 
-    A connection sets the fields when the stream is opened, so there is no `__init__`, and a derived class needs none for them.
-    The hooks are called while a connection is fed; they may use the connection, and must not raise: what they raise comes out
-    of `Connection.feed`, behind the frame that it was about, and goes on with the next feed.
+    Whoever owns calls derives from this class: its object for a call is then the connection's, too.
+
+    A connection sets the fields when the stream is opened, so there is no `__init__`, and a derived class needs none
+    for them. The hooks are called while a connection is fed; they may use the connection, and must not raise: what they
+    raise comes out of `Connection.feed`, behind the frame that it was about, and goes on with the next feed.
     """
 
     __slots__ = ("bits", "id", "msg_got", "msg_total", "recv_pending", "recv_window", "rest", "send_credit")
@@ -94,7 +96,7 @@ class Stream:
     def on_credit(self, done: bool) -> None:
         """A send that was blocked has gone on; done: all of it is queued, and more may be sent."""
 
-    def on_reset(self, status: Status, http2_code: int) -> None:
+    def on_reset(self, status: Status, http2_code: int) -> None:  # noqa: ARG002  bridges want the code
         """The peer ended the stream, which is closed."""
         self.on_closed(status)
 
@@ -107,5 +109,5 @@ class Stream:
         self.on_closed(status)
 
     def on_closed(self, status: Status) -> None:
-        """The stream ended otherwise than by a RESPONSE: what the three hooks before come to, unless they are overridden."""
+        """The stream ended otherwise than by a RESPONSE: the three hooks before come to this where they are inherited."""
         raise NotImplementedError

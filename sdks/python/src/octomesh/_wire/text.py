@@ -1,4 +1,4 @@
-"""Rules of the texts that users set and receive: metadata, baggage and trace context (W-HEAD-8, W-HEAD-10, W-HEAD-11)."""
+"""Rules of the texts that users set and receive: metadata, baggage, trace context (W-HEAD-8, W-HEAD-10, W-HEAD-11)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The wire's time: microseconds that are left (W-TIME). Nanoseconds are the owner's clock's, as `time.monotonic_ns` has it."""
+"""The wire's time: microseconds that are left (W-TIME).
+
+Nanoseconds are the owner's clock's, as `time.monotonic_ns` has it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Where a call spent its time: octo.wire.v1.Timings (W-TIMINGS). Durations are nanoseconds of the owner's clock unless the name says us."""
+"""Where a call spent its time: octo.wire.v1.Timings (W-TIMINGS).
+
+Durations are nanoseconds of the owner's clock unless the name says us.
+"""
 
 from __future__ import annotations
 
@@ -76,10 +79,11 @@ def _parse_stage(b: bytes) -> Stage:
 def stages_of(
     received: bytes, instance: bytes, total: int, request: int, response: int, *, client: bool = True
 ) -> bytes:
-    """What a process makes of the Timings that a final response came with: those, and its own stages, which add up to total.
+    """What a process makes of the Timings that a final response came with: those, and its own stages.
 
-    total is the time from the request's arrival (at a client: the call's begin) to the final response's enqueueing (its end); request
-    is the part of it up to the request's enqueueing, response the part from the final response's arrival on.
+    Together they add up to total, the time from the request's arrival (at a client: the call's begin) to the final
+    response's enqueueing (its end); request is the part of it up to the request's enqueueing, response the part from
+    the final response's arrival on.
     """
     try:
         known = sum([min(s.duration_us, MAX_TIMEOUT_US) for s in parse_stages(received)])
@@ -101,8 +105,9 @@ def stages_of(
 
 
 def server_stages(instance: bytes, arrived: int, began: int | None, ended: int, now: int) -> bytes:
-    """What a server SDK says of a call that arrived, was begun and ended by its handler, and is answered now; began is None if no
-    handler saw it (W-TIMINGS-2).
+    """What a server SDK says of a call that arrived, was begun and ended by its handler, and is answered now.
+
+    began is None if no handler saw it (W-TIMINGS-2).
     """
     if began is None:
         return stage_piece(StageKind.SERVER_QUEUE, (now - arrived) // 1000, instance)
