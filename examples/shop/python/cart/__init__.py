@@ -1,0 +1,1 @@
+"""The shop's cart service: what each user means to buy, in memory."""
