@@ -100,7 +100,7 @@ def _pick_of(able: list[E], draw: Callable[[int], int]) -> E:
 
 
 def ejection(times: int) -> float:
-    """For how many seconds an endpoint is left out that was not reached so often in a row, at least once (S-DIRECT-2)."""
+    """For how many seconds an endpoint is left out that was not reached so often, once at least, in a row."""
     return float(min(1 << min(times - 1, 10), 30))
 
 

@@ -48,7 +48,7 @@ def decompress(data: bytes, encoding: bytes, limit: int) -> bytes:
     if encoding != GZIP:
         raise EncodingError(Reason.UNKNOWN_ENCODING, "compressed by an encoding that this SDK does not have")
     out = bytearray()
-    while data:  # gzip may hold several members
+    while True:  # gzip may hold several members
         d = zlib.decompressobj(_GZIP_BITS)
         try:
             out += d.decompress(data, limit + 1 - len(out))
@@ -59,4 +59,5 @@ def decompress(data: bytes, encoding: bytes, limit: int) -> bytes:
         if not d.eof:
             raise EncodingError(Reason.BAD_MESSAGE, "the compressed message is cut off")
         data = d.unused_data
-    return bytes(out)
+        if not data:
+            return bytes(out)

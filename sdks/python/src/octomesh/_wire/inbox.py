@@ -14,7 +14,7 @@ from octomesh._wire.stream import Stream
 
 DEFAULT_MESSAGE_LIMIT: Final = 4 << 20
 """Of a message's uncompressed size."""
-DEFAULT_BUDGET: Final = 256 << 20
+DEFAULT_BUDGET: Final = 512 << 20
 
 
 class Budget:
@@ -53,8 +53,16 @@ class Inbox:
         self._compressed = False
         self._reserved = 0
         self._held = 0
-        self.waiting: deque[tuple[bytes, bool]] = deque()
-        """Complete messages, in wire bytes, and whether each is compressed. To be taken by `take` alone."""
+        self.waiting: deque[tuple[bytes, bool, int]] = deque()
+        """Complete messages: wire bytes, whether they are compressed, and what they have of the budget.
+
+        Only whether there are any, and how many, is to be looked at: `take` gives them.
+        """
+
+    @property
+    def assembling(self) -> bool:
+        """Part of a message is here: a final RESPONSE without MSG abandons it (W-MSG-7)."""
+        return self._parts is not None
 
     def add(self, conn: Sending, s: Stream, flags: int, body: bytes) -> int:
         """Takes a frame with MSG.
@@ -69,7 +77,7 @@ class Inbox:
                 if len(body) > limit:
                     return Reason.MESSAGE_TOO_LARGE
                 self._held += FRAME_COST + len(body)
-                self.waiting.append((body, compressed))
+                self.waiting.append((body, compressed, 0))
                 return 0
             if s.msg_total > limit:
                 return Reason.MESSAGE_TOO_LARGE
@@ -77,7 +85,7 @@ class Inbox:
                 return Reason.OVERLOADED
             self._reserved = s.msg_total
             self._compressed = compressed
-            self._parts = bytearray(body)
+            self._parts = parts = bytearray(body)
         else:
             parts += body
         if flags & MORE:
@@ -87,8 +95,9 @@ class Inbox:
                 conn.consume(s, FRAME_COST + len(body))
             return 0
         self._held += FRAME_COST + len(body)
-        self.waiting.append((bytes(self._parts or b""), self._compressed))
-        self._settle()
+        self.waiting.append((bytes(parts), self._compressed, self._reserved))
+        self._parts = None
+        self._reserved = 0
         return 0
 
     def take(self, conn: Sending, s: Stream) -> tuple[bytes, bool]:
@@ -96,19 +105,16 @@ class Inbox:
 
         With the last one credit goes back. Raises IndexError if none waits.
         """
-        message = self.waiting.popleft()
+        body, compressed, reserved = self.waiting.popleft()
+        self._budget.left += reserved
         if not self.waiting and self._held:
             held, self._held = self._held, 0
             conn.consume(s, held)
-        return message
-
-    def _settle(self) -> None:
-        self._budget.left += self._reserved
-        self._reserved = 0
-        self._parts = None
+        return body, compressed
 
     def drop(self) -> None:
         """Forgets everything: the call has ended."""
-        self._settle()
-        self._held = 0
+        self._budget.left += self._reserved + sum([reserved for _, _, reserved in self.waiting])
+        self._parts = None
+        self._reserved = self._held = 0
         self.waiting.clear()

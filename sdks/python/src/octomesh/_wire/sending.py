@@ -97,11 +97,14 @@ class Sending(State):
         if flags & MSG:
             if size + 64 > s.send_credit or size > self._peer_body or flags & MORE:
                 return self._send_slowly(s, kind, flags, head, body)
-            s.send_credit -= size + 64
+            cost = size + 64
+        else:
+            cost = 0
         try:
             frame = pack(PREFIX | kind, flags, len(head), s.id, size)
         except struct_error:
             raise ValueError(f"a head of {len(head)} bytes does not fit a frame") from None
+        s.send_credit -= cost
         out = self._out
         if not out:
             self._owner.on_output()

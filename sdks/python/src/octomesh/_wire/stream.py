@@ -109,5 +109,5 @@ class Stream:
         self.on_closed(status)
 
     def on_closed(self, status: Status) -> None:
-        """The stream ended otherwise than by a RESPONSE: the three hooks before come to this where they are inherited."""
+        """The stream ended otherwise than by a RESPONSE: the three hooks before come to this, unless overridden."""
         raise NotImplementedError
