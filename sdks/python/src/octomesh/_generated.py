@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeA
 from google.protobuf.message import Message
 
 if TYPE_CHECKING:
+    from octomesh.channel import CallInfo
     from octomesh.streams import BidiStream, ReceiveStream, SendStream
     from octomesh.sync import SyncBidiStream, SyncReceiveStream, SyncSendStream
 
@@ -114,6 +115,8 @@ class CallOptions(TypedDict, total=False):
     """`"gzip"` or `"identity"`, of the requests. Default: identity."""
     max_receive: int
     """The largest response message in bytes, uncompressed. Default: 4 MiB."""
+    info: CallInfo
+    """Of a unary call: is filled in at its end."""
 
 
 class Caller(Protocol):

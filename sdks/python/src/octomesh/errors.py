@@ -59,7 +59,7 @@ class RpcError(Exception):
     def __new__(cls, code: int = Code.UNKNOWN, *_args: Any, **_more: Any) -> RpcError:
         """Make a deadline's error the language's own, too."""
         kind = DeadlineExceededError if cls is RpcError and code == Code.DEADLINE_EXCEEDED else cls
-        return super().__new__(kind)
+        return (TimeoutError if issubclass(kind, TimeoutError) else Exception).__new__(kind)
 
     def __init__(
         self,

@@ -1,0 +1,51 @@
+"""OctoMesh for Python: clients and servers of protobuf services that call each other through the local proxy, or direct."""
+
+from __future__ import annotations
+
+from octomesh._generated import CallOptions, Caller, Kind, Method, Service, SyncCaller, require_gen
+from octomesh._settings import VERSION
+from octomesh._wire.limits import Limits
+from octomesh.channel import CallInfo, Channel
+from octomesh.context import Peer, ServerContext
+from octomesh.errors import Code, DeadlineExceededError, Disposition, Origin, Reason, RpcError
+from octomesh.inprocess import in_process
+from octomesh.interceptors import Call, Interceptor, Next
+from octomesh.server import Server
+from octomesh.streams import BidiStream, CallEndedError, ReceiveStream, SendStream
+from octomesh.sync import SyncBidiStream, SyncChannel, SyncReceiveStream, SyncSendStream
+
+__version__ = VERSION
+
+__all__ = [
+    "BidiStream",
+    "Call",
+    "CallEndedError",
+    "CallInfo",
+    "CallOptions",
+    "Caller",
+    "Channel",
+    "Code",
+    "DeadlineExceededError",
+    "Disposition",
+    "Interceptor",
+    "Kind",
+    "Limits",
+    "Method",
+    "Next",
+    "Origin",
+    "Peer",
+    "Reason",
+    "ReceiveStream",
+    "RpcError",
+    "SendStream",
+    "Server",
+    "ServerContext",
+    "Service",
+    "SyncBidiStream",
+    "SyncCaller",
+    "SyncChannel",
+    "SyncReceiveStream",
+    "SyncSendStream",
+    "in_process",
+    "require_gen",
+]

@@ -1,0 +1,225 @@
+"""One connection of this process: the clock, reads and writes around `octomesh._wire`'s state machine."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from octomesh._wire.conn import Connection, WireError
+from octomesh._wire.hello import GoAway, Hello, Welcome
+from octomesh._wire.limits import Limits
+from octomesh._wire.liveness import GONE, LATE, SEND_PING, TICK, Liveness
+from octomesh._wire.stream import Stream
+
+HANDSHAKE_TIMEOUT: Final = 2.0
+"""Seconds until a peer that does not shake hands is given up."""
+LINGER: Final = 1.0
+"""Seconds that a connection may take to write its last words."""
+
+
+class RefusedError(Exception):
+    """The peer, or the network, did not let this side in; the text says why."""
+
+
+class Link(asyncio.Protocol):
+    """One side of a connection. Derived classes are its callers, or its servers."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, side: int, origin: int, limits: Limits) -> None:
+        self.loop = loop
+        self.conn = Connection(side, self, limits, origin)
+        self.shaken: asyncio.Future[None] = loop.create_future()
+        """Done when the handshake is; `RefusedError` if it failed."""
+        self.shaken.add_done_callback(_look)  # nobody may wait for it
+        self.lost: asyncio.Future[None] = loop.create_future()
+        """Done when the connection has ended."""
+        self._transport: asyncio.Transport | None = None
+        self._flushing = False
+        self._paused = False
+        self._closing = False
+        self._heard = False
+        self._liveness = Liveness()
+        self._tick_at = 0.0
+        self._ticker: asyncio.TimerHandle | None = None
+        self._shake: asyncio.TimerHandle | None = None
+        self._kill: asyncio.TimerHandle | None = None
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin: the handshake has its own time, liveness its ticks."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._shake = self.loop.call_later(HANDSHAKE_TIMEOUT, self._not_shaken)
+        self._tick_at = self.loop.time() + TICK
+        self._ticker = self.loop.call_at(self._tick_at, self._tick)
+        self.begin()
+        if self.conn.queued:
+            self.on_output()
+
+    def begin(self) -> None:
+        """Say the first word, if it is this side's."""
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the state machine."""
+        self._heard = True
+        try:
+            self.conn.feed(data)
+        except WireError as error:
+            self.fail(RefusedError(str(error)))
+            self.conn.abort()
+        self.settle()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell everybody whose call hangs on the connection."""
+        self._transport = None
+        for timer in (self._ticker, self._shake, self._kill):
+            if timer is not None:
+                timer.cancel()
+        self.fail(RefusedError(f"the connection was lost{f': {exc}' if exc else ''}"))
+        self.conn.abort()
+        self.gone()
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+    def pause_writing(self) -> None:
+        """Hold what is to be written: streams' credit bounds it."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._paused = False
+        if self.conn.queued:
+            self._flush()
+
+    def eof_received(self) -> bool:
+        """Close, too."""
+        return False
+
+    # What the state machine calls.
+
+    def on_output(self) -> None:
+        """Write what this turn of the loop brings together, once."""
+        if not self._flushing:
+            self._flushing = True
+            self.loop.call_soon(self._flush)
+
+    def on_hello(self, hello: Hello) -> None:
+        """Refuse nobody but by the derived class."""
+        raise NotImplementedError
+
+    def on_welcome(self, welcome: Welcome) -> None:
+        """Let calls go."""
+        self._shake_ends()
+
+    def on_pong(self, payload: int) -> None:
+        """Heard is heard."""
+
+    def on_goaway(self, goaway: GoAway) -> None:
+        """Move, or end."""
+        if not self.shaken.done():
+            self.fail(RefusedError(f"the peer refused the connection: {goaway.message.decode('utf-8', 'replace')}"))
+        if self.conn.closed or (goaway.final and self.conn.opens):
+            self.conn.abort()
+        else:
+            self.moving()
+        self.settle()
+
+    def on_drained(self) -> None:
+        """The peer closes when its calls have ended."""
+
+    def accept(self) -> Stream:
+        """Only a serving side takes calls."""
+        raise NotImplementedError
+
+    # What derived classes use and change.
+
+    def moving(self) -> None:
+        """The peer leaves: open calls go on here, others elsewhere."""
+
+    def gone(self) -> None:
+        """The connection has ended."""
+
+    def waiting(self) -> bool:
+        """Somebody waits for the answer of a unary call, so that silence counts sooner (W-LIVE-5)."""
+        return False
+
+    def fail(self, why: RefusedError) -> None:
+        """End the handshake, if it has not ended."""
+        if not self.shaken.done():
+            self.shaken.set_exception(why)
+        if self._shake is not None:
+            self._shake.cancel()
+
+    def welcomed(self) -> None:
+        """The handshake is done, at the side that accepts."""
+        self._shake_ends()
+
+    def settle(self) -> None:
+        """Close a connection that has nothing left to do."""
+        if not self._closing and (self.conn.closed or (self.conn.done and self.conn.opens)):
+            self.close()
+
+    def close(self) -> None:
+        """Write what is queued, and close."""
+        if self._closing:
+            return
+        self._closing = True
+        transport = self._transport
+        if transport is None:
+            return
+        self._paused = False
+        self._flush()
+        transport.close()
+        self._kill = self.loop.call_later(LINGER, transport.abort)
+
+    def abort(self) -> None:
+        """Close without a further word."""
+        self._closing = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        """What carries the bytes; None before and after."""
+        return self._transport
+
+    def _shake_ends(self) -> None:
+        if self._shake is not None:
+            self._shake.cancel()
+        if not self.shaken.done():
+            self.shaken.set_result(None)
+
+    def _not_shaken(self) -> None:
+        self.fail(RefusedError(f"no answer to HELLO within {HANDSHAKE_TIMEOUT:g} s"))
+        self.abort()
+
+    def _flush(self) -> None:
+        self._flushing = False
+        transport = self._transport
+        if transport is None or self._paused:
+            return
+        data = self.conn.take()
+        if data:
+            transport.write(data)
+        if not self._closing and (self.conn.closed or self.conn.done):
+            self.settle()
+
+    def _tick(self) -> None:
+        now = self.loop.time()
+        late = now - self._tick_at > LATE
+        self._tick_at = max(self._tick_at + TICK, now)
+        self._ticker = self.loop.call_at(self._tick_at, self._tick)
+        self.conn.tick()
+        heard, self._heard = self._heard, False
+        # Had there been a byte, the loop would have brought it before this tick, unless the tick is late.
+        advice = self._liveness.tick(heard, not late, not heard and self.waiting())
+        if advice == SEND_PING:
+            self.conn.ping(0)
+        elif advice == GONE:
+            self.abort()
+
+
+def _look(shaken: asyncio.Future[None]) -> None:
+    """Keep asyncio from logging an error that nobody waited for."""
+    if not shaken.cancelled():
+        shaken.exception()

@@ -1,0 +1,384 @@
+"""Calls to one target."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+from google.protobuf.message import Message
+
+from octomesh._calls import ClientCall, StreamCall, UnaryCall
+from octomesh._clock import alarms
+from octomesh._entries import MetadataList, check_entry, checked
+from octomesh._generated import CallOptions, Method, Req, Res
+from octomesh._link import Link, RefusedError
+from octomesh._settings import DEFAULT_MAX_RECEIVE, Identity, split_address, unix_path
+from octomesh._wire.compression import ENCODINGS, GZIP, IDENTITY, compress
+from octomesh._wire.conn import DIALER, NotOpenError, StreamLimitError
+from octomesh._wire.frame import COMPRESSED, END, MSG
+from octomesh._wire.heads import (
+    BAGGAGE,
+    IDEMPOTENT,
+    METADATA,
+    call_piece,
+    encodings_piece,
+    method_piece,
+    timeout_piece,
+    trace_piece,
+)
+from octomesh._wire.hello import ROLE_CALL, Hello
+from octomesh._wire.limits import MAX_BAGGAGE, MAX_METADATA, MAX_SDK_HEAD, UNSET_LIMITS, Limits
+from octomesh._wire.proto import entry_fields
+from octomesh._wire.status import Origin, Reason
+from octomesh._wire.text import baggage_size, metadata_size
+from octomesh._wire.timeout import timeout_us
+from octomesh.context import Carried, carried
+from octomesh.errors import Code, RpcError, bad_call, refused, unsent
+from octomesh.interceptors import Call, Interceptor, intercepted
+from octomesh.streams import BidiStream, ReceiveStream, SendStream
+
+_TIMEOUT_SIZE: Final = 9
+
+
+class ClientLink(Link):
+    """A connection on which this process calls."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, hello: Hello) -> None:
+        super().__init__(loop, DIALER, Origin.CLIENT_SDK, hello.limits)
+        self._hello = hello
+        self.leaving = False
+
+    def begin(self) -> None:
+        """Introduce this process."""
+        self.conn.hello(self._hello)
+
+    def waiting(self) -> bool:
+        """A unary call is open."""
+        return any(isinstance(s, UnaryCall) for s in self.conn.streams())
+
+    def moving(self) -> None:
+        """Open no more calls here, and say so: the channel dials anew for the next."""
+        self.conn.drained()
+
+
+class CallInfo:
+    """What came with a unary call, filled in at its end: give one as the option `info`."""
+
+    def __init__(self) -> None:
+        self.headers: MetadataList = []
+        """The response's initial metadata."""
+        self.trailers: MetadataList = []
+        """The metadata that ended the call, however it ended."""
+
+
+class _Sent:
+    """What is sent of a call, but for its message."""
+
+    __slots__ = ("compressing", "deadline", "head", "limit")
+
+    def __init__(self, head: bytes, deadline: float | None, limit: int, compressing: bool) -> None:
+        self.head = head
+        self.deadline = deadline
+        self.limit = limit
+        self.compressing = compressing
+
+
+class Channel:
+    """Calls one target, through the local proxy or direct. Make one per target and loop, and keep it.
+
+    It connects when the first call needs it.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        socket: str | None = None,
+        direct: Sequence[str] = (),
+        mode: str | None = None,
+        application: str | None = None,
+        environment: str | None = None,
+        instance: str | None = None,
+        interceptors: Sequence[Interceptor] = (),
+        max_receive: int = DEFAULT_MAX_RECEIVE,
+        limits: Limits = UNSET_LIMITS,
+    ) -> None:
+        """Make a channel. Raises `ValueError` for settings that cannot be.
+
+        target is the registry's name of the service. socket is the local proxy's Unix socket (default: `OCTO_SOCKET`),
+        direct has addresses of instances, `host:port` or `unix:path`, for calls without a proxy. mode is `auto`, `on` (the
+        proxy alone) or `off` (direct alone); default: `OCTO_MODE`, else auto. interceptors see each call, the first
+        outermost. max_receive bounds a response message, in bytes.
+        """
+        self.target: Final = target
+        self._identity = Identity.of(application, environment, instance, os.path.basename(os.sys.argv[0]) or "python")
+        self._limits = limits
+        self._max_receive = max_receive
+        self._interceptors = tuple(interceptors)
+        self._heads: dict[Method[Any, Any], bytes] = {}
+        self._link: ClientLink | None = None
+        self._dialing: asyncio.Task[ClientLink] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = os.getpid()
+        self._closed = False
+        self._dial: Callable[[], Awaitable[ClientLink]]
+        mode = mode or os.environ.get("OCTO_MODE") or "auto"
+        if mode not in ("auto", "on", "off"):
+            raise ValueError(f"mode {mode!r} (from OCTO_MODE): want auto, on or off")
+        socket = socket if socket is not None else os.environ.get("OCTO_SOCKET", "")
+        if mode == "on" and not socket:
+            raise ValueError("mode is on, but no proxy's socket is given: set OCTO_SOCKET, or the argument socket")
+        self._address = f"unix:{unix_path(socket)}" if socket and mode != "off" else ""
+        if not self._address and direct:
+            self._address = direct[0]
+        if self._address:
+            split_address(self._address)
+
+    # What generated clients call.
+
+    async def unary(self, method: Method[Req, Res], request: Req, options: CallOptions, /) -> Res:
+        """Call a method with one request and one response."""
+        if self._interceptors:
+            call = Call(method, self.target, options)
+            response: Res = await intercepted(
+                self._interceptors, call, lambda c: self._unary(method, call.sending(request), c.options), call.received
+            )
+            return response
+        return await self._unary(method, request, options)
+
+    async def _unary(self, method: Method[Req, Res], request: Req, options: CallOptions) -> Res:
+        sent = self._prepare(method, options)
+        body = _serialize(method, request)
+        link = self._link
+        if link is None or link.conn._limit == 0:  # noqa: SLF001  takes_calls, without a call
+            link = await self._ready(options, sent.deadline)
+        call = UnaryCall(link, method.response.FromString, sent.limit)
+        flags = MSG | END
+        if sent.compressing:
+            body, flags = compress(body), flags | COMPRESSED
+        self._open(call, flags, sent, body)
+        try:
+            return await call.answer  # type: ignore[no-any-return]
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+        finally:
+            if call.alarm is not None:
+                alarms(link.loop).clear(call.alarm)
+            info = options.get("info")
+            if info is not None:
+                info.headers, info.trailers = call.headers, call.trailers
+
+    def server_stream(self, method: Method[Req, Res], request: Req, options: CallOptions, /) -> ReceiveStream[Res]:
+        """Call a method that answers with a stream."""
+        return ReceiveStream(*self._stream(method, options, request))
+
+    def client_stream(self, method: Method[Req, Res], options: CallOptions, /) -> SendStream[Req, Res]:
+        """Call a method that takes a stream."""
+        return SendStream(*self._stream(method, options, None))
+
+    def bidi_stream(self, method: Method[Req, Res], options: CallOptions, /) -> BidiStream[Req, Res]:
+        """Call a method with a stream each way."""
+        return BidiStream(*self._stream(method, options, None))
+
+    def _stream(
+        self, method: Method[Any, Any], options: CallOptions, request: Message | None
+    ) -> tuple[StreamCall | None, Callable[[], Awaitable[StreamCall]]]:
+        """Begin a call at once if there is a connection, else with its first use."""
+
+        async def opening() -> StreamCall:
+            sent = self._prepare(method, options)
+            body = None if request is None else _serialize(method, request)
+            return self._begin(await self._ready(options, sent.deadline), method, sent, body)
+
+        return None, opening
+
+    def _begin(self, link: ClientLink, method: Method[Any, Any], sent: _Sent, body: bytes | None) -> StreamCall:
+        call = StreamCall(link, method.response.FromString, sent.limit, sent.compressing)
+        if body is None:
+            self._open(call, 0, sent, b"")
+        else:
+            call.sent_end = True
+            compressed = COMPRESSED if sent.compressing else 0
+            self._open(call, MSG | END | compressed, sent, compress(body) if compressed else body)
+        return call
+
+    def _open(self, call: ClientCall, flags: int, sent: _Sent, body: bytes) -> None:
+        head, deadline, link = sent.head, sent.deadline, call.link
+        if deadline is not None:
+            left = deadline - link.loop.time()
+            if left <= 0:
+                raise unsent(Reason.DEADLINE, "the deadline passed before the call was sent")
+            head = timeout_piece(timeout_us(int(left * 1e9))) + head
+            call.alarm = alarms(link.loop).set(deadline, call)
+        try:
+            link.conn.open(call, flags, head, body)
+        except StreamLimitError:
+            call.done = True
+            raise unsent(Reason.QUEUE_FULL, f"{link.conn.open_streams} calls are open on the connection") from None
+        except NotOpenError:
+            call.done = True
+            raise unsent(Reason.PROXY_DRAINING, "the connection takes no new calls") from None
+
+    def _prepare(self, method: Method[Any, Any], options: CallOptions) -> _Sent:
+        """Apply options, deadline, and what the handler that calls has received."""
+        head = self._heads.get(method)
+        if head is None:
+            head = method_piece(self.target.encode(), method.service.encode(), method.name.encode(), method.kind)
+            self._heads[method] = head
+        timeout = method.timeout
+        down = carried.get()
+        if not options and down is None:
+            if method.idempotent:
+                head += IDEMPOTENT
+            deadline = None if timeout is None else _now() + timeout
+            return _Sent(head, deadline, self._max_receive, False)
+        if "timeout" in options:
+            timeout = options["timeout"]
+        if timeout is not None and timeout <= 0:
+            raise unsent(Reason.DEADLINE, f"the timeout is {timeout:g} s")
+        deadline = None if timeout is None else _now() + timeout
+        down = down or Carried()
+        if down.deadline is not None:
+            deadline = down.deadline if deadline is None else min(deadline, down.deadline)
+        return self._prepare_head(head, method, options, down, deadline)
+
+    def _prepare_head(
+        self, head: bytes, method: Method[Any, Any], options: CallOptions, down: Carried, deadline: float | None
+    ) -> _Sent:
+        metadata = checked(options.get("metadata", ()))
+        baggage = _merge(down.baggage, options.get("baggage"))
+        encoding = _encoding(options.get("compression", ""))
+        if (size := metadata_size(metadata)) > MAX_METADATA:
+            raise unsent(Reason.HEAD_TOO_LARGE, f"metadata of {size} bytes, the limit is {MAX_METADATA}")
+        if (size := baggage_size(baggage)) > MAX_BAGGAGE:
+            raise unsent(Reason.HEAD_TOO_LARGE, f"baggage of {size} bytes, the limit is {MAX_BAGGAGE}")
+        head = b"".join(
+            (
+                head,
+                entry_fields(METADATA, metadata),
+                trace_piece(down.traceparent, down.tracestate),
+                entry_fields(BAGGAGE, baggage),
+                call_piece(options.get("hash_key", "").encode()),
+                IDEMPOTENT if options.get("idempotent", method.idempotent) else b"",
+                encodings_piece(encoding, ENCODINGS if encoding else ()),
+            )
+        )
+        if len(head) + _TIMEOUT_SIZE > MAX_SDK_HEAD:
+            raise unsent(Reason.HEAD_TOO_LARGE, f"the head has {len(head)} bytes, the limit is {MAX_SDK_HEAD}")
+        return _Sent(head, deadline, options.get("max_receive", 0) or self._max_receive, encoding == GZIP)
+
+    # Connections.
+
+    async def ready(self) -> None:
+        """Wait for a connection. Raises `RpcError` if none can be made."""
+        await self._ready(CallOptions(), None)
+
+    async def _ready(self, options: CallOptions, deadline: float | None) -> ClientLink:
+        """Return a connection that takes calls."""
+        wait = options.get("wait_for_ready", False)
+        pause = 0.05
+        while True:
+            link = self._usable()
+            if link is not None:
+                return link
+            if self._closed:
+                raise unsent(Reason.CANCELLED, "the channel is closed")
+            left = None if deadline is None else deadline - _now()
+            if left is not None and left <= 0:
+                raise unsent(Reason.DEADLINE, "the deadline passed before there was a connection")
+            try:
+                async with asyncio.timeout(left):
+                    return await asyncio.shield(self._dialed())
+            except TimeoutError:
+                raise unsent(Reason.DEADLINE, "the deadline passed before there was a connection") from None
+            except (OSError, RefusedError) as error:
+                if not wait:
+                    raise unsent(Reason.PROXY_UNREACHABLE, f"no connection to {self._address}: {error}") from None
+                await asyncio.sleep(pause if left is None else min(pause, left))
+                pause = min(pause * 2, 1.0)
+
+    def _usable(self) -> ClientLink | None:
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop or self._pid != os.getpid():
+            # Another loop, or the child of a fork: what there is belongs to somebody else.
+            self._loop, self._pid, self._link, self._dialing = loop, os.getpid(), None, None
+        link = self._link
+        return link if link is not None and link.conn.takes_calls else None
+
+    def _dialed(self) -> asyncio.Task[ClientLink]:
+        if self._dialing is None or self._dialing.done():
+            self._dialing = asyncio.get_running_loop().create_task(self._connect())
+            self._dialing.add_done_callback(lambda t: t.cancelled() or t.exception())
+        return self._dialing
+
+    async def _connect(self) -> ClientLink:
+        if not self._address:
+            raise refused(Reason.NO_ENDPOINT, "no proxy is to be called, and no address of an instance is known")
+        loop = asyncio.get_running_loop()
+        path, host, port = split_address(self._address)
+        link = ClientLink(loop, self._identity.hello(ROLE_CALL, self._limits, self.target))
+        if path:
+            await loop.create_unix_connection(lambda: link, path)
+        else:
+            await loop.create_connection(lambda: link, host, port)
+        await link.shaken
+        self._link = link
+        return link
+
+    async def close(self) -> None:
+        """Close the connection; calls that are open end as lost. More than once does nothing."""
+        self._closed = True
+        link, self._link = self._link, None
+        if self._dialing is not None and not self._dialing.done():
+            self._dialing.cancel()
+        if link is not None and link.loop is asyncio.get_running_loop():
+            link.conn.finish(0)
+            link.settle()
+            link.close()
+            await link.lost
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _serialize(method: Method[Any, Any], request: Message) -> bytes:
+    if type(request) is not method.request and not isinstance(request, method.request):
+        raise bad_call(
+            f"{method.full_name} takes {method.request.DESCRIPTOR.full_name}, not {type(request).__qualname__}"
+        )
+    try:
+        return request.SerializeToString()
+    except Exception as error:  # protobuf has its own kinds by implementation
+        failed = RpcError(Code.INTERNAL, f"the request does not serialize: {error}")
+        failed.reason, failed.origin, failed.disposition = Reason.BAD_MESSAGE, Origin.CLIENT_SDK, 1
+        raise failed from error
+
+
+def _merge(
+    inherited: Sequence[tuple[bytes, bytes]], own: Mapping[str, str] | None
+) -> Sequence[tuple[bytes, bytes]]:
+    if not own:
+        return inherited
+    entries = dict([check_entry(key, value) for key, value in own.items()])
+    return [*(e for e in inherited if e[0] not in entries), *entries.items()]
+
+
+def _encoding(name: str) -> bytes:
+    if name in ("", IDENTITY.decode()):
+        return b""
+    if name.encode() == GZIP:
+        return GZIP
+    raise bad_call(f"encoding {name!r}: this SDK has gzip and identity")

@@ -1,0 +1,333 @@
+"""Serving a target: on addresses of one's own, on the local proxy's socket, or both."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Self
+
+from octomesh._generated import Service
+from octomesh._handling import CONTENT_TYPES, Entry_, ServerCall
+from octomesh._link import Link, RefusedError
+from octomesh._settings import (
+    DEFAULT_MAX_RECEIVE,
+    INCARNATION,
+    VERSION,
+    Identity,
+    split_address,
+    unix_path,
+)
+from octomesh._wire.conn import ACCEPTOR, DIALER
+from octomesh._wire.heads import RequestHead
+from octomesh._wire.hello import (
+    GOAWAY_DRAINING,
+    GOAWAY_REFUSED,
+    PEER_GATEWAY,
+    PEER_PROXY,
+    PEER_SDK,
+    ROLE_CALL,
+    ROLE_SERVE,
+    GoAway,
+    Hello,
+    Welcome,
+)
+from octomesh._wire.limits import UNSET_LIMITS, Limits
+from octomesh._wire.status import Origin, Reason, Status, refuse
+from octomesh.context import Peer
+from octomesh.interceptors import Interceptor
+
+_RETRY: Final = (0.05, 2.0)
+"""Seconds between attempts to attach to the proxy: the first and the longest."""
+
+
+class ServerLink(Link):
+    """A connection on which this process serves: accepted from a caller, or dialed to the proxy."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, server: Server, hello: Hello | None) -> None:
+        super().__init__(loop, ACCEPTOR if hello is None else DIALER, Origin.SERVER_SDK, server.limits)
+        self.server: Final = server
+        self._hello = hello
+        self.from_sdk = hello is None
+        """The other end may set no hop fields."""
+        self.peer = Peer(proxied=hello is not None)
+        self.moved: asyncio.Event = asyncio.Event()
+        """Set when the peer asks this side to dial anew, or the connection has ended."""
+        self._room: asyncio.Future[None] | None = None
+
+    def begin(self) -> None:
+        """Attach, or wait for a caller."""
+        self.server.links.add(self)
+        if self._hello is not None:
+            self.conn.hello(self._hello)
+
+    def accept(self) -> ServerCall:
+        """Take a call."""
+        return ServerCall(self)
+
+    def on_hello(self, hello: Hello) -> None:
+        """Answer a caller that dialed."""
+        address = ""
+        unix = True
+        if self.transport is not None:
+            name = self.transport.get_extra_info("peername")
+            unix = not isinstance(name, tuple)
+            address = "" if unix else f"{name[0]}:{name[1]}"
+        self.from_sdk = unix or hello.kind not in (PEER_PROXY, PEER_GATEWAY)
+        self.peer = Peer(hello.application.decode("utf-8", "replace"), hello.instance.decode("utf-8", "replace"), address)
+        environment = hello.environment.decode("utf-8", "replace")
+        server = self.server
+        if server.stopping:
+            self.conn.refuse(GoAway(GOAWAY_DRAINING, message=b"the server is stopping"))
+        elif hello.role != ROLE_CALL:
+            self.conn.refuse(GoAway(GOAWAY_REFUSED, message=b"a server takes connections of role CALL only"))
+        elif environment != server.identity.environment:
+            text = f"environment {server.identity.environment} takes no calls from environment {environment}"
+            self.conn.refuse(GoAway(GOAWAY_REFUSED, message=text.encode()))
+        else:
+            self.conn.welcome(
+                Welcome(
+                    kind=PEER_SDK,
+                    instance=server.identity.instance.encode(),
+                    incarnation=INCARNATION,
+                    software_version=f"python/{VERSION}".encode(),
+                )
+            )
+            self.welcomed()
+
+    def peer_of(self, h: RequestHead) -> Peer:
+        """Who calls, by the word of a hop."""
+        application = h.caller.decode("utf-8", "replace") if h.caller else self.peer.application
+        verified = (h.verified_caller or b"").decode("utf-8", "replace") if self._hello is not None else ""
+        return Peer(application, self.peer.instance, self.peer.address, self.peer.proxied, verified)
+
+    def moving(self) -> None:
+        """The proxy hands over to a successor."""
+        self.moved.set()
+
+    def gone(self) -> None:
+        """The connection has ended."""
+        self.server.links.discard(self)
+        self.moved.set()
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+    def settle(self) -> None:
+        """The side that dialed closes when all has been said; the acceptor waits for the end of what it reads."""
+        if self.conn.closed or (self.conn.done and self._hello is not None):
+            self.close()
+
+    async def drained(self) -> None:
+        """Wait while the socket takes no more, so that a stream of responses does not fill memory beside its credit."""
+        if self._paused:
+            if self._room is None or self._room.done():
+                self._room = self.loop.create_future()
+            await asyncio.shield(self._room)
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        super().resume_writing()
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+
+class Server:
+    """Serves a target."""
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        listen: str | Sequence[str] = (),
+        socket: str | None = None,
+        mode: str | None = None,
+        application: str | None = None,
+        environment: str | None = None,
+        instance: str | None = None,
+        interceptors: Sequence[Interceptor] = (),
+        max_receive: int = DEFAULT_MAX_RECEIVE,
+        drain_timeout: float = 10.0,
+        limits: Limits = UNSET_LIMITS,
+    ) -> None:
+        """Make a server. Raises `ValueError` for settings that cannot be.
+
+        listen has addresses for direct calls, `host:port` (port 0: any) or `unix:path`; socket is the local proxy's Unix
+        socket (default: `OCTO_SOCKET`) to which the server attaches, unless mode (default: `OCTO_MODE`) is `off`.
+        drain_timeout is how long open calls may go on once the server stops, in seconds.
+        """
+        self.target: Final = target
+        self.identity: Final = Identity.of(application, environment, instance, target)
+        self.limits: Final = limits
+        self.max_receive: Final = max_receive
+        self.stopping = False
+        self.stopped = False
+        self.links: set[ServerLink] = set()
+        self.running: set[asyncio.Task[None]] = set()
+        self._interceptors = tuple(interceptors)
+        self._drain = drain_timeout
+        self._listen = [listen] if isinstance(listen, str) else list(listen)
+        for address in self._listen:
+            split_address(address)
+        mode = mode or os.environ.get("OCTO_MODE") or "auto"
+        if mode not in ("auto", "on", "off"):
+            raise ValueError(f"mode {mode!r} (from OCTO_MODE): want auto, on or off")
+        socket = socket if socket is not None else os.environ.get("OCTO_SOCKET", "")
+        self._socket = unix_path(socket) if mode != "off" else ""
+        self._services: set[bytes] = set()
+        self._entries: dict[tuple[bytes, bytes], Entry_] = {}
+        self._acceptors: list[asyncio.Server] = []
+        self._attaching: asyncio.Task[None] | None = None
+        self._attached = asyncio.Event()
+        self._ended: asyncio.Event = asyncio.Event()
+
+    def add(self, *services: Service) -> Self:
+        """Serve the methods of services, each an object of a class derived from generated code."""
+        for service in services:
+            name = service.SERVICE.encode()
+            if name in self._services:
+                raise ValueError(f"service {service.SERVICE} is served already")
+            self._services.add(name)
+            for attribute, method in service.METHODS.items():
+                entry = Entry_(method, getattr(service, attribute), self._interceptors)
+                self._entries[name, method.name.encode()] = entry
+        return self
+
+    def find(self, h: RequestHead) -> Entry_ | Status:
+        """Return what handles a call, or how it is refused."""
+        entry = self._entries.get((h.service, h.method))
+        service = h.service.decode("utf-8", "replace")
+        if entry is None:
+            if h.service not in self._services:
+                return refuse(Reason.UNKNOWN_SERVICE, Origin.SERVER_SDK, f"unknown service {service}")
+            method = h.method.decode("utf-8", "replace")
+            return refuse(Reason.UNKNOWN_METHOD, Origin.SERVER_SDK, f"service {service} has no method {method}")
+        if h.call_kind != entry.method.kind:
+            text = f"{entry.method.full_name} is called as {h.call_kind}, and is {entry.method.kind.name}"
+            return refuse(Reason.UNKNOWN_METHOD, Origin.SERVER_SDK, text)
+        if h.content_type not in CONTENT_TYPES:
+            content_type = h.content_type.decode("utf-8", "replace")
+            text = f"content type {content_type}: want none, application/grpc or application/grpc+proto"
+            return refuse(Reason.UNKNOWN_CONTENT_TYPE, Origin.SERVER_SDK, text)
+        return entry
+
+    async def start(self) -> None:
+        """Listen, and begin to attach; returns when the server listens. Raises `OSError` if an address is taken."""
+        loop = asyncio.get_running_loop()
+        for address in self._listen:
+            path, host, port = split_address(address)
+            if path:
+                acceptor = await loop.create_unix_server(self._accepting(loop), path)
+            else:
+                acceptor = await loop.create_server(self._accepting(loop), host or None, port, reuse_address=True)
+            self._acceptors.append(acceptor)
+        if self._socket:
+            self._attaching = loop.create_task(self._attach(loop))
+        else:
+            self._attached.set()
+
+    def _accepting(self, loop: asyncio.AbstractEventLoop) -> Any:
+        return lambda: ServerLink(loop, self, None)
+
+    async def ready(self) -> None:
+        """Wait until calls can come: the server listens, and is attached to its proxy."""
+        await self._attached.wait()
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where the server listens, as channels take it."""
+        found = []
+        for acceptor in self._acceptors:
+            for sock in acceptor.sockets:
+                name = sock.getsockname()
+                found.append(f"{name[0]}:{name[1]}" if isinstance(name, tuple) else f"unix:{name}")
+        return found
+
+    async def _attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Keep a connection to the proxy on which this server is called."""
+        pause = _RETRY[0]
+        while not self.stopping:
+            link = ServerLink(loop, self, self.identity.hello(ROLE_SERVE, self.limits, self.target))
+            try:
+                await loop.create_unix_connection(lambda link=link: link, self._socket)  # type: ignore[misc]
+                await link.shaken
+            except (OSError, RefusedError):
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _RETRY[1])
+                continue
+            pause = _RETRY[0]
+            self._attached.set()
+            await link.moved.wait()
+
+    async def serve(self) -> None:
+        """Serve until the process is told to end (SIGTERM, SIGINT) or the task is cancelled, then stop gracefully."""
+        await self.start()
+        loop = asyncio.get_running_loop()
+        told = asyncio.Event()
+        signals = [] if sys.platform == "win32" else [signal.SIGTERM, signal.SIGINT]
+        try:
+            for s in signals:
+                loop.add_signal_handler(s, told.set)
+        except (ValueError, RuntimeError):  # not in the main thread: somebody else has the signals
+            signals = []
+        try:
+            waits = [loop.create_task(told.wait()), loop.create_task(self._ended.wait())]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+        finally:
+            for s in signals:
+                loop.remove_signal_handler(s)
+            await self.stop()
+
+    async def stop(self, drain_timeout: float | None = None) -> bool:
+        """Stop: take no new calls, let open ones end, and close. Returns whether all of them could.
+
+        drain_timeout is in seconds; None: what the server was made with. What is open then is cut off.
+        """
+        self.stopping = True
+        if self._attaching is not None:
+            self._attaching.cancel()
+            await asyncio.gather(self._attaching, return_exceptions=True)
+        for acceptor in self._acceptors:
+            acceptor.close()
+        for link in list(self.links):
+            if link.conn.ready:
+                link.conn.leave(GOAWAY_DRAINING, "the server is stopping")
+            else:
+                link.abort()
+        whole = await self._drained(self._drain if drain_timeout is None else drain_timeout)
+        self.stopped = True
+        for link in list(self.links):
+            link.conn.finish(GOAWAY_DRAINING, "the drain deadline has passed")
+            link.close()
+        for task in list(self.running):
+            task.cancel()
+        if self.running:
+            await asyncio.gather(*self.running, return_exceptions=True)
+        for link in list(self.links):
+            await link.lost
+        for acceptor in self._acceptors:
+            await acceptor.wait_closed()
+        for address in self._listen:
+            path = split_address(address)[0]
+            if path:
+                Path(path).unlink(missing_ok=True)
+        self._ended.set()
+        return whole
+
+    async def _drained(self, timeout: float) -> bool:
+        """Wait for the end of calls and connections."""
+        try:
+            async with asyncio.timeout(timeout):
+                while self.links:
+                    await asyncio.wait([link.lost for link in self.links])
+                while self.running:
+                    await asyncio.wait(list(self.running))
+        except TimeoutError:
+            return False
+        return True

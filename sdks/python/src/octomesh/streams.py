@@ -1,0 +1,144 @@
+"""Streams of calls, as callers have them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Final, Generic, Self, TypeVar
+
+from google.protobuf.message import Message
+
+from octomesh._calls import StreamCall
+from octomesh._entries import MetadataList
+from octomesh._wire.status import Reason
+from octomesh.errors import RpcError, bad_call, refused
+
+Req = TypeVar("Req", bound=Message)
+Res = TypeVar("Res", bound=Message)
+
+
+class CallEndedError(Exception):
+    """A message was given to `send` after the server had ended the call: receiving says how it ended."""
+
+
+class _Stream:
+    """A call that may still have to be opened.
+
+    Read a stream to its end, use it by `async with`, cancel it, or let go of it: then the call ends.
+    """
+
+    __slots__ = ("__weakref__", "_call", "_open")
+
+    def __init__(self, call: StreamCall | None, opening: Callable[[], Awaitable[StreamCall]]) -> None:
+        self._call = call
+        self._open: Final = opening
+
+    async def _opened(self) -> StreamCall:
+        call = self._call
+        if call is None:
+            call = self._call = await self._open()
+        return call
+
+    async def headers(self) -> MetadataList:
+        """Return the response's initial metadata. Waits until it has come, or cannot come any more."""
+        call = await self._opened()
+        while call.head is None and not call.done:
+            await call.news()
+        return call.headers
+
+    @property
+    def trailers(self) -> MetadataList:
+        """The metadata that ended the call; empty before its end."""
+        return self._call.trailers if self._call is not None else []
+
+    def cancel(self) -> None:
+        """End the call, as CANCELLED if it has not ended."""
+        if self._call is not None:
+            self._call.cancel()
+
+    async def __aenter__(self) -> Self:
+        await self._opened()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cancel()
+
+    def __del__(self) -> None:
+        call = self._call
+        if call is not None and not call.done and not call.link.loop.is_closed():
+            call.cancel()
+
+
+class _Receiving(_Stream, Generic[Res]):
+    __slots__ = ()
+
+    async def receive(self) -> Res | None:
+        """Return the next response, or None after the last. Raises `RpcError` if the call has ended otherwise."""
+        message: Res | None = await (await self._opened()).receive()
+        return message
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Res:
+        call = self._call
+        message: Res | None = await (call if call is not None else await self._opened()).receive()
+        if message is None:
+            raise StopAsyncIteration
+        return message
+
+
+class _Sending(_Stream, Generic[Req]):
+    __slots__ = ()
+
+    async def send(self, request: Req) -> None:
+        """Send a request. Waits while the server does not read. Raises `CallEndedError` once the call has ended."""
+        call = await self._opened()
+        if call.sent_end:
+            raise bad_call("send after the half-close")
+        if not await call.send(request):
+            raise CallEndedError("the call has ended; receiving says how")
+
+    @property
+    def unsent(self) -> int:
+        """How many requests were given to `send` after the call had ended."""
+        return self._call.unsent if self._call is not None else 0
+
+
+class ReceiveStream(_Receiving[Res]):
+    """The responses of a server streaming call: `async for` gives them. For one task at a time, but for `cancel`."""
+
+    __slots__ = ()
+
+
+class SendStream(_Sending[Req], Generic[Req, Res]):
+    """The requests of a client streaming call. For one task at a time, but for `cancel`."""
+
+    __slots__ = ()
+
+    async def close_and_receive(self) -> Res:
+        """Say that no more requests come, and wait for the response."""
+        call = await self._opened()
+        await call.close_send()
+        response: Res | None = await call.receive()
+        if response is None:
+            raise refused(Reason.BAD_MESSAGE, "the response has no message")
+        if await call.receive() is not None:
+            call.cancel()
+            raise refused(Reason.BAD_MESSAGE, "the response has more than one message")
+        return response
+
+
+class BidiStream(_Receiving[Res], _Sending[Req], Generic[Req, Res]):
+    """A call with a stream in each direction. One task may send while another receives."""
+
+    __slots__ = ()
+
+    async def close_send(self) -> None:
+        """Say that no more requests come. Receiving goes on."""
+        await (await self._opened()).close_send()
+
+
+__all__ = ["BidiStream", "CallEndedError", "ReceiveStream", "RpcError", "SendStream"]
