@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from octomesh._wire.status import (
     rule_of,
     worse,
 )
+from octomesh._wire.timings import parse_stages
 
 from .calls import callee
 
@@ -297,3 +299,43 @@ def test_worst(given: Fields, want: Fields) -> None:
 def test_another_path(given: Fields, want: Fields) -> None:
     other = rule_of(given["reason"]).path and given["disposition"] == Disposition.NOT_PROCESSED
     assert other == want["other_path"]
+
+
+@pytest.mark.parametrize(
+    ("parse", "head"),
+    [
+        (RequestHead.parse, "a00600"),  # hop_caller as a number
+        (ResponseHead.parse, "c80600"),  # hop_timings as a number
+        (ResetHead.parse, "0801"),
+        (ResetHead.parse, "1200"),
+        (Hello.parse, "62020a00"),  # a limit as bytes
+        (parse_stages, "0801"),
+        (parse_stages, "0a020a00"),
+        (parse_stages, "0a0108"),
+    ],
+)
+def test_a_known_field_in_another_wire_type_is_a_bad_head(parse: Callable[[bytes], object], head: str) -> None:
+    with pytest.raises(HeadError):
+        parse(bytes.fromhex(head))
+
+
+def test_unknown_fields_are_skipped() -> None:
+    unknown = b"\xf8\x07\x05" + b"\xfa\x07\x01x"
+    assert Hello.parse(b"\x62" + bytes((2 + len(unknown),)) + b"\x08\x07" + unknown).limits.max_streams == 7
+    assert RequestHead.parse(b"\x1a\x01t" + unknown).target == b"t"
+    assert ResetHead.parse(unknown + b"\x10\x09").http2_code == 9
+
+
+def test_a_long_head_with_a_trace_is_read_each_time() -> None:
+    heads = RequestHeads()
+    head = b"\x1a\xd8\x04" + b"t" * 600 + OWN + TRACES[0]
+    for _ in range(2):
+        assert heads.parse(head)[1] == TRACES[0]
+    assert not heads._traced
+
+
+def test_a_status_shows_what_it_is() -> None:
+    status = Status(5, 99, 1, 2, b"no such cart")
+    assert repr(status) == "Status(NOT_FOUND, REASON_99, APPLICATION, PROCESSED, b'no such cart')"
+    assert status == Status.parse(status.encode())
+    assert status != Status(5)
