@@ -12,7 +12,7 @@ must not be changed.**
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from octomesh._wire.proto import (
@@ -69,16 +69,22 @@ def method_piece(target: bytes, service: bytes, method: bytes, kind: int) -> Pie
 
 def trace_piece(traceparent: bytes, tracestate: bytes = b"") -> Piece:
     """The W3C trace context of a request."""
+    if not traceparent and not tracestate:
+        return b""
     return bytes_field(8, traceparent) + bytes_field(9, tracestate)
 
 
 def call_piece(hash_key: bytes = b"", attempt: int = 0, call_id: bytes = b"") -> Piece:
     """What a caller says of one call."""
+    if not hash_key and not attempt and not call_id:
+        return b""
     return bytes_field(11, hash_key) + uint_field(12, attempt) + bytes_field(13, call_id)
 
 
-def encodings_piece(encoding: bytes, accepted: Iterable[bytes]) -> Piece:
+def encodings_piece(encoding: bytes, accepted: Sequence[bytes]) -> Piece:
     """A request's message_encoding and accepted_encodings."""
+    if not encoding and not accepted:
+        return b""
     return bytes_field(15, encoding) + b"".join([bytes_field_always(16, a) for a in accepted])
 
 

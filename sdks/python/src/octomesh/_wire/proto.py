@@ -6,7 +6,7 @@ library would let it pass, and for heads of a few fields it is faster than makin
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from struct import Struct
 from typing import Any, Final, TypeAlias
 
@@ -109,11 +109,14 @@ def uint_field(number: int, v: int) -> Piece:
 
 def bytes_field(number: int, v: bytes) -> Piece:
     """A bytes field, unless it is empty."""
-    return uvarint(number << 3 | 2) + uvarint(len(v)) + v if v else b""
+    return bytes_field_always(number, v) if v else b""
 
 
 def bytes_field_always(number: int, v: bytes) -> Piece:
     """A bytes field, also an empty one: for repeated and hop fields."""
+    size = len(v)
+    if number < 16 and size < 0x80:
+        return _ONE[number << 3 | 2] + _ONE[size] + v
     return uvarint(number << 3 | 2) + uvarint(len(v)) + v
 
 
@@ -122,8 +125,10 @@ def fixed64_field(number: int, v: int) -> Piece:
     return uvarint(number << 3 | 1) + _FIXED64.pack(v) if v else b""
 
 
-def entry_fields(number: int, entries: Iterable[Entry]) -> Piece:
+def entry_fields(number: int, entries: Sequence[Entry]) -> Piece:
     """Repeated octo.wire.v1.Entry."""
+    if not entries:
+        return b""
     return b"".join([bytes_field_always(number, bytes_field(1, k) + bytes_field(2, v)) for k, v in entries])
 
 
