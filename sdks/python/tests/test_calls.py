@@ -36,7 +36,9 @@ class Service(Echo):
             total += request.number
         return Message(number=total)
 
-    async def chat(self, requests: AsyncIterator[Message], _context: octomesh.ServerContext, /) -> AsyncIterator[Message]:
+    async def chat(
+        self, requests: AsyncIterator[Message], _context: octomesh.ServerContext, /
+    ) -> AsyncIterator[Message]:
         async for request in requests:
             yield Message(number=-request.number)
 
@@ -51,7 +53,9 @@ async def client() -> AsyncIterator[EchoClient]:
 
 async def test_unary(client: EchoClient) -> None:
     info = octomesh.CallInfo()
-    answer = await client.say(Message(text="hello", data=b"x" * 300_000), metadata=[("k", "v"), ("b-bin", b"\0")], info=info)
+    answer = await client.say(
+        Message(text="hello", data=b"x" * 300_000), metadata=[("k", "v"), ("b-bin", b"\0")], info=info
+    )
     assert (answer.text, answer.number) == ("hello", 300_000)
     assert info.headers == [("h-k", "v"), ("h-b-bin", b"\0")]
     assert info.trailers == [("t", "1")]
@@ -67,7 +71,11 @@ async def test_errors(client: EchoClient) -> None:
         await client.say(Message(text="no"))
     error = caught.value
     assert error.code is octomesh.Code.NOT_FOUND
-    assert (error.message, error.origin, error.disposition) == ("nothing here", octomesh.Origin.APPLICATION, octomesh.Disposition.PROCESSED)
+    assert (error.message, error.origin, error.disposition) == (
+        "nothing here",
+        octomesh.Origin.APPLICATION,
+        octomesh.Disposition.PROCESSED,
+    )
     detail = Message()
     assert error.details[0].Unpack(detail)
     assert detail.text == "why"

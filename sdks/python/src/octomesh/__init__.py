@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from octomesh._generated import CallOptions, Caller, Kind, Method, Service, SyncCaller, require_gen
+from octomesh._generated import Caller, CallOptions, Kind, Method, Service, SyncCaller, require_gen
 from octomesh._settings import VERSION
 from octomesh._wire.limits import Limits
 from octomesh.channel import CallInfo, Channel
-from octomesh.context import Peer, ServerContext
+from octomesh.context import Peer, ServerContext, trace_context
 from octomesh.errors import Code, DeadlineExceededError, Disposition, Origin, Reason, RpcError
 from octomesh.inprocess import in_process
 from octomesh.interceptors import Call, Interceptor, Next
@@ -48,4 +48,5 @@ __all__ = [
     "SyncSendStream",
     "in_process",
     "require_gen",
+    "trace_context",
 ]

@@ -242,7 +242,9 @@ class StreamCall(ClientCall):
             self.unsent += 1
             return False
         body = message.SerializeToString()
-        await self.sent(self.link.conn.send(self, MESSAGE, MSG | self._flags, b"", compress(body) if self._flags else body))
+        await self.sent(
+            self.link.conn.send(self, MESSAGE, MSG | self._flags, b"", compress(body) if self._flags else body)
+        )
         return True
 
     async def close_send(self) -> None:

@@ -23,7 +23,9 @@ def check_entry(key: str, value: str | bytes) -> tuple[bytes, bytes]:
     if name.startswith(text.RESERVED):
         raise bad_call(f"metadata key {key!r}: keys that begin with octo- are the SDK's own")
     if not text.valid_value(name, data):
-        raise bad_call(f"metadata {key!r}: a value has characters outside of 0x20 to 0x7E; keys that end in -bin take any bytes")
+        raise bad_call(
+            f"metadata {key!r}: a value has characters outside of 0x20 to 0x7E; keys that end in -bin take any bytes"
+        )
     return name, data
 
 
@@ -35,5 +37,7 @@ def checked(entries: Iterable[tuple[str, str | bytes]]) -> list[tuple[bytes, byt
 def shown(entries: Sequence[tuple[bytes, bytes]]) -> MetadataList:
     """Return what users get to see of entries that arrived."""
     return [
-        (key.decode(), value if key.endswith(b"-bin") else value.decode()) for key, value in entries if text.shown(key, value)
+        (key.decode(), value if key.endswith(b"-bin") else value.decode())
+        for key, value in entries
+        if text.shown(key, value)
     ]

@@ -103,7 +103,7 @@ class CallOptions(TypedDict, total=False):
     less ends the call before anything is sent."""
     metadata: Metadata
     """Goes one hop."""
-    baggage: Mapping[str, str]
+    baggage: Mapping[str, str | bytes]
     """Goes down the whole chain of calls, over what the handler's own call brought."""
     hash_key: str
     """What the call is about: calls with equal keys stay on one path, and with a ring go to one instance."""

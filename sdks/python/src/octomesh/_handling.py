@@ -15,7 +15,7 @@ from octomesh._clock import Alarm, alarms
 from octomesh._generated import CallOptions, Method
 from octomesh._wire.compression import ENCODINGS, GZIP, EncodingError, compress, decompress
 from octomesh._wire.frame import COMPRESSED, END, MESSAGE, MORE, MSG, RESPONSE
-from octomesh._wire.heads import HEADERS_PRESENT, RequestHead, RequestHeads, ResponseHead
+from octomesh._wire.heads import HEADERS_PRESENT, RequestHeads, ResponseHead
 from octomesh._wire.inbox import Inbox
 from octomesh._wire.limits import MAX_SDK_HEAD
 from octomesh._wire.proto import Entry, HeadError
@@ -23,7 +23,7 @@ from octomesh._wire.status import Disposition, Origin, Reason, Status, refuse
 from octomesh._wire.stream import Stream
 from octomesh._wire.text import valid_traceparent
 from octomesh._wire.timeout import timeout_ns
-from octomesh.context import Carried, Peer, ServerContext, carried
+from octomesh.context import Carried, ServerContext, carried
 from octomesh.errors import RpcError, from_status, status_of_handler
 from octomesh.interceptors import Call, Interceptor, intercepted
 
@@ -40,12 +40,14 @@ CONTENT_TYPES: Final = frozenset((b"", b"application/grpc", b"application/grpc+p
 _NO_OPTIONS: Final = CallOptions()
 
 
-class Entry_:
+class Endpoint:
     """A method with what handles it."""
 
     __slots__ = ("function", "interceptors", "method", "parse", "respond", "streams_in", "streams_out")
 
-    def __init__(self, method: Method[Any, Any], function: Callable[..., Any], interceptors: Sequence[Interceptor]) -> None:
+    def __init__(
+        self, method: Method[Any, Any], function: Callable[..., Any], interceptors: Sequence[Interceptor]
+    ) -> None:
         self.method = method
         self.function = function
         self.interceptors = tuple(interceptors)
@@ -77,7 +79,7 @@ class ServerCall(Stream):
         "trailers",
     )
 
-    entry: Entry_
+    entry: Endpoint
     context: ServerContext
 
     def __init__(self, link: ServerLink) -> None:
@@ -110,7 +112,7 @@ class ServerCall(Stream):
             link.conn.release(self)
             return
         found = link.server.find(h)
-        if not isinstance(found, Entry_):
+        if not isinstance(found, Endpoint):
             self._reject(found)
             return
         self.entry = found
@@ -188,7 +190,12 @@ class ServerCall(Stream):
         link.conn.started(self)
         self._task = task = link.loop.create_task(self._run(body))
         link.server.running.add(task)
-        task.add_done_callback(link.server.running.discard)
+        task.add_done_callback(self._returned)
+
+    def _returned(self, task: asyncio.Task[None]) -> None:
+        """The handler has ended, or was cancelled before it began."""
+        self._link.server.running.discard(task)
+        self._link.conn.release(self)
 
     def _reject(self, status: Status) -> None:
         """End a call that no handler sees."""
@@ -224,11 +231,11 @@ class ServerCall(Stream):
     # The handler.
 
     async def _run(self, body: bytes | None) -> None:
-        link, context, h = self._link, self.context, self.context._head  # noqa: SLF001
+        link, context, h = self._link, self.context, self.context._head
         response: Message | None = None
         status: Status | None = None
         try:
-            traceparent = context._traceparent  # noqa: SLF001
+            traceparent = context._traceparent
             if traceparent or h.baggage or context.deadline is not None:
                 valid = traceparent if valid_traceparent(traceparent) else b""
                 carried.set(Carried(context.deadline, valid, h.tracestate if valid else b"", tuple(h.baggage)))
@@ -248,7 +255,7 @@ class ServerCall(Stream):
                 status = refuse(Reason.DRAIN_DEADLINE, Origin.SERVER_SDK, "the server stopped")
             else:
                 # The handler's own doing, such as a cancelled task that it waited for.
-                status = refuse(Reason.HANDLER_CRASHED, Origin.SERVER_SDK, "the handler crashed; see the server's log")
+                status = _crashed()
                 log.exception("handler of %s was cancelled from within", self.entry.method.full_name)
         except _BadRequestError as error:
             status = error.status
@@ -257,16 +264,14 @@ class ServerCall(Stream):
         except Exception as error:
             status = _past_deadline() if self._expired and isinstance(error, TimeoutError) else status_of_handler(error)
             log.debug("handler of %s raised", self.entry.method.full_name, exc_info=True)
-        except BaseException:
-            status = refuse(Reason.HANDLER_CRASHED, Origin.SERVER_SDK, "the handler crashed; see the server's log")
-            log.exception("handler of %s crashed", self.entry.method.full_name)
-            self._finish(None, status)
+        except KeyboardInterrupt:
             raise
+        except BaseException:
+            status = _crashed()
+            log.exception("handler of %s crashed", self.entry.method.full_name)
         finally:
             if self.alarm is not None:
                 alarms(link.loop).clear(self.alarm)
-            if self._over:
-                link.conn.release(self)
         if not self._over:
             if self.blocked:
                 await self._credited()
@@ -282,7 +287,6 @@ class ServerCall(Stream):
                 except DecodeError as error:
                     raise _BadRequestError(Reason.BAD_MESSAGE, f"the request does not decode: {error}") from None
             else:
-                assert self._inbox is not None
                 request = self._decode(*self._inbox.take(self._link.conn, self))
         else:
             request = self._requests()
@@ -290,7 +294,8 @@ class ServerCall(Stream):
             call = Call(entry.method, self._link.server.target, _NO_OPTIONS)
             return await intercepted(entry.interceptors, call, lambda c: self._call(request, c))  # type: ignore[no-any-return]
         if entry.streams_out:
-            return await self._respond(entry.function(request, self.context), None)
+            await self._respond(entry.function(request, self.context), None)
+            return None
         return await entry.function(request, self.context)  # type: ignore[no-any-return]
 
     async def _call(self, request: Any, call: Call) -> Message | None:
@@ -298,7 +303,8 @@ class ServerCall(Stream):
         if call.on_receive:
             request = _seen(request, call) if entry.streams_in else call.received(request)
         if entry.streams_out:
-            return await self._respond(entry.function(request, self.context), call)
+            await self._respond(entry.function(request, self.context), call)
+            return None
         return call.sending(await entry.function(request, self.context))  # type: ignore[no-any-return]
 
     async def _respond(self, responses: Any, call: Call | None) -> None:
@@ -404,7 +410,6 @@ class ServerCall(Stream):
         conn = self._link.conn
         self._over = True
         conn.send(self, RESPONSE, flags, self._final_head(status, bool(flags & COMPRESSED)), body)
-        conn.release(self)
 
     def _final_head(self, status: Status | None, compressed: bool) -> bytes:
         if status is None and not self.headers and not self.trailers and not compressed:
@@ -441,13 +446,17 @@ class _BadRequestError(Exception):
         self.status = refuse(reason, Origin.SERVER_SDK, text)
 
 
+def _crashed() -> Status:
+    return refuse(Reason.HANDLER_CRASHED, Origin.SERVER_SDK, "the handler crashed; see the server's log")
+
+
 def _past_deadline() -> Status:
     status = refuse(Reason.DEADLINE, Origin.SERVER_SDK, "the deadline passed in the handler")
     status.disposition = Disposition.PROCESSED
     return status
 
 
-def _wrong_type(entry: Entry_, response: Any) -> RpcError:
+def _wrong_type(entry: Endpoint, response: Any) -> RpcError:
     status = refuse(
         Reason.BAD_MESSAGE,
         Origin.SERVER_SDK,
@@ -460,8 +469,3 @@ def _wrong_type(entry: Entry_, response: Any) -> RpcError:
 async def _seen(requests: AsyncIterator[Any], call: Call) -> AsyncIterator[Any]:
     async for request in requests:
         yield call.received(request)
-
-
-def unknown(h: RequestHead, reason: Reason, text: str) -> Status:
-    """Refuse a call that has no handler here."""
-    return refuse(reason, Origin.SERVER_SDK, text)

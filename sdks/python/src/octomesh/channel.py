@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
@@ -114,7 +115,7 @@ class Channel:
         outermost. max_receive bounds a response message, in bytes.
         """
         self.target: Final = target
-        self._identity = Identity.of(application, environment, instance, os.path.basename(os.sys.argv[0]) or "python")
+        self._identity = Identity.of(application, environment, instance, os.path.basename(sys.argv[0]) or "python")
         self._limits = limits
         self._max_receive = max_receive
         self._interceptors = tuple(interceptors)
@@ -153,7 +154,7 @@ class Channel:
         sent = self._prepare(method, options)
         body = _serialize(method, request)
         link = self._link
-        if link is None or link.conn._limit == 0:  # noqa: SLF001  takes_calls, without a call
+        if link is None or not link.conn.takes_calls:
             link = await self._ready(options, sent.deadline)
         call = UnaryCall(link, method.response.FromString, sent.limit)
         flags = MSG | END
@@ -367,9 +368,7 @@ def _serialize(method: Method[Any, Any], request: Message) -> bytes:
         raise failed from error
 
 
-def _merge(
-    inherited: Sequence[tuple[bytes, bytes]], own: Mapping[str, str] | None
-) -> Sequence[tuple[bytes, bytes]]:
+def _merge(inherited: Sequence[tuple[bytes, bytes]], own: Mapping[str, str | bytes] | None) -> Sequence[tuple[bytes, bytes]]:
     if not own:
         return inherited
     entries = dict([check_entry(key, value) for key, value in own.items()])

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from octomesh._entries import MetadataList, check_entry, shown
 from octomesh._wire.limits import ENTRY_OVERHEAD, MAX_METADATA
-from octomesh._wire.text import metadata_size, valid_traceparent
-from octomesh.errors import Code, Origin, Reason, RpcError, from_status
 from octomesh._wire.status import Status, refuse
+from octomesh._wire.text import metadata_size, valid_traceparent
+from octomesh.errors import Code, Origin, Reason, from_status
 
 if TYPE_CHECKING:
     from octomesh._generated import Method
-    from octomesh._wire.heads import RequestHead
     from octomesh._handling import ServerCall
+    from octomesh._wire.heads import RequestHead
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,27 @@ carried: Final[ContextVar[Carried | None]] = ContextVar("octomesh.carried", defa
 """Set while a handler runs, and by those who begin traces or baggage themselves."""
 
 
+@contextmanager
+def trace_context(traceparent: str, tracestate: str = "") -> Iterator[None]:
+    """Let calls within go on a W3C trace; one that is not valid is not sent."""
+    data = traceparent.encode("ascii", "replace")
+    valid = data if valid_traceparent(data) else b""
+    down = replace(carried.get() or Carried(), traceparent=valid, tracestate=tracestate.encode() if valid else b"")
+    token = carried.set(down)
+    try:
+        yield
+    finally:
+        carried.reset(token)
+
+
 class ServerContext:
     """One call, as its handler sees it."""
 
     __slots__ = ("_baggage", "_call", "_head", "_metadata", "_peer", "_traceparent", "deadline")
 
-    def __init__(self, call: ServerCall, head: RequestHead, traceparent: bytes, deadline: float | None, peer: Peer) -> None:
+    def __init__(
+        self, call: ServerCall, head: RequestHead, traceparent: bytes, deadline: float | None, peer: Peer
+    ) -> None:
         self._call = call
         self._head = head
         self._traceparent = traceparent
@@ -108,7 +124,9 @@ class ServerContext:
         RESOURCE_EXHAUSTED over 16 KiB.
         """
         if self._call.headers_sent:
-            raise from_status(Status(Code.FAILED_PRECONDITION, 0, Origin.SERVER_SDK, 0, b"the initial metadata was sent already"))
+            raise from_status(
+                Status(Code.FAILED_PRECONDITION, 0, Origin.SERVER_SDK, 0, b"the initial metadata was sent already")
+            )
         self._add(self._call.headers, key, value)
 
     def set_trailer(self, key: str, value: str | bytes) -> None:

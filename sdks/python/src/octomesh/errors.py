@@ -8,9 +8,8 @@ from typing import Any, Final
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import DecodeError, Message
 
-from octomesh._wire.proto import HeadError, bytes_field, bytes_field_always, fields, uint_field
+from octomesh._wire.proto import INT32_MASK, HeadError, bytes_field, bytes_field_always, fields, uint_field
 from octomesh._wire.status import (
-    INT32_MASK,
     Code,
     Disposition,
     Origin,
@@ -139,7 +138,7 @@ def from_status(status: Status) -> RpcError:
     error.origin = _ORIGINS.get(status.origin, status.origin)
     error.disposition = _DISPOSITIONS.get(status.disposition, status.disposition)
     error.retry_after = status.retry_after_ms / 1000
-    error._details = status.details  # noqa: SLF001
+    error._details = status.details
     return error
 
 
@@ -167,7 +166,7 @@ def status_of_handler(error: BaseException) -> Status:
         code = Code.DEADLINE_EXCEEDED if isinstance(error, TimeoutError) else Code.UNKNOWN
         return Status(code, 0, Origin.APPLICATION, Disposition.PROCESSED, _text(str(error)))
     retry = min(max(round(error.retry_after * 1000), 0), _MAX_RETRY_MS)
-    details = error._details  # noqa: SLF001
+    details = error._details
     return Status(error.code, 0, Origin.APPLICATION, Disposition.PROCESSED, _text(error.message), details, retry)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from octomesh._generated import Service
-from octomesh._handling import CONTENT_TYPES, Entry_, ServerCall
+from octomesh._handling import CONTENT_TYPES, Endpoint, ServerCall
 from octomesh._link import Link, RefusedError
 from octomesh._settings import (
     DEFAULT_MAX_RECEIVE,
@@ -77,7 +77,9 @@ class ServerLink(Link):
             unix = not isinstance(name, tuple)
             address = "" if unix else f"{name[0]}:{name[1]}"
         self.from_sdk = unix or hello.kind not in (PEER_PROXY, PEER_GATEWAY)
-        self.peer = Peer(hello.application.decode("utf-8", "replace"), hello.instance.decode("utf-8", "replace"), address)
+        self.peer = Peer(
+            hello.application.decode("utf-8", "replace"), hello.instance.decode("utf-8", "replace"), address
+        )
         environment = hello.environment.decode("utf-8", "replace")
         server = self.server
         if server.stopping:
@@ -177,7 +179,7 @@ class Server:
         socket = socket if socket is not None else os.environ.get("OCTO_SOCKET", "")
         self._socket = unix_path(socket) if mode != "off" else ""
         self._services: set[bytes] = set()
-        self._entries: dict[tuple[bytes, bytes], Entry_] = {}
+        self._entries: dict[tuple[bytes, bytes], Endpoint] = {}
         self._acceptors: list[asyncio.Server] = []
         self._attaching: asyncio.Task[None] | None = None
         self._attached = asyncio.Event()
@@ -191,11 +193,11 @@ class Server:
                 raise ValueError(f"service {service.SERVICE} is served already")
             self._services.add(name)
             for attribute, method in service.METHODS.items():
-                entry = Entry_(method, getattr(service, attribute), self._interceptors)
+                entry = Endpoint(method, getattr(service, attribute), self._interceptors)
                 self._entries[name, method.name.encode()] = entry
         return self
 
-    def find(self, h: RequestHead) -> Entry_ | Status:
+    def find(self, h: RequestHead) -> Endpoint | Status:
         """Return what handles a call, or how it is refused."""
         entry = self._entries.get((h.service, h.method))
         service = h.service.decode("utf-8", "replace")

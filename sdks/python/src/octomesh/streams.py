@@ -39,6 +39,15 @@ class _Stream:
             call = self._call = await self._open()
         return call
 
+    async def open(self) -> None:
+        """Begin the call now, where that is not to wait for its first use."""
+        await self._opened()
+
+    @property
+    def received_headers(self) -> MetadataList:
+        """The response's initial metadata, as far as it has come."""
+        return self._call.headers if self._call is not None else []
+
     async def headers(self) -> MetadataList:
         """Return the response's initial metadata. Waits until it has come, or cannot come any more."""
         call = await self._opened()

@@ -52,7 +52,9 @@ class _Loop:
         try:
             if asyncio.get_running_loop() is not None:
                 work.close()
-                raise RuntimeError("this thread runs an event loop, which a blocking call would stop: use Channel and await")
+                raise RuntimeError(
+                    "this thread runs an event loop, which a blocking call would stop: use Channel and await"
+                )
         except RuntimeError as error:
             if "no running event loop" not in str(error):
                 raise

@@ -1,0 +1,1 @@
+"""What the runner tells, as a caller and as a server."""
