@@ -67,14 +67,15 @@ class Call(Stream):
 class Player:
     """The owner: it takes every call, and closes when it is due."""
 
-    def __init__(self, setup: Note, *, cut: int = 0) -> None:
-        """cut: what arrives is fed in pieces of so many bytes; 0: whole."""
+    def __init__(self, setup: Note, *, cut: int = 0, cut_at: int = 0) -> None:
+        """What arrives is fed in pieces of cut bytes, or in two that part at an offset; 0: whole."""
         self.dialer = setup["side"] == "dialer"
         side = DIALER if self.dialer else ACCEPTOR
         self.conn = Connection(side, self, Limits(**setup["local"]), Origin.SERVER_PROXY)
         if setup.get("skip_handshake"):
             self.conn.resume(ROLES[setup["role"]], Limits(**setup["peer"]))
         self.cut = cut
+        self.cut_at = cut_at
         self.calls: dict[int, Call] = {}
         self.delivers: list[Note] = []
         self.ended: list[Note] = []
@@ -133,9 +134,12 @@ class Player:
 
     def receive(self, data: bytes) -> None:
         size = self.cut or len(data) or 1
+        pieces = [data[at : at + size] for at in range(0, len(data), size)]
+        if self.cut_at:
+            pieces = [data[: self.cut_at], data[self.cut_at :]]
         try:
-            for at in range(0, len(data), size):
-                self.conn.feed(data[at : at + size])
+            for piece in pieces:
+                self.conn.feed(piece)
         except WireError:
             self.conn.abort()
 
