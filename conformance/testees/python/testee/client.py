@@ -185,7 +185,7 @@ class Running:
                 except octomesh.RpcError:
                     return
         if self._do.options.cancel_before_half_close:
-            self.cancel()
+            stream.cancel()
 
     async def _receive(self, stream: Receiving, count: int | None) -> None:
         """Take responses: so many, or all."""

@@ -242,6 +242,6 @@ class Handling:
             raise ValueError(d.status.message)
         if d.throw == DEFINITION.THROW_CRASH:
             raise Crash(d.status.message)
-        if d.HasField("status"):
+        if d.HasField("status") and d.status.code != octomesh.Code.OK:
             details = [AnyMessage(type_url=x.type_url, value=x.value) for x in d.status.details]
             raise octomesh.RpcError(d.status.code, d.status.message, details=details)

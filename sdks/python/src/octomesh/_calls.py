@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError, Message
 
 from octomesh._clock import Alarm
 from octomesh._entries import MetadataList, shown
-from octomesh._wire.compression import EncodingError, compress, decompress
+from octomesh._wire.compression import ENCODINGS, EncodingError, compress, decompress
 from octomesh._wire.frame import COMPRESSED, END, MESSAGE, MORE, MSG
 from octomesh._wire.heads import HEADERS_PRESENT, ResponseHead, ResponseHeads
 from octomesh._wire.inbox import Budget, Inbox
@@ -95,7 +95,10 @@ class ClientCall(Stream):
             try:
                 body = decompress(body, encoding, self.limit)
             except EncodingError as error:
-                raise refused(error.reason, str(error)) from None
+                failed = refused(error.reason, str(error))
+                if error.reason == Reason.UNKNOWN_ENCODING:
+                    failed.accepted_encodings = [e.decode() for e in ENCODINGS]
+                raise failed from None
         try:
             return self.parse(body)
         except DecodeError as error:

@@ -32,7 +32,7 @@ class Identity:
         return Identity(
             application or os.environ.get("OCTO_APPLICATION") or fallback,
             environment or os.environ.get("OCTO_ENVIRONMENT") or "default",
-            instance or f"{os.uname().nodename}-{os.getpid()}",
+            instance or f"{application or fallback}-{os.getpid()}",
         )
 
     def hello(self, role: int, limits: Limits, *targets: str) -> Hello:

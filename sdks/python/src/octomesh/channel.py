@@ -15,10 +15,11 @@ from octomesh._calls import ClientCall, StreamCall, UnaryCall
 from octomesh._clock import alarms
 from octomesh._entries import MetadataList, check_entry, checked
 from octomesh._generated import CallOptions, Method, Req, Res
-from octomesh._link import Link, RefusedError
+from octomesh._link import RefusedError
+from octomesh._peer import ClientLink, Peer, dial, shared_peer
 from octomesh._settings import DEFAULT_MAX_RECEIVE, Identity, split_address, unix_path
-from octomesh._wire.compression import ENCODINGS, GZIP, IDENTITY, compress
-from octomesh._wire.conn import DIALER, NotOpenError, StreamLimitError
+from octomesh._wire.compression import GZIP, IDENTITY, compress
+from octomesh._wire.conn import NotOpenError, StreamLimitError
 from octomesh._wire.frame import COMPRESSED, END, MSG
 from octomesh._wire.heads import (
     BAGGAGE,
@@ -30,39 +31,20 @@ from octomesh._wire.heads import (
     timeout_piece,
     trace_piece,
 )
-from octomesh._wire.hello import ROLE_CALL, Hello
+from octomesh._wire.hello import ROLE_CALL
 from octomesh._wire.limits import MAX_BAGGAGE, MAX_METADATA, MAX_SDK_HEAD, UNSET_LIMITS, Limits
 from octomesh._wire.proto import entry_fields
 from octomesh._wire.status import Origin, Reason
 from octomesh._wire.text import baggage_size, metadata_size
 from octomesh._wire.timeout import timeout_us
 from octomesh.context import Carried, carried
-from octomesh.errors import Code, RpcError, bad_call, refused, unsent
+from octomesh.errors import Code, RpcError, bad_call, unsent
 from octomesh.interceptors import Call, Interceptor, intercepted
 from octomesh.streams import BidiStream, ReceiveStream, SendStream
 
 _TIMEOUT_SIZE: Final = 9
-
-
-class ClientLink(Link):
-    """A connection on which this process calls."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, hello: Hello) -> None:
-        super().__init__(loop, DIALER, Origin.CLIENT_SDK, hello.limits)
-        self._hello = hello
-        self.leaving = False
-
-    def begin(self) -> None:
-        """Introduce this process."""
-        self.conn.hello(self._hello)
-
-    def waiting(self) -> bool:
-        """A unary call is open."""
-        return any(isinstance(s, UnaryCall) for s in self.conn.streams())
-
-    def moving(self) -> None:
-        """Open no more calls here, and say so: the channel dials anew for the next."""
-        self.conn.drained()
+_ACCEPTED: Final = (GZIP,)
+"""What is said beside identity, which everybody decodes."""
 
 
 class CallInfo:
@@ -121,11 +103,8 @@ class Channel:
         self._interceptors = tuple(interceptors)
         self._heads: dict[Method[Any, Any], bytes] = {}
         self._link: ClientLink | None = None
-        self._dialing: asyncio.Task[ClientLink] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._pid = os.getpid()
+        self._peer: Peer | None = None
         self._closed = False
-        self._dial: Callable[[], Awaitable[ClientLink]]
         mode = mode or os.environ.get("OCTO_MODE") or "auto"
         if mode not in ("auto", "on", "off"):
             raise ValueError(f"mode {mode!r} (from OCTO_MODE): want auto, on or off")
@@ -265,7 +244,7 @@ class Channel:
                 entry_fields(BAGGAGE, baggage),
                 call_piece(options.get("hash_key", "").encode()),
                 IDEMPOTENT if options.get("idempotent", method.idempotent) else b"",
-                encodings_piece(encoding, ENCODINGS if encoding else ()),
+                encodings_piece(encoding, _ACCEPTED if encoding else ()),
             )
         )
         if len(head) + _TIMEOUT_SIZE > MAX_SDK_HEAD:
@@ -293,7 +272,8 @@ class Channel:
                 raise unsent(Reason.DEADLINE, "the deadline passed before there was a connection")
             try:
                 async with asyncio.timeout(left):
-                    return await asyncio.shield(self._dialed())
+                    self._link = await asyncio.shield(self._peers().dialed())
+                    return self._link
             except TimeoutError:
                 raise unsent(Reason.DEADLINE, "the deadline passed before there was a connection") from None
             except (OSError, RefusedError) as error:
@@ -302,45 +282,33 @@ class Channel:
                 await asyncio.sleep(pause if left is None else min(pause, left))
                 pause = min(pause * 2, 1.0)
 
+    def _peers(self) -> Peer:
+        peer = self._peer
+        assert peer is not None  # noqa: S101  _usable has seen to it
+        return peer
+
     def _usable(self) -> ClientLink | None:
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop or self._pid != os.getpid():
+        peer = self._peer
+        if peer is None or peer.loop is not asyncio.get_running_loop() or peer.pid != os.getpid():
             # Another loop, or the child of a fork: what there is belongs to somebody else.
-            self._loop, self._pid, self._link, self._dialing = loop, os.getpid(), None, None
-        link = self._link
-        return link if link is not None and link.conn.takes_calls else None
-
-    def _dialed(self) -> asyncio.Task[ClientLink]:
-        if self._dialing is None or self._dialing.done():
-            self._dialing = asyncio.get_running_loop().create_task(self._connect())
-            self._dialing.add_done_callback(lambda t: t.cancelled() or t.exception())
-        return self._dialing
-
-    async def _connect(self) -> ClientLink:
-        if not self._address:
-            raise refused(Reason.NO_ENDPOINT, "no proxy is to be called, and no address of an instance is known")
-        loop = asyncio.get_running_loop()
-        path, host, port = split_address(self._address)
-        link = ClientLink(loop, self._identity.hello(ROLE_CALL, self._limits, self.target))
-        if path:
-            await loop.create_unix_connection(lambda: link, path)
-        else:
-            await loop.create_connection(lambda: link, host, port)
-        await link.shaken
-        self._link = link
+            self._link = None
+            self._peer = peer = self._shared()
+        link = self._link = peer.usable()
         return link
 
+    def _shared(self) -> Peer:
+        """Return the connections that this channel shares with others of the same loop, address and identity."""
+        if not self._address:
+            raise unsent(Reason.NO_ENDPOINT, "no proxy is to be called, and no address of an instance is known")
+        hello = self._identity.hello(ROLE_CALL, self._limits)
+        return shared_peer(self, (self._address, self._identity, self._limits), lambda: dial(self._address, hello))
+
     async def close(self) -> None:
-        """Close the connection; calls that are open end as lost. More than once does nothing."""
+        """Close the channel; calls that are open end as lost if nobody else uses its connection. More than once does nothing."""
         self._closed = True
-        link, self._link = self._link, None
-        if self._dialing is not None and not self._dialing.done():
-            self._dialing.cancel()
-        if link is not None and link.loop is asyncio.get_running_loop():
-            link.conn.finish(0)
-            link.settle()
-            link.close()
-            await link.lost
+        peer, self._peer, self._link = self._peer, None, None
+        if peer is not None and peer.loop is asyncio.get_running_loop():
+            await peer.leave(self)
 
     async def __aenter__(self) -> Self:
         return self
@@ -368,7 +336,9 @@ def _serialize(method: Method[Any, Any], request: Message) -> bytes:
         raise failed from error
 
 
-def _merge(inherited: Sequence[tuple[bytes, bytes]], own: Mapping[str, str | bytes] | None) -> Sequence[tuple[bytes, bytes]]:
+def _merge(
+    inherited: Sequence[tuple[bytes, bytes]], own: Mapping[str, str | bytes] | None
+) -> Sequence[tuple[bytes, bytes]]:
     if not own:
         return inherited
     entries = dict([check_entry(key, value) for key, value in own.items()])

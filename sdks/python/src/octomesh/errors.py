@@ -74,6 +74,8 @@ class RpcError(Exception):
         not know. retry_after is in seconds.
         """
         super().__init__(message)
+        if code == Code.OK:
+            raise ValueError("OK is no error: a handler returns its response")
         self.code = _CODES.get(code, code)
         self.message = message
         self.reason = Reason.UNSPECIFIED

@@ -6,8 +6,9 @@ import asyncio
 import socket
 from collections.abc import Sequence
 
+from octomesh._peer import ClientLink, Peer, shared_peer
 from octomesh._wire.hello import ROLE_CALL
-from octomesh.channel import Channel, ClientLink
+from octomesh.channel import Channel
 from octomesh.interceptors import Interceptor
 from octomesh.server import Server, ServerLink
 
@@ -26,15 +27,17 @@ class _InProcess(Channel):
         self._address = "this process"
         self._server = server
 
-    async def _connect(self) -> ClientLink:
+    def _shared(self) -> Peer:
+        return shared_peer(self, self, self._meet)
+
+    async def _meet(self) -> ClientLink:
         loop = asyncio.get_running_loop()
         near, far = socket.socketpair()
         server = self._server
         await loop.connect_accepted_socket(lambda: ServerLink(loop, server, None), far)
-        link = ClientLink(loop, self._identity.hello(ROLE_CALL, self._limits, self.target))
+        link = ClientLink(loop, self._identity.hello(ROLE_CALL, self._limits))
         await loop.create_connection(lambda: link, sock=near)
         await link.shaken
-        self._link = link
         return link
 
 

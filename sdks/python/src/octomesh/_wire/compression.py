@@ -9,7 +9,7 @@ from octomesh._wire.status import Reason
 
 IDENTITY: Final = b"identity"
 GZIP: Final = b"gzip"
-ENCODINGS: Final[tuple[bytes, ...]] = (GZIP, IDENTITY)
+ENCODINGS: Final[tuple[bytes, ...]] = (IDENTITY, GZIP)
 """What this SDK decodes: what it says in accepted_encodings."""
 
 _GZIP_BITS: Final = 31

@@ -1,0 +1,107 @@
+"""Connections on which this process calls, shared by the channels of one loop that have the same address and identity."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Final
+from weakref import WeakKeyDictionary
+
+from octomesh._calls import UnaryCall
+from octomesh._link import Link
+from octomesh._settings import split_address
+from octomesh._wire.conn import DIALER
+from octomesh._wire.hello import Hello
+from octomesh._wire.status import Origin
+
+
+class ClientLink(Link):
+    """A connection on which this process calls."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, hello: Hello) -> None:
+        super().__init__(loop, DIALER, Origin.CLIENT_SDK, hello.limits)
+        self._hello = hello
+
+    def begin(self) -> None:
+        """Introduce this process."""
+        self.conn.hello(self._hello)
+
+    def waiting(self) -> bool:
+        """A unary call is open."""
+        return any(isinstance(s, UnaryCall) for s in self.conn.streams())
+
+    def moving(self) -> None:
+        """Open no more calls here, and say so: the next one dials anew."""
+        self.conn.drained()
+
+
+async def dial(address: str, hello: Hello) -> ClientLink:
+    """Connect, and shake hands. Raises `OSError` or `RefusedError`."""
+    loop = asyncio.get_running_loop()
+    path, host, port = split_address(address)
+    link = ClientLink(loop, hello)
+    if path:
+        await loop.create_unix_connection(lambda: link, path)
+    else:
+        await loop.create_connection(lambda: link, host, port)
+    await link.shaken
+    return link
+
+
+class Peer:
+    """Who is called: the connection that takes calls now, and the dial that makes one."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, dial: Callable[[], Awaitable[ClientLink]]) -> None:
+        self.loop: Final = loop
+        self.pid: Final = os.getpid()
+        self.users: set[int] = set()
+        self._dial = dial
+        self._link: ClientLink | None = None
+        self._dialing: asyncio.Task[ClientLink] | None = None
+
+    def usable(self) -> ClientLink | None:
+        """Return a connection that takes calls, if there is one."""
+        link = self._link
+        return link if link is not None and link.conn.takes_calls else None
+
+    def dialed(self) -> asyncio.Task[ClientLink]:
+        """Return the dial that is under way, or begin one."""
+        if self._dialing is None or self._dialing.done():
+            self._dialing = self.loop.create_task(self._connect())
+            self._dialing.add_done_callback(lambda t: t.cancelled() or t.exception())
+        return self._dialing
+
+    async def _connect(self) -> ClientLink:
+        self._link = await self._dial()
+        return self._link
+
+    async def leave(self, user: object) -> None:
+        """One of those who share it needs it no more; the last one closes it."""
+        self.users.discard(id(user))
+        if self.users:
+            return
+        peers = _PEERS.get(self.loop, {})
+        for key in [k for k, p in peers.items() if p is self]:
+            del peers[key]
+        if self._dialing is not None and not self._dialing.done():
+            self._dialing.cancel()
+        link, self._link = self._link, None
+        if link is not None:
+            link.conn.finish(0)
+            link.close()
+            await link.lost
+
+
+_PEERS: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Peer]]] = WeakKeyDictionary()
+
+
+def shared_peer(user: object, key: Hashable, dial: Callable[[], Awaitable[ClientLink]]) -> Peer:
+    """Return the running loop's peer of a key, for one more user. What the parent of a fork had is not taken."""
+    loop = asyncio.get_running_loop()
+    peers = _PEERS.setdefault(loop, {})
+    peer = peers.get(key)
+    if peer is None or peer.pid != os.getpid():
+        peer = peers[key] = Peer(loop, dial)
+    peer.users.add(id(user))
+    return peer
