@@ -15,7 +15,7 @@ from octomesh._wire.frame import COMPRESSED, END, MESSAGE, MORE, MSG
 from octomesh._wire.heads import HEADERS_PRESENT, ResponseHead, ResponseHeads
 from octomesh._wire.inbox import Budget, Inbox
 from octomesh._wire.proto import HeadError
-from octomesh._wire.status import Origin, Reason, Status, refuse
+from octomesh._wire.status import Disposition, Origin, Reason, Status, refuse
 from octomesh._wire.stream import Stream
 from octomesh.errors import RpcError, from_status, refused
 
@@ -83,6 +83,8 @@ class ClientCall(Stream):
         """The call has ended as its server, or somebody on the way, says."""
         self.done = True
         self.trailers = shown(h.trailers)
+        if self.inbox is not None and self.inbox.assembling and (h.status is None or not h.status.code):
+            self.error = refused(Reason.STREAM_PROTOCOL, "the call ended in the middle of a message")
         if h.status is not None and h.status.code:
             self.error = from_status(h.status)
             self.error.trailers = self.trailers
@@ -106,7 +108,9 @@ class ClientCall(Stream):
 
     def break_off(self, reason: Reason, why: str) -> None:
         """End a call whose response is not what it has to be."""
-        self.finish(refuse(reason, Origin.CLIENT_SDK, why))
+        status = refuse(reason, Origin.CLIENT_SDK, why)
+        status.disposition = Disposition.UNKNOWN  # it was sent
+        self.finish(status)
 
     def finish(self, status: Status) -> None:
         """End the call from this side."""

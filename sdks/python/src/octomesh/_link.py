@@ -20,6 +20,11 @@ LINGER: Final = 1.0
 class RefusedError(Exception):
     """The peer, or the network, did not let this side in; the text says why."""
 
+    def __init__(self, why: str, *, draining: bool = False) -> None:
+        super().__init__(why)
+        self.draining = draining
+        """The peer leaves: who listens there next may let this side in."""
+
 
 class Link(asyncio.Protocol):
     """One side of a connection. Derived classes are its callers, or its servers."""
@@ -117,7 +122,8 @@ class Link(asyncio.Protocol):
     def on_goaway(self, goaway: GoAway) -> None:
         """Move, or end."""
         if not self.shaken.done():
-            self.fail(RefusedError(f"the peer refused the connection: {goaway.message.decode('utf-8', 'replace')}"))
+            why = f"the peer refused the connection: {goaway.message.decode('utf-8', 'replace') or 'it leaves'}"
+            self.fail(RefusedError(why, draining=goaway.graceful))
         if self.conn.closed or (goaway.final and self.conn.opens):
             self.conn.abort()
         else:

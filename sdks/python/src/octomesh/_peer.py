@@ -9,11 +9,14 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from octomesh._calls import UnaryCall
-from octomesh._link import Link
+from octomesh._link import Link, RefusedError
 from octomesh._settings import split_address
 from octomesh._wire.conn import DIALER
 from octomesh._wire.hello import Hello
 from octomesh._wire.status import Origin
+
+_DIALS: Final = 3
+"""How often in a row a peer is dialed that answers that it leaves."""
 
 
 class ClientLink(Link):
@@ -38,6 +41,16 @@ class ClientLink(Link):
 
 async def dial(address: str, hello: Hello) -> ClientLink:
     """Connect, and shake hands. Raises `OSError` or `RefusedError`."""
+    for again in reversed(range(_DIALS)):
+        try:
+            return await _dial_once(address, hello)
+        except RefusedError as error:
+            if not error.draining or not again:
+                raise
+    raise AssertionError
+
+
+async def _dial_once(address: str, hello: Hello) -> ClientLink:
     loop = asyncio.get_running_loop()
     path, host, port = split_address(address)
     link = ClientLink(loop, hello)
