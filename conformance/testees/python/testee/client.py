@@ -28,12 +28,19 @@ KINDS = {
 
 def connect(c: control.Connect) -> octomesh.Channel:
     """Make the channel of a Connect."""
-    if c.HasField("ways") or c.HasField("tls"):
-        raise NotImplementedError("the Python SDK has one way, and no TLS, yet")
-    common = {"environment": c.environment, "application": c.application}
+    if c.HasField("ways"):
+        raise NotImplementedError("the Python SDK has one way yet")
+    names = {"environment": c.environment, "application": c.application}
     if c.socket:
-        return octomesh.Channel(c.target, mode="on", socket=c.socket, **common)
-    return octomesh.Channel(c.target, mode="off", direct=[c.direct], **common)
+        return octomesh.Channel(c.target, mode="on", socket=c.socket, **names)
+    return octomesh.Channel(
+        c.target, mode="off", direct=[c.direct], tls=files(c), server_identity=c.tls.peer, **names
+    )
+
+
+def files(c: control.Connect | control.StartServer) -> octomesh.TLS | None:
+    """The files of a command, if it wants TLS."""
+    return octomesh.TLS(c.tls.certificate, c.tls.key, c.tls.authorities) if c.HasField("tls") else None
 
 
 def data(payload: service.Payload) -> bytes:

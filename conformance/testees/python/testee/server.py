@@ -12,7 +12,7 @@ from octo.conformance.v1 import service_pb2 as service
 from octo.conformance.v1.service_octo import Conformance, ConformanceClient
 
 import octomesh
-from testee.client import data, entries, value
+from testee.client import data, entries, files, value
 
 if TYPE_CHECKING:
     from testee.control import Testee
@@ -30,8 +30,6 @@ class Serving(Conformance):
     """One server that runs, and its service."""
 
     def __init__(self, testee: Testee, do: control.StartServer) -> None:
-        if do.HasField("tls"):
-            raise NotImplementedError("the Python SDK has no TLS yet")
         self.testee = testee
         self.name = do.name
         self.ledger = testee.ledger(do.ledger)
@@ -43,6 +41,7 @@ class Serving(Conformance):
             application=do.target,
             environment=do.environment,
             instance=do.name,
+            tls=files(do),
         ).add(self)
 
     async def start(self) -> str:

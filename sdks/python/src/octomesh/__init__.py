@@ -13,10 +13,12 @@ from octomesh.interceptors import Call, Interceptor, Next
 from octomesh.server import Server
 from octomesh.streams import BidiStream, CallEndedError, ReceiveStream, SendStream
 from octomesh.sync import SyncBidiStream, SyncChannel, SyncReceiveStream, SyncSendStream
+from octomesh.tls import TLS
 
 __version__ = VERSION
 
 __all__ = [
+    "TLS",
     "BidiStream",
     "Call",
     "CallEndedError",

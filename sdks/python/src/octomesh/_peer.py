@@ -14,6 +14,7 @@ from octomesh._settings import split_address
 from octomesh._wire.conn import DIALER
 from octomesh._wire.hello import Hello
 from octomesh._wire.status import Origin
+from octomesh.tls import TLS_TIMEOUT, PeerError, Security
 
 _DIALS: Final = 3
 """How often in a row a peer is dialed that answers that it leaves."""
@@ -22,12 +23,20 @@ _DIALS: Final = 3
 class ClientLink(Link):
     """A connection on which this process calls."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, hello: Hello) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, hello: Hello, secure: Security | None = None) -> None:
         super().__init__(loop, DIALER, Origin.CLIENT_SDK, hello.limits)
         self._hello = hello
+        self._secure = secure
 
     def begin(self) -> None:
-        """Introduce this process."""
+        """Introduce this process, to whom it wants to call."""
+        if self._secure is not None and self.transport is not None:
+            try:
+                self._secure.check(self.transport, of_server=True)
+            except PeerError as error:
+                self.fail(RefusedError(str(error)))
+                self.abort()
+                return
         self.conn.hello(self._hello)
 
     def waiting(self) -> bool:
@@ -39,23 +48,27 @@ class ClientLink(Link):
         self.conn.drained()
 
 
-async def dial(address: str, hello: Hello) -> ClientLink:
+async def dial(address: str, hello: Hello, secure: Security | None = None) -> ClientLink:
     """Connect, and shake hands. Raises `OSError` or `RefusedError`."""
     for again in reversed(range(_DIALS)):
         try:
-            return await _dial_once(address, hello)
+            return await _dial_once(address, hello, secure)
         except RefusedError as error:
             if not error.draining or not again:
                 raise
     raise AssertionError
 
 
-async def _dial_once(address: str, hello: Hello) -> ClientLink:
+async def _dial_once(address: str, hello: Hello, secure: Security | None) -> ClientLink:
     loop = asyncio.get_running_loop()
     path, host, port = split_address(address)
-    link = ClientLink(loop, hello)
+    link = ClientLink(loop, hello, secure)
     if path:
         await loop.create_unix_connection(lambda: link, path)
+    elif secure is not None:
+        await loop.create_connection(
+            lambda: link, host, port, ssl=secure.client, server_hostname="", ssl_handshake_timeout=TLS_TIMEOUT
+        )
     else:
         await loop.create_connection(lambda: link, host, port)
     await link.shaken

@@ -41,6 +41,7 @@ from octomesh.context import Carried, carried
 from octomesh.errors import Code, RpcError, bad_call, unsent
 from octomesh.interceptors import Call, Interceptor, intercepted
 from octomesh.streams import BidiStream, ReceiveStream, SendStream
+from octomesh.tls import TLS, Security, over_tcp
 
 _TIMEOUT_SIZE: Final = 9
 _ACCEPTED: Final = (GZIP,)
@@ -85,6 +86,8 @@ class Channel:
         application: str | None = None,
         environment: str | None = None,
         instance: str | None = None,
+        tls: TLS | None = None,
+        server_identity: str = "",
         interceptors: Sequence[Interceptor] = (),
         max_receive: int = DEFAULT_MAX_RECEIVE,
         limits: Limits = UNSET_LIMITS,
@@ -94,7 +97,8 @@ class Channel:
         target is the registry's name of the service. socket is the local proxy's Unix socket (default: `OCTO_SOCKET`),
         direct has addresses of instances, `host:port` or `unix:path`, for calls without a proxy. mode is `auto`, `on` (the
         proxy alone) or `off` (direct alone); default: `OCTO_MODE`, else auto. interceptors see each call, the first
-        outermost. max_receive bounds a response message, in bytes.
+        outermost. tls makes direct calls mutual TLS 1.3, with the server of the id server_identity, or any of this process'
+        trust domain and environment. max_receive bounds a response message, in bytes.
         """
         self.target: Final = target
         self._identity = Identity.of(application, environment, instance, os.path.basename(sys.argv[0]) or "python")
@@ -104,6 +108,7 @@ class Channel:
         self._heads: dict[Method[Any, Any], bytes] = {}
         self._link: ClientLink | None = None
         self._peer: Peer | None = None
+        self._tls_key = (tls, server_identity)
         self._closed = False
         mode = mode or os.environ.get("OCTO_MODE") or "auto"
         if mode not in ("auto", "on", "off"):
@@ -114,8 +119,15 @@ class Channel:
         self._address = f"unix:{unix_path(socket)}" if socket and mode != "off" else ""
         if not self._address and direct:
             self._address = direct[0]
+            if tls is not None:
+                over_tcp(self._address)
         if self._address:
             split_address(self._address)
+        if server_identity and tls is None:
+            raise ValueError("server_identity needs tls")
+        # The local proxy's socket stays as it is.
+        direct_tls = tls is not None and not (socket and mode != "off")
+        self._secure = Security(tls, self._identity.environment, server_identity) if tls and direct_tls else None
 
     # What generated clients call.
 
@@ -301,7 +313,8 @@ class Channel:
         if not self._address:
             raise unsent(Reason.NO_ENDPOINT, "no proxy is to be called, and no address of an instance is known")
         hello = self._identity.hello(ROLE_CALL, self._limits)
-        return shared_peer(self, (self._address, self._identity, self._limits), lambda: dial(self._address, hello))
+        key = (self._address, self._identity, self._limits, self._tls_key)
+        return shared_peer(self, key, lambda: dial(self._address, hello, self._secure))
 
     async def close(self) -> None:
         """Close the channel; calls that are open end as lost if nobody else uses its connection. More than once does nothing."""

@@ -39,6 +39,7 @@ from octomesh._wire.limits import UNSET_LIMITS, Limits
 from octomesh._wire.status import Origin, Reason, Status, refuse
 from octomesh.context import Peer
 from octomesh.interceptors import Interceptor
+from octomesh.tls import TLS, TLS_TIMEOUT, PeerError, Security, over_tcp
 
 _RETRY: Final = (0.05, 2.0)
 """Seconds between attempts to attach to the proxy: the first and the longest."""
@@ -57,12 +58,20 @@ class ServerLink(Link):
         self.moved: asyncio.Event = asyncio.Event()
         """Set when the peer asks this side to dial anew, or the connection has ended."""
         self._room: asyncio.Future[None] | None = None
+        self._verified = ""
+        """The id that the other end has shown by TLS."""
 
     def begin(self) -> None:
         """Attach, or wait for a caller."""
         self.server.links.add(self)
         if self._hello is not None:
             self.conn.hello(self._hello)
+        elif self.server.secure is not None and self.transport is not None:
+            try:
+                self._verified = str(self.server.secure.check(self.transport, of_server=False))
+            except PeerError as error:
+                self.fail(RefusedError(str(error)))
+                self.abort()
 
     def accept(self) -> ServerCall:
         """Take a call."""
@@ -77,8 +86,12 @@ class ServerLink(Link):
             unix = not isinstance(name, tuple)
             address = "" if unix else f"{name[0]}:{name[1]}"
         self.from_sdk = unix or hello.kind not in (PEER_PROXY, PEER_GATEWAY)
+        verified = self._verified if self.from_sdk else ""  # what TLS says of a proxy is not of the caller
         self.peer = Peer(
-            hello.application.decode("utf-8", "replace"), hello.instance.decode("utf-8", "replace"), address
+            hello.application.decode("utf-8", "replace"),
+            hello.instance.decode("utf-8", "replace"),
+            address,
+            verified=verified,
         )
         environment = hello.environment.decode("utf-8", "replace")
         server = self.server
@@ -103,7 +116,10 @@ class ServerLink(Link):
     def peer_of(self, h: RequestHead) -> Peer:
         """Who calls, by the word of a hop."""
         application = h.caller.decode("utf-8", "replace") if h.caller else self.peer.application
-        verified = (h.verified_caller or b"").decode("utf-8", "replace") if self._hello is not None else ""
+        trusted = self._hello is not None or (
+            self._verified and not self.from_sdk
+        )  # anybody else could claim it (W-HOP-6)
+        verified = (h.verified_caller or b"").decode("utf-8", "replace") if trusted else self.peer.verified
         return Peer(application, self.peer.instance, self.peer.address, self.peer.proxied, verified)
 
     def moving(self) -> None:
@@ -149,6 +165,7 @@ class Server:
         application: str | None = None,
         environment: str | None = None,
         instance: str | None = None,
+        tls: TLS | None = None,
         interceptors: Sequence[Interceptor] = (),
         max_receive: int = DEFAULT_MAX_RECEIVE,
         drain_timeout: float = 10.0,
@@ -173,6 +190,9 @@ class Server:
         self._listen = [listen] if isinstance(listen, str) else list(listen)
         for address in self._listen:
             split_address(address)
+            if tls is not None:
+                over_tcp(address)
+        self.secure: Final = Security(tls, self.identity.environment) if tls is not None else None
         mode = mode or os.environ.get("OCTO_MODE") or "auto"
         if mode not in ("auto", "on", "off"):
             raise ValueError(f"mode {mode!r} (from OCTO_MODE): want auto, on or off")
@@ -223,7 +243,15 @@ class Server:
             if path:
                 acceptor = await loop.create_unix_server(self._accepting(loop), path)
             else:
-                acceptor = await loop.create_server(self._accepting(loop), host or None, port, reuse_address=True)
+                secure = self.secure
+                acceptor = await loop.create_server(
+                    self._accepting(loop),
+                    host or None,
+                    port,
+                    reuse_address=True,
+                    ssl=None if secure is None else secure.server,
+                    ssl_handshake_timeout=None if secure is None else TLS_TIMEOUT,
+                )
             self._acceptors.append(acceptor)
         if self._socket:
             self._attaching = loop.create_task(self._attach(loop))
