@@ -93,7 +93,7 @@ async def test_deadline_and_cancel(client: EchoClient) -> None:
     assert isinstance(caught.value, octomesh.RpcError)
     with pytest.raises(TimeoutError):
         await client.say(Message(), timeout=0)
-    task = asyncio.create_task(client.say(Message(text="slow")))  # type: ignore[var-annotated]
+    task = asyncio.create_task(client.say(Message(text="slow")))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     task.cancel()

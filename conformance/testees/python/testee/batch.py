@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from octo.conformance.v1 import control_pb2 as control
 from octo.conformance.v1 import service_pb2 as service
-from octo.wire.v1 import head_pb2
 
+from octo.wire.v1 import head_pb2
 from testee.client import INLINE, data
 
 if TYPE_CHECKING:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from functools import partial
 from typing import Any, Protocol
 
 from octo.conformance.v1 import control_pb2 as control
 from octo.conformance.v1 import service_pb2 as service
-from octo.wire.v1 import head_pb2
 
 import octomesh
+from octo.wire.v1 import head_pb2, status_pb2
 
 INLINE = 64 << 10
 """Up to where a response goes to the runner whole."""
@@ -30,12 +31,10 @@ def connect(c: control.Connect) -> octomesh.Channel:
     """Make the channel of a Connect."""
     if c.HasField("ways"):
         raise NotImplementedError("the Python SDK has one way yet")
-    names = {"environment": c.environment, "application": c.application}
+    make = partial(octomesh.Channel, c.target, environment=c.environment, application=c.application)
     if c.socket:
-        return octomesh.Channel(c.target, mode="on", socket=c.socket, **names)
-    return octomesh.Channel(
-        c.target, mode="off", direct=[c.direct], tls=files(c), server_identity=c.tls.peer, **names
-    )
+        return make(mode="on", socket=c.socket)
+    return make(mode="off", direct=[c.direct], tls=files(c), server_identity=c.tls.peer)
 
 
 def files(c: control.Connect | control.StartServer) -> octomesh.TLS | None:
@@ -95,7 +94,13 @@ class Running:
             await self._task
         except asyncio.CancelledError:
             self._result.status.CopyFrom(
-                control.Outcome(code=octomesh.Code.CANCELLED, reason=43, origin=5, message="cancelled", native=True)
+                control.Outcome(
+                    code=octomesh.Code.CANCELLED,
+                    reason=status_pb2.REASON_CANCELLED,
+                    origin=status_pb2.ORIGIN_CLIENT_SDK,
+                    message="cancelled",
+                    native=True,
+                )
             )
         except octomesh.RpcError as error:
             self._result.status.CopyFrom(outcome(error))

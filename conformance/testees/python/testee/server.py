@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 from octo.conformance.v1 import control_pb2 as control
@@ -136,7 +136,7 @@ class Handling:
         self.call_id = ""
         self.definition = DEFINITION()
 
-    def __enter__(self) -> Handling:
+    def __enter__(self) -> Self:
         context, info = self._context, service.RequestInfo()
         shown = []
         for key, text in context.metadata:

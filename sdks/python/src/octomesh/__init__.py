@@ -1,4 +1,4 @@
-"""OctoMesh for Python: clients and servers of protobuf services that call each other through the local proxy, or direct."""
+"""OctoMesh: clients and servers of protobuf services that call each other through the local proxy, or direct."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What generated code needs (tools/protoc-gen-octo, lang=python), and what its users see of it: methods, kinds, services, options."""
+"""What generated code needs, and what its users see of that: methods, kinds, services, options."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ class ServerCall(Stream):
         self._inbox = Inbox(link.server.max_receive, BUDGET)
         self._arrived(flags, body)
 
-    def on_message(self, flags: int, head: bytes, body: bytes) -> None:
+    def on_message(self, flags: int, head: bytes, body: bytes) -> None:  # noqa: ARG002
         """More of the request came."""
         self._arrived(flags, body)
 
@@ -286,13 +286,14 @@ class ServerCall(Stream):
                     request = entry.parse(body)
                 except DecodeError as error:
                     raise _BadRequestError(Reason.BAD_MESSAGE, f"the request does not decode: {error}") from None
-            else:
+            elif self._inbox is not None:
                 request = self._decode(*self._inbox.take(self._link.conn, self))
         else:
             request = self._requests()
         if entry.interceptors:
             call = Call(entry.method, self._link.server.target, _NO_OPTIONS)
-            return await intercepted(entry.interceptors, call, lambda c: self._call(request, c))  # type: ignore[no-any-return]
+            answer: Message | None = await intercepted(entry.interceptors, call, lambda c: self._call(request, c))
+            return answer
         if entry.streams_out:
             await self._respond(entry.function(request, self.context), None)
             return None
@@ -460,7 +461,8 @@ def _wrong_type(entry: Endpoint, response: Any) -> RpcError:
     status = refuse(
         Reason.BAD_MESSAGE,
         Origin.SERVER_SDK,
-        f"the handler of {entry.method.full_name} gave {type(response).__qualname__}, not {entry.respond.DESCRIPTOR.full_name}",
+        f"the handler of {entry.method.full_name} gave {type(response).__qualname__}, "
+        f"not {entry.respond.DESCRIPTOR.full_name}",
     )
     status.disposition = Disposition.PROCESSED
     return from_status(status)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Final, cast
 
 from octomesh._wire.conn import Connection, WireError
 from octomesh._wire.hello import GoAway, Hello, Welcome
@@ -52,8 +52,7 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin: the handshake has its own time, liveness its ticks."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self._shake = self.loop.call_later(HANDSHAKE_TIMEOUT, self._not_shaken)
         self._tick_at = self.loop.time() + TICK
         self._ticker = self.loop.call_at(self._tick_at, self._tick)
@@ -112,7 +111,7 @@ class Link(asyncio.Protocol):
         """Refuse nobody but by the derived class."""
         raise NotImplementedError
 
-    def on_welcome(self, welcome: Welcome) -> None:
+    def on_welcome(self, welcome: Welcome) -> None:  # noqa: ARG002
         """Let calls go."""
         self._shake_ends()
 

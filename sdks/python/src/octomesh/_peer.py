@@ -1,4 +1,7 @@
-"""Connections on which this process calls, shared by the channels of one loop that have the same address and identity."""
+"""Connections on which this process calls.
+
+The channels of one loop that have the same address and identity share one.
+"""
 
 from __future__ import annotations
 

@@ -95,10 +95,10 @@ class Channel:
         """Make a channel. Raises `ValueError` for settings that cannot be.
 
         target is the registry's name of the service. socket is the local proxy's Unix socket (default: `OCTO_SOCKET`),
-        direct has addresses of instances, `host:port` or `unix:path`, for calls without a proxy. mode is `auto`, `on` (the
-        proxy alone) or `off` (direct alone); default: `OCTO_MODE`, else auto. interceptors see each call, the first
-        outermost. tls makes direct calls mutual TLS 1.3, with the server of the id server_identity, or any of this process'
-        trust domain and environment. max_receive bounds a response message, in bytes.
+        direct has addresses of instances, `host:port` or `unix:path`, for calls without a proxy. mode is `auto`, `on`
+        (the proxy alone) or `off` (direct alone); default: `OCTO_MODE`, else auto. tls makes direct calls mutual TLS
+        1.3, with the server of the id server_identity, or any of this process' trust domain and environment.
+        interceptors see each unary call, the first outermost. max_receive bounds a response message, in bytes.
         """
         self.target: Final = target
         self._identity = Identity.of(application, environment, instance, os.path.basename(sys.argv[0]) or "python")
@@ -317,7 +317,7 @@ class Channel:
         return shared_peer(self, key, lambda: dial(self._address, hello, self._secure))
 
     async def close(self) -> None:
-        """Close the channel; calls that are open end as lost if nobody else uses its connection. More than once does nothing."""
+        """Close the channel. Calls that are open end as lost, if nobody else uses its connection."""
         self._closed = True
         peer, self._peer, self._link = self._peer, None, None
         if peer is not None and peer.loop is asyncio.get_running_loop():

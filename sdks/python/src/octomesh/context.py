@@ -32,7 +32,7 @@ class Peer:
     proxied: bool = False
     """The call came by this server's own proxy."""
     verified: str = ""
-    """The caller's SPIFFE id, checked by this server's own proxy or by TLS. All else is what the caller says of itself."""
+    """The caller's SPIFFE id, checked by this server's own proxy or by TLS. All else is the caller's own word."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class ServerContext:
         return max(self.deadline - asyncio.get_running_loop().time(), 0.0)
 
     def set_header(self, key: str, value: str | bytes) -> None:
-        """Add to the initial metadata of the response, which goes with its first message, or before it by `send_headers`.
+        """Add to the response's initial metadata, which goes with its first message, or before it by `send_headers`.
 
         Raises `RpcError` with FAILED_PRECONDITION where it has gone, INVALID_ARGUMENT for what may not stand there, and
         RESOURCE_EXHAUSTED over 16 KiB.

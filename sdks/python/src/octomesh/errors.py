@@ -55,7 +55,7 @@ class RpcError(Exception):
     accepted_encodings: list[str]
     """What the other end decodes, where it said so."""
 
-    def __new__(cls, code: int = Code.UNKNOWN, *_args: Any, **_more: Any) -> RpcError:
+    def __new__(cls, code: int = Code.UNKNOWN, *_args: Any, **_more: Any) -> RpcError:  # noqa: PYI034
         """Make a deadline's error the language's own, too."""
         kind = DeadlineExceededError if cls is RpcError and code == Code.DEADLINE_EXCEEDED else cls
         return (TimeoutError if issubclass(kind, TimeoutError) else Exception).__new__(kind)
@@ -88,7 +88,7 @@ class RpcError(Exception):
 
     @property
     def details(self) -> list[AnyMessage]:
-        """The details in their order, also those of types that this program does not know; none if they do not parse."""
+        """The details in their order, also those of types that this program does not know."""
         try:
             return [AnyMessage.FromString(value) for tag, value in fields(self._details) if tag == _DETAIL]
         except (HeadError, DecodeError):

@@ -39,12 +39,12 @@ class Call:
 
 
 class Interceptor(Protocol):
-    """Sees calls: `await next(call)` goes on, and returns or raises how the call ended.
+    """Sees calls: `await proceed(call)` goes on, and returns or raises how the call ended.
 
     Without it an interceptor answers the call itself, by raising, or with a message where one is due.
     """
 
-    async def __call__(self, call: Call, next: Next, /) -> Any:
+    async def __call__(self, call: Call, proceed: Next, /) -> Any:
         """Handle a call."""
 
 

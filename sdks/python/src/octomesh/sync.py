@@ -81,12 +81,14 @@ class _SyncStream:
 
     def headers(self) -> MetadataList:
         """Return the response's initial metadata, when it has come."""
-        return _LOOP.run(self._stream.headers())
+        headers: MetadataList = _LOOP.run(self._stream.headers())
+        return headers
 
     @property
     def trailers(self) -> MetadataList:
         """The metadata that ended the call; empty before its end."""
-        return self._stream.trailers
+        trailers: MetadataList = self._stream.trailers
+        return trailers
 
     def cancel(self) -> None:
         """End the call, as CANCELLED if it has not ended."""

@@ -155,7 +155,7 @@ _URI: Final = 0x86
 
 
 def _own_id(pem: str) -> Id:
-    """Read the one SPIFFE id of a certificate, of whose extensions the standard library shows nothing. Raises `ValueError`."""
+    """Read the one SPIFFE id of a certificate, which the standard library shows of peers only. Raises `ValueError`."""
     begin, end = pem.find(ssl.PEM_HEADER), pem.find(ssl.PEM_FOOTER)
     if begin < 0 or end < begin:
         raise ValueError("the file holds no certificate in PEM")

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 from google.protobuf.wrappers_pb2 import BytesValue
-from octobench_sides.side import ENVIRONMENT, SERVICE, STREAM_MESSAGES, TARGET, Caller, Exchange, Side, Spec, start_workers
 
 import octomesh
+from octobench_sides.side import (
+    ENVIRONMENT,
+    SERVICE,
+    STREAM_MESSAGES,
+    TARGET,
+    Caller,
+    Exchange,
+    Side,
+    Spec,
+    start_workers,
+)
 
 ECHO = octomesh.Method(SERVICE, "Echo", octomesh.Kind.UNARY, BytesValue, BytesValue)
 STREAM = octomesh.Method(SERVICE, "Stream", octomesh.Kind.SERVER_STREAMING, BytesValue, BytesValue)
@@ -39,11 +50,11 @@ class Echo(octomesh.Service):
 
 async def server(spec: Spec) -> Side:
     """Answer by the SDK: listen, or attach to the proxy that is to be dialed."""
-    common = {"environment": ENVIRONMENT, "application": TARGET}
+    make = partial(octomesh.Server, TARGET, environment=ENVIRONMENT, application=TARGET)
     if spec.dial:
-        running = octomesh.Server(TARGET, mode="on", socket=spec.dial.removeprefix("unix:"), **common)
+        running = make(mode="on", socket=spec.dial.removeprefix("unix:"))
     else:
-        running = octomesh.Server(TARGET, mode="off", listen=spec.listen.removeprefix("tcp:"), **common)
+        running = make(mode="off", listen=spec.listen.removeprefix("tcp:"))
     running.add(Echo())
     await running.start()
     await running.ready()
@@ -80,9 +91,7 @@ async def direct_client(spec: Spec) -> Side:
     return await _client(
         spec,
         [
-            octomesh.Channel(
-                TARGET, mode="off", direct=[address], environment=ENVIRONMENT, application=f"caller-{i}"
-            )
+            octomesh.Channel(TARGET, mode="off", direct=[address], environment=ENVIRONMENT, application=f"caller-{i}")
             for i in range(spec.load.connections)
         ],
     )
@@ -120,6 +129,4 @@ def _caller(channel: octomesh.Channel, timeout: float | None) -> Caller:
     async def bidi() -> Exchange:
         return _Chat(channel.bidi_stream(CHAT, {}))
 
-    return Caller(
-        lambda m: channel.unary(ECHO, m, options), lambda m: channel.server_stream(STREAM, m, options), bidi
-    )
+    return Caller(lambda m: channel.unary(ECHO, m, options), lambda m: channel.server_stream(STREAM, m, options), bidi)
