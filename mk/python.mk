@@ -46,6 +46,11 @@ test-python: bootstrap ## Python's tests, with pytest's own output; PYTESTFLAGS 
 
 .PHONY: package-python
 package-python: bootstrap ## wheel and sdist of the Python SDK, into build/python
-	@rm -rf $(PY_DIST) && mkdir -p $(PY_DIST)
+	@cmp LICENSE sdks/python/LICENSE
+	rm -rf $(PY_DIST) && mkdir -p $(PY_DIST)
 	$(PYTHON) -m build --no-isolation --outdir $(PY_DIST) sdks/python >$(PY_DIST)/build.log || { cat $(PY_DIST)/build.log; exit 1; }
 	ls $(PY_DIST)/*.whl $(PY_DIST)/*.tar.gz
+
+.PHONY: consumer-python
+consumer-python: package-python
+	@tools/python/consumer.sh $(PY_DIST) $(PY_FLOOR)
