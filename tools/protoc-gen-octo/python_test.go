@@ -105,3 +105,24 @@ class Service(inventory_octo.Inventory):
 		}
 	}
 }
+
+// TestStrangersPythonProjectGeneratesAndRuns goes by the guide, then adds a stranger's whims: keywords as names of messages, methods
+// and services, nested types, a file whose name is no module's, messages of other files.
+func TestStrangersPythonProjectGeneratesAndRuns(t *testing.T) {
+	t.Parallel()
+	dir := strangersProject(t, "python")
+	if err := os.CopyFS(dir, os.DirFS("testdata/stranger-python")); err != nil {
+		t.Fatal(err)
+	}
+	path := plugins(t)[0] + string(os.PathListSeparator) + filepath.Dir(buf(t)) // where protoc is, too
+	mustRun(t, dir, []string{path}, buf(t), "generate")
+	for name, imports := range pythonPaths() {
+		env := []string{"PYTHONPATH=" + imports + string(os.PathListSeparator) + filepath.Join(dir, "gen"), "OCTO_SOCKET=", "OCTO_MODE="}
+		if got, want := mustRun(t, dir, env, interpreter(t), "-W", "error", "main.py"), guideFile(t, "output.txt"); got != want {
+			t.Errorf("%s: the guide's program prints\n%s\nwant\n%s", name, got, want)
+		}
+		if got := mustRun(t, dir, env, interpreter(t), "-W", "error", "calls.py"); got != "ok\n" {
+			t.Errorf("%s: calls.py prints\n%s", name, got)
+		}
+	}
+}
