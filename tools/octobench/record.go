@@ -41,7 +41,7 @@ func (b *bench) settings() []string {
 			"1 KiB each way, else as said; of streams messages are counted",
 		proxySettings(b.observed),
 		"byte copy: Go, a read-and-write loop per direction, buffers of 132 KiB, no splice",
-		"SDK, grpc-go and Kitex ends: a goroutine per call in flight, the same message (google.protobuf.BytesValue), handlers that return it",
+		"SDK, grpc-go and Kitex ends: a goroutine (in Python a task) per call in flight, the same message (google.protobuf.BytesValue), handlers that return it",
 		end.GRPCSettings,
 	}
 	for _, name := range []string{envoy, haproxy, nginx, kitex, python} {

@@ -44,6 +44,8 @@ from octomesh.streams import BidiStream, ReceiveStream, SendStream
 from octomesh.tls import TLS, Security, over_tcp
 
 _TIMEOUT_SIZE: Final = 9
+_TRIES: Final = 8
+"""How many connections in a row may leave between the look at them and the call."""
 _ACCEPTED: Final = (GZIP,)
 """What is said beside identity, which everybody decodes."""
 
@@ -144,14 +146,17 @@ class Channel:
     async def _unary(self, method: Method[Req, Res], request: Req, options: CallOptions) -> Res:
         sent = self._prepare(method, options)
         body = _serialize(method, request)
+        flags = MSG | END
+        if sent.compressing:
+            body, flags = compress(body), flags | COMPRESSED
         link = self._link
         if link is None or not link.conn.takes_calls:
             link = await self._ready(options, sent.deadline)
         call = UnaryCall(link, method.response.FromString, sent.limit)
-        flags = MSG | END
-        if sent.compressing:
-            body, flags = compress(body), flags | COMPRESSED
-        self._open(call, flags, sent, body)
+        tries = _TRIES
+        while not self._open(call, flags, sent, body, tries):
+            tries -= 1
+            call = UnaryCall(await self._ready(options, sent.deadline), method.response.FromString, sent.limit)
         try:
             return await call.answer  # type: ignore[no-any-return]
         except asyncio.CancelledError:
@@ -184,28 +189,36 @@ class Channel:
         async def opening() -> StreamCall:
             sent = self._prepare(method, options)
             body = None if request is None else _serialize(method, request)
-            return self._begin(await self._ready(options, sent.deadline), method, sent, body)
+            tries = _TRIES
+            while True:
+                link = await self._ready(options, sent.deadline)
+                call = self._begin(link, method, sent, body, tries)
+                if call is not None:
+                    return call
+                tries -= 1
 
         return None, opening
 
-    def _begin(self, link: ClientLink, method: Method[Any, Any], sent: _Sent, body: bytes | None) -> StreamCall:
+    def _begin(
+        self, link: ClientLink, method: Method[Any, Any], sent: _Sent, body: bytes | None, tries: int
+    ) -> StreamCall | None:
         call = StreamCall(link, method.response.FromString, sent.limit, sent.compressing)
         if body is None:
-            self._open(call, 0, sent, b"")
-        else:
-            call.sent_end = True
-            compressed = COMPRESSED if sent.compressing else 0
-            self._open(call, MSG | END | compressed, sent, compress(body) if compressed else body)
-        return call
+            return call if self._open(call, 0, sent, b"", tries) else None
+        call.sent_end = True
+        flags = MSG | END
+        if sent.compressing:
+            body, flags = compress(body), flags | COMPRESSED
+        return call if self._open(call, flags, sent, body, tries) else None
 
-    def _open(self, call: ClientCall, flags: int, sent: _Sent, body: bytes) -> None:
+    def _open(self, call: ClientCall, flags: int, sent: _Sent, body: bytes, tries: int) -> bool:
+        """Send a call's first frame; False if its connection takes no calls any more, and another is to be tried."""
         head, deadline, link = sent.head, sent.deadline, call.link
         if deadline is not None:
             left = deadline - link.loop.time()
             if left <= 0:
                 raise unsent(Reason.DEADLINE, "the deadline passed before the call was sent")
             head = timeout_piece(timeout_us(int(left * 1e9))) + head
-            call.alarm = alarms(link.loop).set(deadline, call)
         try:
             link.conn.open(call, flags, head, body)
         except StreamLimitError:
@@ -213,7 +226,12 @@ class Channel:
             raise unsent(Reason.QUEUE_FULL, f"{link.conn.open_streams} calls are open on the connection") from None
         except NotOpenError:
             call.done = True
-            raise unsent(Reason.PROXY_DRAINING, "the connection takes no new calls") from None
+            if not tries:
+                raise unsent(Reason.PROXY_DRAINING, "the connection takes no new calls") from None
+            return False
+        if deadline is not None:
+            call.alarm = alarms(link.loop).set(deadline, call)
+        return True
 
     def _prepare(self, method: Method[Any, Any], options: CallOptions) -> _Sent:
         """Apply options, deadline, and what the handler that calls has received."""
