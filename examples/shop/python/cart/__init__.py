@@ -1,1 +1,0 @@
-"""The shop's cart service: what each user means to buy, in memory."""
