@@ -115,10 +115,9 @@ class ServerLink(Link):
     def peer_of(self, h: RequestHead) -> Peer:
         """Who calls, by the word of a hop."""
         application = h.caller.decode("utf-8", "replace") if h.caller else self.peer.application
-        trusted = self._hello is not None or (
-            self._verified and not self.from_sdk
-        )  # anybody else could claim it (W-HOP-6)
-        verified = (h.verified_caller or b"").decode("utf-8", "replace") if trusted else self.peer.verified
+        verified = self.peer.verified
+        if self._hello is not None and h.verified_caller:  # its own proxy's word; anybody else could claim it (W-HOP-6)
+            verified = h.verified_caller.decode("utf-8", "replace")
         return Peer(application, self.peer.instance, self.peer.address, self.peer.proxied, verified)
 
     def moving(self) -> None:

@@ -74,7 +74,7 @@ class Hello(_message.Message):
     def __init__(self, control_version: _Optional[int] = ..., language: _Optional[str] = ..., sdk_version: _Optional[str] = ..., protocol_min: _Optional[int] = ..., protocol_max: _Optional[int] = ...) -> None: ...
 
 class StartServer(_message.Message):
-    __slots__ = ("name", "target", "environment", "socket", "listen", "ledger", "tls")
+    __slots__ = ("name", "target", "environment", "socket", "listen", "ledger", "tls", "registration")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
@@ -82,6 +82,7 @@ class StartServer(_message.Message):
     LISTEN_FIELD_NUMBER: _ClassVar[int]
     LEDGER_FIELD_NUMBER: _ClassVar[int]
     TLS_FIELD_NUMBER: _ClassVar[int]
+    REGISTRATION_FIELD_NUMBER: _ClassVar[int]
     name: str
     target: str
     environment: str
@@ -89,7 +90,27 @@ class StartServer(_message.Message):
     listen: str
     ledger: str
     tls: Tls
-    def __init__(self, name: _Optional[str] = ..., target: _Optional[str] = ..., environment: _Optional[str] = ..., socket: _Optional[str] = ..., listen: _Optional[str] = ..., ledger: _Optional[str] = ..., tls: _Optional[_Union[Tls, _Mapping]] = ...) -> None: ...
+    registration: Registration
+    def __init__(self, name: _Optional[str] = ..., target: _Optional[str] = ..., environment: _Optional[str] = ..., socket: _Optional[str] = ..., listen: _Optional[str] = ..., ledger: _Optional[str] = ..., tls: _Optional[_Union[Tls, _Mapping]] = ..., registration: _Optional[_Union[Registration, _Mapping]] = ...) -> None: ...
+
+class Registration(_message.Message):
+    __slots__ = ("directories", "zone", "weight", "tags")
+    class TagsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    DIRECTORIES_FIELD_NUMBER: _ClassVar[int]
+    ZONE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    directories: _containers.RepeatedScalarFieldContainer[str]
+    zone: str
+    weight: int
+    tags: _containers.ScalarMap[str, str]
+    def __init__(self, directories: _Optional[_Iterable[str]] = ..., zone: _Optional[str] = ..., weight: _Optional[int] = ..., tags: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Tls(_message.Message):
     __slots__ = ("certificate", "key", "authorities", "peer")
@@ -214,7 +235,7 @@ class Vary(_message.Message):
     def __init__(self, what: _Optional[_Union[Vary.What, str]] = ..., values: _Optional[int] = ...) -> None: ...
 
 class BatchResult(_message.Message):
-    __slots__ = ("calls", "failed", "min_us", "p50_us", "p99_us", "mesh", "direct")
+    __slots__ = ("calls", "failed", "min_us", "p50_us", "p99_us", "mesh", "direct", "mesh_by_thousand", "mesh_values", "direct_values")
     CALLS_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
     MIN_US_FIELD_NUMBER: _ClassVar[int]
@@ -222,6 +243,9 @@ class BatchResult(_message.Message):
     P99_US_FIELD_NUMBER: _ClassVar[int]
     MESH_FIELD_NUMBER: _ClassVar[int]
     DIRECT_FIELD_NUMBER: _ClassVar[int]
+    MESH_BY_THOUSAND_FIELD_NUMBER: _ClassVar[int]
+    MESH_VALUES_FIELD_NUMBER: _ClassVar[int]
+    DIRECT_VALUES_FIELD_NUMBER: _ClassVar[int]
     calls: int
     failed: _containers.RepeatedCompositeFieldContainer[BatchOutcome]
     min_us: int
@@ -229,7 +253,10 @@ class BatchResult(_message.Message):
     p99_us: int
     mesh: int
     direct: int
-    def __init__(self, calls: _Optional[int] = ..., failed: _Optional[_Iterable[_Union[BatchOutcome, _Mapping]]] = ..., min_us: _Optional[int] = ..., p50_us: _Optional[int] = ..., p99_us: _Optional[int] = ..., mesh: _Optional[int] = ..., direct: _Optional[int] = ...) -> None: ...
+    mesh_by_thousand: _containers.RepeatedScalarFieldContainer[int]
+    mesh_values: _containers.RepeatedScalarFieldContainer[int]
+    direct_values: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, calls: _Optional[int] = ..., failed: _Optional[_Iterable[_Union[BatchOutcome, _Mapping]]] = ..., min_us: _Optional[int] = ..., p50_us: _Optional[int] = ..., p99_us: _Optional[int] = ..., mesh: _Optional[int] = ..., direct: _Optional[int] = ..., mesh_by_thousand: _Optional[_Iterable[int]] = ..., mesh_values: _Optional[_Iterable[int]] = ..., direct_values: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class BatchOutcome(_message.Message):
     __slots__ = ("status", "calls")
