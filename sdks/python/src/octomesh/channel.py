@@ -150,7 +150,8 @@ class Channel:
         if sent.compressing:
             body, flags = compress(body), flags | COMPRESSED
         link = self._link
-        if link is None or not link.conn.takes_calls:
+        # Another loop's, also before a fork, is somebody else's: `_usable` finds this loop's own.
+        if link is None or link.loop is not asyncio.get_running_loop() or not link.conn.takes_calls:
             link = await self._ready(options, sent.deadline)
         call = UnaryCall(link, method.response.FromString, sent.limit)
         tries = _TRIES

@@ -200,6 +200,7 @@ class Server:
         self._services: set[bytes] = set()
         self._entries: dict[tuple[bytes, bytes], Endpoint] = {}
         self._acceptors: list[asyncio.Server] = []
+        self._bound: dict[str, tuple[int, int] | None] = {}
         self._attaching: asyncio.Task[None] | None = None
         self._attached = asyncio.Event()
         self._ended: asyncio.Event = asyncio.Event()
@@ -241,6 +242,7 @@ class Server:
             path, host, port = split_address(address)
             if path:
                 acceptor = await loop.create_unix_server(self._accepting(loop), path)
+                self._bound[path] = _file_id(path)
             else:
                 secure = self.secure
                 acceptor = await loop.create_server(
@@ -342,9 +344,8 @@ class Server:
             await link.lost
         for acceptor in self._acceptors:
             await acceptor.wait_closed()
-        for address in self._listen:
-            path = split_address(address)[0]
-            if path and os.path.exists(path):  # noqa: ASYNC240  what a socket leaves is no file to wait for
+        for path, bound in self._bound.items():
+            if bound is not None and _file_id(path) == bound:  # else a successor listens there
                 os.unlink(path)
         self._ended.set()
         return whole
@@ -360,3 +361,12 @@ class Server:
         except TimeoutError:
             return False
         return True
+
+
+def _file_id(path: str) -> tuple[int, int] | None:
+    """Tell a file from another that took its path; None: there is none."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
