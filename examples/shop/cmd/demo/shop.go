@@ -121,7 +121,7 @@ func (s *shop) registered(ctx context.Context, out *printer) error {
 			said += text
 		}
 		for _, in := range instances {
-			if !strings.Contains(said, in.name) {
+			if !listed(said, in.name) {
 				return false, nil
 			}
 		}
@@ -135,6 +135,17 @@ func (s *shop) registered(ctx context.Context, out *printer) error {
 		out.note("%s", strings.TrimRight(line, "\n"))
 	}
 	return nil
+}
+
+// listed tells whether a table has a line of an instance, with its address. That its name stands somewhere says nothing: a target
+// without instances is named, too, and some have the instance's name.
+func listed(table, name string) bool {
+	for line := range strings.Lines(table) {
+		if cells := strings.Fields(line); len(cells) > 1 && cells[0] == name && strings.Contains(cells[1], ":") {
+			return true
+		}
+	}
+	return false
 }
 
 // child is the newest process of a name.
