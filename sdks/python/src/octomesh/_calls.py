@@ -220,7 +220,7 @@ class StreamCall(ClientCall):
             news.set_result(None)
         if self.done:
             if self.alarm is not None:
-                self.alarm.owner = None
+                self.link.alarms.clear(self.alarm)
             self.on_credit(True)
 
     def on_credit(self, done: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from heapq import heapify, heappop, heappush
 from itertools import count
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 from weakref import WeakKeyDictionary
 
 _KEEP: Final = 64
@@ -19,22 +19,15 @@ class Expiring(Protocol):
         """The deadline has passed."""
 
 
-class Alarm:
-    """A deadline that may be cleared."""
+Alarm: TypeAlias = list[Any]
+"""A deadline that may be cleared: its time, its rank among equal times, and its owner, None once it is cleared.
 
-    __slots__ = ("at", "order", "owner")
-
-    def __init__(self, at: float, order: int, owner: Expiring | None) -> None:
-        self.at = at
-        self.order = order
-        self.owner = owner
-
-    def __lt__(self, other: Alarm) -> bool:
-        return (self.at, self.order) < (other.at, other.order)
+A plain list, since those are compared without a step of Python.
+"""
 
 
 class Alarms:
-    """The deadlines of one loop. A timer runs for the first of them alone, and none without any."""
+    """The deadlines of one loop. A timer runs for the first of them, or one that was first, and none without any."""
 
     __slots__ = ("_cleared", "_heap", "_loop", "_order", "_timer")
 
@@ -47,50 +40,54 @@ class Alarms:
 
     def set(self, at: float, owner: Expiring) -> Alarm:
         """Call the owner at a time of the loop's clock."""
-        alarm = Alarm(at, next(self._order), owner)
-        heappush(self._heap, alarm)
-        if self._heap[0] is alarm:
+        alarm: Alarm = [at, next(self._order), owner]
+        heap = self._heap
+        heappush(heap, alarm)
+        if heap[0] is alarm:
             self._rearm()
         return alarm
 
     def clear(self, alarm: Alarm) -> None:
         """Forget a deadline. The second time does nothing."""
-        if alarm.owner is None:
+        if alarm[2] is None:
             return
-        alarm.owner = None
+        alarm[2] = None
         self._cleared += 1
         if self._cleared > _KEEP and self._cleared * 2 > len(self._heap):
-            self._heap = [a for a in self._heap if a.owner is not None]
+            self._heap = [a for a in self._heap if a[2] is not None]
             heapify(self._heap)
             self._cleared = 0
-            self._rearm()
+            if not self._heap:
+                self._rearm()  # else it rings early, once: less than a timer of the loop for each of these
 
     def _rearm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._heap:
-            self._timer = self._loop.call_at(self._heap[0].at, self._ring)
+            self._timer = self._loop.call_at(self._heap[0][0], self._ring)
 
     def _ring(self) -> None:
         self._timer = None
         now = self._loop.time()
-        heap = self._heap
-        while heap and (heap[0].owner is None or heap[0].at <= now):
-            alarm = heappop(heap)
-            owner, alarm.owner = alarm.owner, None
-            if owner is None:
-                self._cleared -= 1
-            else:
-                owner.on_deadline()
-        self._rearm()
+        try:
+            # An owner may clear others, and so make a new heap.
+            while self._heap and (self._heap[0][2] is None or self._heap[0][0] <= now):
+                alarm = heappop(self._heap)
+                owner, alarm[2] = alarm[2], None
+                if owner is None:
+                    self._cleared -= 1
+                else:
+                    owner.on_deadline()
+        finally:
+            self._rearm()
 
 
 _ALARMS: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, Alarms]] = WeakKeyDictionary()
 
 
 def alarms(loop: asyncio.AbstractEventLoop) -> Alarms:
-    """Return the loop's."""
+    """Return the loop's. Who needs them often keeps them."""
     found = _ALARMS.get(loop)
     if found is None:
         found = _ALARMS[loop] = Alarms(loop)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from google.protobuf.message import DecodeError, Message
 
 from octomesh._calls import BUDGET
-from octomesh._clock import Alarm, alarms
+from octomesh._clock import Alarm
 from octomesh._generated import CallOptions, Method
 from octomesh._wire.compression import ENCODINGS, GZIP, EncodingError, compress, decompress
 from octomesh._wire.frame import COMPRESSED, END, MESSAGE, MORE, MSG, RESPONSE
@@ -119,7 +119,7 @@ class ServerCall(Stream):
         deadline = None
         if timeout:
             deadline = link.loop.time() + timeout_ns(timeout) / 1e9
-            self.alarm = alarms(link.loop).set(deadline, self)
+            self.alarm = link.alarms.set(deadline, self)
         peer = link.peer if not h.caller and h.verified_caller is None else link.peer_of(h)
         self.context = ServerContext(self, h, traceparent, deadline, peer)
         if h.message_encoding:
@@ -200,7 +200,7 @@ class ServerCall(Stream):
     def _reject(self, status: Status) -> None:
         """End a call that no handler sees."""
         if self.alarm is not None:
-            alarms(self._link.loop).clear(self.alarm)
+            self._link.alarms.clear(self.alarm)
         h = ResponseHead()
         h.status = status
         if status.reason == Reason.UNKNOWN_ENCODING:
@@ -222,7 +222,7 @@ class ServerCall(Stream):
     def _cut(self) -> None:
         self._over = True
         if self.alarm is not None:
-            alarms(self._link.loop).clear(self.alarm)
+            self._link.alarms.clear(self.alarm)
         if self._inbox is not None:
             self._inbox.drop()
         if self._task is not None:
@@ -271,7 +271,7 @@ class ServerCall(Stream):
             log.exception("handler of %s crashed", self.entry.method.full_name)
         finally:
             if self.alarm is not None:
-                alarms(link.loop).clear(self.alarm)
+                link.alarms.clear(self.alarm)
         if not self._over:
             if self.blocked:
                 await self._credited()

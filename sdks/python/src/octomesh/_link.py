@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from typing import Final, cast
+from weakref import WeakKeyDictionary
 
+from octomesh._clock import alarms
 from octomesh._wire.conn import Connection, WireError
 from octomesh._wire.hello import GoAway, Hello, Welcome
 from octomesh._wire.limits import Limits
@@ -14,7 +16,18 @@ from octomesh._wire.stream import Stream
 HANDSHAKE_TIMEOUT: Final = 2.0
 """Seconds until a peer that does not shake hands is given up."""
 LINGER: Final = 1.0
-"""Seconds that a connection may take to write its last words."""
+"""Seconds that a connection may take to write its last words, and its peer to read them."""
+_READ: Final = 256 << 10
+"""The most bytes of one read."""
+_BUFFERS: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview]] = WeakKeyDictionary()
+
+
+def _buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
+    """Return where the connections of a loop read to, one after the other: it holds nothing between two reads."""
+    found = _BUFFERS.get(loop)
+    if found is None:
+        found = _BUFFERS[loop] = memoryview(bytearray(_READ))
+    return found
 
 
 class RefusedError(Exception):
@@ -26,11 +39,12 @@ class RefusedError(Exception):
         """The peer leaves: who listens there next may let this side in."""
 
 
-class Link(asyncio.Protocol):
+class Link(asyncio.BufferedProtocol):
     """One side of a connection. Derived classes are its callers, or its servers."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, side: int, origin: int, limits: Limits) -> None:
         self.loop = loop
+        self.alarms = alarms(loop)
         self.conn = Connection(side, self, limits, origin)
         self.shaken: asyncio.Future[None] = loop.create_future()
         """Done when the handshake is; `RefusedError` if it failed."""
@@ -38,6 +52,7 @@ class Link(asyncio.Protocol):
         self.lost: asyncio.Future[None] = loop.create_future()
         """Done when the connection has ended."""
         self._transport: asyncio.Transport | None = None
+        self._buffer = _buffer(loop)
         self._flushing = False
         self._paused = False
         self._closing = False
@@ -63,14 +78,25 @@ class Link(asyncio.Protocol):
     def begin(self) -> None:
         """Say the first word, if it is this side's."""
 
-    def data_received(self, data: bytes) -> None:
-        """Feed the state machine."""
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        """Say where to read to."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Feed the state machine.
+
+        What it answers, and what those say whom it wakes, is written once: behind their steps in the loop's queue.
+        """
         self._heard = True
+        flushing, self._flushing = self._flushing, True
         try:
-            self.conn.feed(data)
+            self.conn.feed(bytes(self._buffer[:nbytes]))
         except WireError as error:
             self.fail(RefusedError(str(error)))
             self.conn.abort()
+        finally:
+            if not flushing:
+                self.loop.call_soon(self._flush)
         self.settle()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -165,7 +191,11 @@ class Link(asyncio.Protocol):
             self.close()
 
     def close(self) -> None:
-        """Write what is queued, and close."""
+        """Write what is queued, and close.
+
+        After a last GOAWAY only this side's direction: to close a socket with bytes unread destroys what the peer has
+        still to read. What comes until the peer closes, too, is discarded (W-CONN-3).
+        """
         if self._closing:
             return
         self._closing = True
@@ -174,7 +204,10 @@ class Link(asyncio.Protocol):
             return
         self._paused = False
         self._flush()
-        transport.close()
+        if self.conn.closed and self.conn.leaves and transport.can_write_eof():
+            transport.write_eof()
+        else:
+            transport.close()
         self._kill = self.loop.call_later(LINGER, transport.abort)
 
     def abort(self) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 from google.protobuf.message import Message
 
 from octomesh._calls import ClientCall, StreamCall, UnaryCall
-from octomesh._clock import alarms
 from octomesh._entries import MetadataList, check_entry, checked
 from octomesh._generated import CallOptions, Method, Req, Res
 from octomesh._link import RefusedError
@@ -48,6 +47,9 @@ _TRIES: Final = 8
 """How many connections in a row may leave between the look at them and the call."""
 _ACCEPTED: Final = (GZIP,)
 """What is said beside identity, which everybody decodes."""
+_USUAL_TRACESTATE: Final = 512
+"""Bytes up to which a head surely has room for it."""
+_NOTHING: Final = Carried()
 
 
 class CallInfo:
@@ -60,16 +62,9 @@ class CallInfo:
         """The metadata that ended the call, however it ended."""
 
 
-class _Sent:
-    """What is sent of a call, but for its message."""
-
-    __slots__ = ("compressing", "deadline", "head", "limit")
-
-    def __init__(self, head: bytes, deadline: float | None, limit: int, compressing: bool) -> None:
-        self.head = head
-        self.deadline = deadline
-        self.limit = limit
-        self.compressing = compressing
+_Sent: TypeAlias = tuple[bytes, float | None, int, bool]
+"""What is sent of a call but for its message, and how: its head without the time that is left; its deadline by the
+loop's clock; the largest response in bytes; whether messages are compressed."""
 
 
 class Channel:
@@ -107,7 +102,7 @@ class Channel:
         self._limits = limits
         self._max_receive = max_receive
         self._interceptors = tuple(interceptors)
-        self._heads: dict[Method[Any, Any], bytes] = {}
+        self._heads: dict[Method[Any, Any], tuple[bytes, bytes]] = {}  # without what options may change, and with it
         self._link: ClientLink | None = None
         self._peer: Peer | None = None
         self._tls_key = (tls, server_identity)
@@ -133,31 +128,35 @@ class Channel:
 
     # What generated clients call.
 
-    async def unary(self, method: Method[Req, Res], request: Req, options: CallOptions, /) -> Res:
+    def unary(self, method: Method[Req, Res], request: Req, options: CallOptions, /) -> Coroutine[Any, Any, Res]:
         """Call a method with one request and one response."""
         if self._interceptors:
-            call = Call(method, self.target, options)
-            response: Res = await intercepted(
-                self._interceptors, call, lambda c: self._unary(method, call.sending(request), c.options), call.received
-            )
-            return response
-        return await self._unary(method, request, options)
+            return self._intercepted(method, request, options)
+        return self._unary(method, request, options)
+
+    async def _intercepted(self, method: Method[Req, Res], request: Req, options: CallOptions) -> Res:
+        call = Call(method, self.target, options)
+        response: Res = await intercepted(
+            self._interceptors, call, lambda c: self._unary(method, call.sending(request), c.options), call.received
+        )
+        return response
 
     async def _unary(self, method: Method[Req, Res], request: Req, options: CallOptions) -> Res:
         sent = self._prepare(method, options)
         body = _serialize(method, request)
         flags = MSG | END
-        if sent.compressing:
+        if sent[3]:
             body, flags = compress(body), flags | COMPRESSED
         link = self._link
         # Another loop's, also before a fork, is somebody else's: `_usable` finds this loop's own.
         if link is None or link.loop is not asyncio.get_running_loop() or not link.conn.takes_calls:
-            link = await self._ready(options, sent.deadline)
-        call = UnaryCall(link, method.response.FromString, sent.limit)
+            link = await self._ready(options, sent[1])
+        call = UnaryCall(link, method.response.FromString, sent[2])
         tries = _TRIES
         while not self._open(call, flags, sent, body, tries):
             tries -= 1
-            call = UnaryCall(await self._ready(options, sent.deadline), method.response.FromString, sent.limit)
+            link = await self._ready(options, sent[1])
+            call = UnaryCall(link, method.response.FromString, sent[2])
         try:
             return await call.answer  # type: ignore[no-any-return]
         except asyncio.CancelledError:
@@ -165,9 +164,8 @@ class Channel:
             raise
         finally:
             if call.alarm is not None:
-                alarms(link.loop).clear(call.alarm)
-            info = options.get("info")
-            if info is not None:
+                link.alarms.clear(call.alarm)
+            if options and (info := options.get("info")) is not None:
                 info.headers, info.trailers = call.headers, call.trailers
 
     def server_stream(self, method: Method[Req, Res], request: Req, options: CallOptions, /) -> ReceiveStream[Res]:
@@ -192,7 +190,7 @@ class Channel:
             body = None if request is None else _serialize(method, request)
             tries = _TRIES
             while True:
-                link = await self._ready(options, sent.deadline)
+                link = await self._ready(options, sent[1])
                 call = self._begin(link, method, sent, body, tries)
                 if call is not None:
                     return call
@@ -203,18 +201,19 @@ class Channel:
     def _begin(
         self, link: ClientLink, method: Method[Any, Any], sent: _Sent, body: bytes | None, tries: int
     ) -> StreamCall | None:
-        call = StreamCall(link, method.response.FromString, sent.limit, sent.compressing)
+        call = StreamCall(link, method.response.FromString, sent[2], sent[3])
         if body is None:
             return call if self._open(call, 0, sent, b"", tries) else None
         call.sent_end = True
         flags = MSG | END
-        if sent.compressing:
+        if sent[3]:
             body, flags = compress(body), flags | COMPRESSED
         return call if self._open(call, flags, sent, body, tries) else None
 
     def _open(self, call: ClientCall, flags: int, sent: _Sent, body: bytes, tries: int) -> bool:
         """Send a call's first frame; False if its connection takes no calls any more, and another is to be tried."""
-        head, deadline, link = sent.head, sent.deadline, call.link
+        head, deadline, _, _ = sent
+        link = call.link
         if deadline is not None:
             left = deadline - link.loop.time()
             if left <= 0:
@@ -231,31 +230,35 @@ class Channel:
                 raise unsent(Reason.PROXY_DRAINING, "the connection takes no new calls") from None
             return False
         if deadline is not None:
-            call.alarm = alarms(link.loop).set(deadline, call)
+            call.alarm = link.alarms.set(deadline, call)
         return True
 
     def _prepare(self, method: Method[Any, Any], options: CallOptions) -> _Sent:
         """Apply options, deadline, and what the handler that calls has received."""
-        head = self._heads.get(method)
-        if head is None:
+        heads = self._heads.get(method)
+        if heads is None:
             head = method_piece(self.target.encode(), method.service.encode(), method.name.encode(), method.kind)
-            self._heads[method] = head
+            heads = self._heads[method] = head, head + IDEMPOTENT if method.idempotent else head
         timeout = method.timeout
-        down = carried.get()
-        if not options and down is None:
-            if method.idempotent:
-                head += IDEMPOTENT
-            deadline = None if timeout is None else _now() + timeout
-            return _Sent(head, deadline, self._max_receive, False)
+        plain = not options
         if "timeout" in options:
             timeout = options["timeout"]
-        if timeout is not None and timeout <= 0:
-            raise unsent(Reason.DEADLINE, f"the timeout is {timeout:g} s")
-        deadline = None if timeout is None else _now() + timeout
-        down = down or Carried()
+            plain = len(options) == 1
+        deadline = None
+        if timeout is not None:
+            if timeout <= 0:
+                raise unsent(Reason.DEADLINE, f"the timeout is {timeout:g} s")
+            deadline = _now() + timeout
+        down = carried.get()
+        if down is None:
+            if plain:
+                return heads[1], deadline, self._max_receive, False
+            return self._prepare_head(heads[0], method, options, _NOTHING, deadline)
         if down.deadline is not None:
             deadline = down.deadline if deadline is None else min(deadline, down.deadline)
-        return self._prepare_head(head, method, options, down, deadline)
+        if plain and not down.baggage and len(down.tracestate) <= _USUAL_TRACESTATE:
+            return heads[1] + trace_piece(down.traceparent, down.tracestate), deadline, self._max_receive, False
+        return self._prepare_head(heads[0], method, options, down, deadline)
 
     def _prepare_head(
         self, head: bytes, method: Method[Any, Any], options: CallOptions, down: Carried, deadline: float | None
@@ -280,7 +283,7 @@ class Channel:
         )
         if len(head) + _TIMEOUT_SIZE > MAX_SDK_HEAD:
             raise unsent(Reason.HEAD_TOO_LARGE, f"the head has {len(head)} bytes, the limit is {MAX_SDK_HEAD}")
-        return _Sent(head, deadline, options.get("max_receive", 0) or self._max_receive, encoding == GZIP)
+        return head, deadline, options.get("max_receive", 0) or self._max_receive, encoding == GZIP
 
     # Connections.
 
