@@ -61,6 +61,7 @@ class ServerCall(Stream):
     """One call at its server."""
 
     __slots__ = (
+        "_begun",
         "_credit",
         "_expired",
         "_inbox",
@@ -89,6 +90,7 @@ class ServerCall(Stream):
         self._news: asyncio.Future[None] | None = None
         self._credit: asyncio.Future[None] | None = None
         self._over = False
+        self._begun = False
         self._expired = False
         self._refused: RpcError | None = None
         self._wants_gzip = False
@@ -155,7 +157,7 @@ class ServerCall(Stream):
         """The caller's time is over: the handler is cancelled, and its answer is that."""
         if not self._over:
             self._expired = True
-            if self._task is not None:
+            if self._begun and self._task is not None:
                 self._task.cancel()
 
     # Requests.
@@ -189,13 +191,8 @@ class ServerCall(Stream):
         link = self._link
         link.conn.started(self)
         self._task = task = link.loop.create_task(self._run(body))
-        link.server.running.add(task)
-        task.add_done_callback(self._returned)
-
-    def _returned(self, task: asyncio.Task[None]) -> None:
-        """The handler has ended, or was cancelled before it began."""
-        self._link.server.running.discard(task)
-        self._link.conn.release(self)
+        if not task.done():  # a task that begins at once may be
+            link.server.running.add(task)
 
     def _reject(self, status: Status) -> None:
         """End a call that no handler sees."""
@@ -225,12 +222,22 @@ class ServerCall(Stream):
             self._link.alarms.clear(self.alarm)
         if self._inbox is not None:
             self._inbox.drop()
-        if self._task is not None:
+        if self._begun and self._task is not None:  # else it sees for itself, and still does what belongs to its end
             self._task.cancel()
 
     # The handler.
 
     async def _run(self, body: bytes | None) -> None:
+        self._begun = True
+        try:
+            await self._answer(body)
+        finally:
+            link = self._link
+            if self._task is not None:
+                link.server.running.discard(self._task)
+            link.conn.release(self)
+
+    async def _answer(self, body: bytes | None) -> None:
         link, context, h = self._link, self.context, self.context._head
         response: Message | None = None
         status: Status | None = None

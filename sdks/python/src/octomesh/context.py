@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from octomesh._entries import MetadataList, check_entry, shown
 from octomesh._wire.limits import ENTRY_OVERHEAD, MAX_METADATA
@@ -35,8 +35,7 @@ class Peer:
     """The caller's SPIFFE id, checked by this server's own proxy or by TLS. All else is the caller's own word."""
 
 
-@dataclass(frozen=True)
-class Carried:
+class Carried(NamedTuple):
     """What goes down the whole chain of calls."""
 
     deadline: float | None = None
@@ -55,7 +54,7 @@ def trace_context(traceparent: str, tracestate: str = "") -> Iterator[None]:
     """Let calls within go on a W3C trace; one that is not valid is not sent."""
     data = traceparent.encode("ascii", "replace")
     valid = data if valid_traceparent(data) else b""
-    down = replace(carried.get() or Carried(), traceparent=valid, tracestate=tracestate.encode() if valid else b"")
+    down = (carried.get() or Carried())._replace(traceparent=valid, tracestate=tracestate.encode() if valid else b"")
     token = carried.set(down)
     try:
         yield

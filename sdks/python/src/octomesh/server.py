@@ -40,6 +40,8 @@ from octomesh.context import Peer
 from octomesh.interceptors import Interceptor
 from octomesh.tls import TLS, TLS_TIMEOUT, PeerError, Security, over_tcp
 
+_KEEP_PEERS: Final = 256
+"""Callers of whom a connection to a proxy keeps what it has said of them; then the memory begins anew."""
 _RETRY: Final = (0.05, 2.0)
 """Seconds between attempts to attach to the proxy: the first and the longest."""
 
@@ -56,6 +58,7 @@ class ServerLink(Link):
         self.peer = Peer(proxied=hello is not None)
         self.moved: asyncio.Event = asyncio.Event()
         """Set when the peer asks this side to dial anew, or the connection has ended."""
+        self._peers: dict[tuple[bytes, bytes | None], Peer] = {}
         self._room: asyncio.Future[None] | None = None
         self._verified = ""
         """The id that the other end has shown by TLS."""
@@ -114,6 +117,15 @@ class ServerLink(Link):
 
     def peer_of(self, h: RequestHead) -> Peer:
         """Who calls, by the word of a hop."""
+        key = h.caller, h.verified_caller
+        peer = self._peers.get(key)
+        if peer is None:
+            if len(self._peers) >= _KEEP_PEERS:
+                self._peers.clear()
+            peer = self._peers[key] = self._peer_of(h)
+        return peer
+
+    def _peer_of(self, h: RequestHead) -> Peer:
         application = h.caller.decode("utf-8", "replace") if h.caller else self.peer.application
         verified = self.peer.verified
         if self._hello is not None and h.verified_caller:  # its own proxy's word; anybody else could claim it (W-HOP-6)
@@ -220,8 +232,8 @@ class Server:
     def find(self, h: RequestHead) -> Endpoint | Status:
         """Return what handles a call, or how it is refused."""
         entry = self._entries.get((h.service, h.method))
-        service = h.service.decode("utf-8", "replace")
         if entry is None:
+            service = h.service.decode("utf-8", "replace")
             if h.service not in self._services:
                 return refuse(Reason.UNKNOWN_SERVICE, Origin.SERVER_SDK, f"unknown service {service}")
             method = h.method.decode("utf-8", "replace")
@@ -340,6 +352,7 @@ class Server:
             task.cancel()
         if self.running:
             await asyncio.gather(*self.running, return_exceptions=True)
+            self.running.clear()  # of those that were cancelled before they began
         for link in list(self.links):
             await link.lost
         for acceptor in self._acceptors:
