@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from octomesh._generated import Caller, CallOptions, Kind, Method, Service, SyncCaller, require_gen
-from octomesh._settings import VERSION
+from octomesh._settings import VERSION, process_incarnation
 from octomesh._wire.limits import Limits
 from octomesh.channel import CallInfo, Channel
 from octomesh.context import Peer, ServerContext, trace_context
@@ -49,6 +49,7 @@ __all__ = [
     "SyncReceiveStream",
     "SyncSendStream",
     "in_process",
+    "process_incarnation",
     "require_gen",
     "trace_context",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
@@ -98,7 +97,7 @@ class Channel:
         interceptors see each unary call, the first outermost. max_receive bounds a response message, in bytes.
         """
         self.target: Final = target
-        self._identity = Identity.of(application, environment, instance, os.path.basename(sys.argv[0]) or "python")
+        self._identity = Identity.of(application, environment, instance)
         self._limits = limits
         self._max_receive = max_receive
         self._interceptors = tuple(interceptors)

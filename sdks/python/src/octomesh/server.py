@@ -14,7 +14,7 @@ from octomesh._handling import CONTENT_TYPES, Endpoint, ServerCall
 from octomesh._link import Link, RefusedError
 from octomesh._settings import (
     DEFAULT_MAX_RECEIVE,
-    INCARNATION,
+    PROCESS,
     VERSION,
     Identity,
     split_address,
@@ -109,7 +109,7 @@ class ServerLink(Link):
                 Welcome(
                     kind=PEER_SDK,
                     instance=server.identity.instance.encode(),
-                    incarnation=INCARNATION,
+                    incarnation=PROCESS.incarnation,
                     software_version=f"python/{VERSION}".encode(),
                 )
             )
@@ -189,7 +189,7 @@ class Server:
         drain_timeout is how long open calls may go on once the server stops, in seconds.
         """
         self.target: Final = target
-        self.identity: Final = Identity.of(application, environment, instance, target)
+        self.identity: Final = Identity.of(application, environment, instance)
         self.limits: Final = limits
         self.max_receive: Final = max_receive
         self.stopping = False
