@@ -10,4 +10,5 @@ directory.md, and the vectors in conformance/vectors.
 - `octomesh._decide.again`: whether a call that failed goes again, and where; retry budget; what several attempts come
   to.
 - `octomesh._decide.balance`: direct balancing.
+- `octomesh._decide.registration`: how a registration goes on, and when a stream to a Directory comes again.
 """
