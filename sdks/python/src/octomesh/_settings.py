@@ -70,6 +70,11 @@ class Identity:
         """The name of this process, or of the child of a fork that asks."""
         return self.given or f"{self.application}@{PROCESS.host or 'host'}/{PROCESS.pid}"
 
+    @property
+    def incarnation(self) -> int:
+        """The start of this process."""
+        return PROCESS.incarnation
+
     def hello(self, role: int, limits: Limits, *targets: str) -> Hello:
         """Make a dialer's first word."""
         return Hello(
@@ -80,7 +85,7 @@ class Identity:
             environment=self.environment.encode(),
             application=self.application.encode(),
             instance=self.instance.encode(),
-            incarnation=PROCESS.incarnation,
+            incarnation=self.incarnation,
             targets=[t.encode() for t in targets],
             limits=limits,
         )

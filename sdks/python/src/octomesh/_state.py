@@ -99,7 +99,10 @@ def _make(folder: str) -> None:
     except FileExistsError:
         pass
     except FileNotFoundError:
-        _make(os.path.dirname(folder))
+        above = os.path.dirname(folder)
+        if above in ("", folder):
+            raise
+        _make(above)
         _make(folder)
 
 

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, Final, Self
 
+from octomesh._directory.registrar import Registrar
 from octomesh._generated import Service
 from octomesh._handling import CONTENT_TYPES, Endpoint, ServerCall
 from octomesh._link import Link, RefusedError
 from octomesh._settings import (
     DEFAULT_MAX_RECEIVE,
-    PROCESS,
     VERSION,
     Identity,
+    directories,
     split_address,
     unix_path,
 )
+from octomesh._ways.config import Config
 from octomesh._wire.conn import ACCEPTOR, DIALER
 from octomesh._wire.heads import RequestHead
 from octomesh._wire.hello import (
@@ -38,6 +41,7 @@ from octomesh._wire.limits import UNSET_LIMITS, Limits
 from octomesh._wire.status import Origin, Reason, Status, refuse
 from octomesh.context import Peer
 from octomesh.interceptors import Interceptor
+from octomesh.registration import Registration, RegistrationStatus
 from octomesh.tls import TLS, TLS_TIMEOUT, PeerError, Security, over_tcp
 
 _KEEP_PEERS: Final = 256
@@ -109,7 +113,7 @@ class ServerLink(Link):
                 Welcome(
                     kind=PEER_SDK,
                     instance=server.identity.instance.encode(),
-                    incarnation=PROCESS.incarnation,
+                    incarnation=server.identity.incarnation,
                     software_version=f"python/{VERSION}".encode(),
                 )
             )
@@ -180,13 +184,17 @@ class Server:
         max_receive: int = DEFAULT_MAX_RECEIVE,
         drain_timeout: float = 10.0,
         limits: Limits = UNSET_LIMITS,
+        directory: Sequence[str] | None = None,
+        registration: Registration | None = None,
     ) -> None:
         """Make a server. Raises `ValueError` for settings that cannot be.
 
         listen has addresses for direct calls, `host:port` (port 0: any) or `unix:path`. socket is the proxy's Unix
         socket (default: `OCTO_SOCKET`) to which the server attaches, unless mode (default: `OCTO_MODE`) is `off`. tls
         lets in, where the server listens, who shows by mutual TLS 1.3 an id of its trust domain and environment.
-        drain_timeout is how long open calls may go on once the server stops, in seconds.
+        drain_timeout is how long open calls may go on once the server stops, in seconds. directory has addresses of the
+        control plane's Directories, `host:port` each (default: `OCTO_DIRECTORY`, with commas between several), where a
+        server registers that is attached to no proxy. registration is what it says of its instance there.
         """
         self.target: Final = target
         self.identity: Final = Identity.of(application, environment, instance)
@@ -209,6 +217,14 @@ class Server:
             raise ValueError(f"mode {mode!r} (from OCTO_MODE): want auto, on or off")
         socket = socket if socket is not None else os.environ.get("OCTO_SOCKET", "")
         self._socket = unix_path(socket) if mode != "off" else ""
+        if mode == "on" and not socket:
+            raise ValueError("mode is on, but no proxy's socket is given: set OCTO_SOCKET, or the argument socket")
+        self._said: Final = registration or Registration()
+        self._said.check()
+        self._known_as: Final = Config(
+            self.identity, mode, self._socket, directories=directories(directory), tls=tls, limits=limits
+        )
+        self._registrar: Registrar | None = None
         self._services: set[bytes] = set()
         self._entries: dict[tuple[bytes, bytes], Endpoint] = {}
         self._acceptors: list[asyncio.Server] = []
@@ -270,6 +286,27 @@ class Server:
             self._attaching = loop.create_task(self._attach(loop))
         else:
             self._attached.set()
+        if not self._said.off and (self._socket or self._known_as.directories):
+            self._registrar = Registrar(self._known_as, self._said, self.target, self._reachable, self._attached)
+
+    @property
+    def registration(self) -> RegistrationStatus:
+        """How the server's registration fares.
+
+        A server registers its instance once it listens, and where it has a proxy is attached: with its proxy, else with
+        the Directories that it knows. It comes back after a lost stream, and says that it leaves before it stops.
+        """
+        return RegistrationStatus() if self._registrar is None else self._registrar.status
+
+    @property
+    def _reachable(self) -> str:
+        """The first address that others can be told; empty: none."""
+        for acceptor in self._acceptors:
+            for sock in acceptor.sockets:
+                name = sock.getsockname()
+                if isinstance(name, tuple) and not ipaddress.ip_address(name[0].partition("%")[0]).is_unspecified:
+                    return _shown(name)
+        return ""
 
     def _accepting(self, loop: asyncio.AbstractEventLoop) -> Any:
         return lambda: ServerLink(loop, self, None)
@@ -285,7 +322,7 @@ class Server:
         for acceptor in self._acceptors:
             for sock in acceptor.sockets:
                 name = sock.getsockname()
-                found.append(f"{name[0]}:{name[1]}" if isinstance(name, tuple) else f"unix:{name}")
+                found.append(_shown(name) if isinstance(name, tuple) else f"unix:{name}")
         return found
 
     async def _attach(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -303,6 +340,8 @@ class Server:
             pause = _RETRY[0]
             self._attached.set()
             await link.moved.wait()
+            if link.lost.done():
+                self._attached.clear()
 
     async def serve(self) -> None:
         """Serve until the process is told to end (SIGTERM, SIGINT) or the task is cancelled, then stop gracefully."""
@@ -328,10 +367,14 @@ class Server:
             await self.stop()
 
     async def stop(self, drain_timeout: float | None = None) -> bool:
-        """Stop: take no new calls, let open ones end, and close. Returns whether all of them could.
+        """Stop: deregister, take no new calls, let open ones end, and close. Returns whether all of them could.
 
         drain_timeout is in seconds; None: what the server was made with. What is open then is cut off.
         """
+        loop = asyncio.get_running_loop()
+        late = loop.time() + (self._drain if drain_timeout is None else drain_timeout)
+        if self._registrar is not None:
+            await self._registrar.leave(late - loop.time())
         self.stopping = True
         if self._attaching is not None:
             self._attaching.cancel()
@@ -343,8 +386,10 @@ class Server:
                 link.conn.leave(GOAWAY_DRAINING, "the server is stopping")
             else:
                 link.abort()
-        whole = await self._drained(self._drain if drain_timeout is None else drain_timeout)
+        whole = await self._drained(max(late - loop.time(), 0.0))
         self.stopped = True
+        if self._registrar is not None:
+            await self._registrar.close()
         for link in list(self.links):
             link.conn.finish(GOAWAY_DRAINING, "the drain deadline has passed")
             link.close()
@@ -374,6 +419,12 @@ class Server:
         except TimeoutError:
             return False
         return True
+
+
+def _shown(name: tuple[Any, ...]) -> str:
+    """A TCP address as channels take it."""
+    host, port = name[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _file_id(path: str) -> tuple[int, int] | None:
