@@ -1,4 +1,4 @@
-"""A Directory that says what a test tells it to say, as a proxy's and the control plane's do (proto/spec/directory.md)."""
+"""A Directory that says what a test tells it to say, as those of proxy and control plane do."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PRESENT, UNKNOWN, DELETED = (
 async def until(true: Callable[[], bool]) -> None:
     """Wait until something is so."""
     async with asyncio.timeout(PATIENCE):
-        while not true():
+        while not true():  # noqa: ASYNC110  what is waited for is the SDK's own, and tells nobody
             await asyncio.sleep(0.001)
 
 

@@ -45,7 +45,7 @@ class Reporter:
     def __init__(self, source: Source) -> None:
         self._source: Final = source
         self._taken: dict[PathStats, Counted] = {}
-        self._busy = False
+        self._one: Final = asyncio.Lock()
 
     async def run(self) -> None:
         """Report for as long as the source is used."""
@@ -62,13 +62,11 @@ class Reporter:
 
     async def deliver(self, timeout: float) -> float:
         """Report what has not been, and return in how many seconds to come again; 0: as before."""
-        if self._busy:
-            return 0.0  # somebody is about it
-        self._busy = True
         try:
-            return await self._deliver(timeout)
-        finally:
-            self._busy = False
+            async with asyncio.timeout(timeout), self._one:
+                return await self._deliver(timeout)
+        except TimeoutError:
+            return 0.0
 
     async def _deliver(self, timeout: float) -> float:
         identity, request = self._source.config.identity, ReportRequest()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from typing import Final
-from weakref import WeakKeyDictionary
 
 from octomesh._directory.calls import apart
 from octomesh._directory.lines import PlaneLine, ProxyLine
 from octomesh._directory.report import Reporter
 from octomesh._directory.watcher import Watcher, Watching
-from octomesh._settings import PROCESS
 from octomesh._ways.config import Config
+from octomesh._ways.loops import PerLoop
 
 
 class Source:
@@ -19,7 +18,6 @@ class Source:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, config: Config) -> None:
         self.loop: Final = loop
-        self.pid: Final = PROCESS.pid
         self.config: Final = config
         self.users = 0
         self.watchers: Final[dict[str, Watcher]] = {}
@@ -57,9 +55,9 @@ class Source:
                 await self._close()
 
     async def _close(self) -> None:
-        sources = _SOURCES.get(self.loop, {})
-        for key in [key for key, source in sources.items() if source is self]:
-            del sources[key]
+        sources = _SOURCES.here()
+        if sources.get(self.config.knowledge) is self:
+            del sources[self.config.knowledge]
         if self._reporting is not None:
             self._reporting.cancel()
             await asyncio.gather(self._reporting, return_exceptions=True)
@@ -67,16 +65,13 @@ class Source:
             await self.proxy.close()
 
 
-_SOURCES: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, dict[object, Source]]] = WeakKeyDictionary()
+_SOURCES: Final[PerLoop[Source]] = PerLoop()
 
 
 def watch(config: Config, target: str) -> Watching:
-    """Watch a target in the running loop. What the parent of a fork had is not taken."""
-    loop = asyncio.get_running_loop()
-    for other in [other for other in _SOURCES if other.is_closed()]:
-        del _SOURCES[other]
-    sources = _SOURCES.setdefault(loop, {})
+    """Watch a target in the running loop."""
+    sources = _SOURCES.here()
     source = sources.get(config.knowledge)
-    if source is None or source.pid != PROCESS.pid:
-        source = sources[config.knowledge] = Source(loop, config)
+    if source is None:
+        source = sources[config.knowledge] = Source(asyncio.get_running_loop(), config)
     return source.use(target)
