@@ -45,7 +45,7 @@ def test_a_channel_calls_from_one_loop_after_another(address: str) -> None:
             answer = runner.run(client.say(Message(text="hello"), timeout=PATIENCE))
             assert answer.text == "hello"
         for runner in (first, second):
-            runner.run(asyncio.sleep(0))
+            runner.run(channel.close())
 
 
 def test_the_child_of_a_fork_calls_on_a_connection_of_its_own(address: str) -> None:

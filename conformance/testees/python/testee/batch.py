@@ -28,6 +28,8 @@ class Batch:
         self._finished = False
         self._elapsed: list[int] = []
         self._failed: dict[tuple[int, ...], control.BatchOutcome] = {}
+        self._meshed: list[int] = []  # of each thousand calls, by the mesh
+        self._values: dict[int, set[int]] = {control.PATH_MESH: set(), control.PATH_DIRECT: set()}
         self._result = control.BatchResult()
 
     def finish(self) -> None:
@@ -44,6 +46,9 @@ class Batch:
             del self._testee.batches[name]
         result, elapsed = self._result, sorted(self._elapsed)
         result.calls = self._next
+        result.mesh_by_thousand.extend(self._meshed)
+        result.mesh_values.extend(sorted(self._values[control.PATH_MESH]))
+        result.direct_values.extend(sorted(self._values[control.PATH_DIRECT]))
         result.failed.extend(sorted(self._failed.values(), key=lambda f: min(f.calls)))
         if elapsed:
             result.min_us, result.p50_us = elapsed[0], elapsed[len(elapsed) // 2]
@@ -77,15 +82,24 @@ class Batch:
         status = result.status
         if status.code == 0 and self._as_ordered(result):
             self._elapsed.append(result.elapsed_us)
-            if result.path == control.PATH_MESH:
-                self._result.mesh += 1
-            elif result.path == control.PATH_DIRECT:
-                self._result.direct += 1
+            self._went(n, result.path)
             return
         key = (status.code, status.reason, status.origin, status.disposition)
         if key not in self._failed:
             self._failed[key] = control.BatchOutcome(status=status)
         self._failed[key].calls.append(n)
+
+    def _went(self, n: int, path: int) -> None:
+        """Note which way a call took that ended OK."""
+        while len(self._meshed) <= n // 1000:
+            self._meshed.append(0)
+        if path == control.PATH_MESH:
+            self._result.mesh += 1
+            self._meshed[n // 1000] += 1
+        elif path == control.PATH_DIRECT:
+            self._result.direct += 1
+        if self._do.HasField("vary") and path in self._values:
+            self._values[path].add(n % max(self._do.vary.values, 1))
 
     def _as_ordered(self, result: control.CallResult) -> bool:
         """Tell whether the responses are those of the definition.

@@ -19,6 +19,11 @@ INLINE = 64 << 10
 
 REQUEST, RESPONSE = service.CallRequest, service.CallResponse
 CLIENT_STREAM = head_pb2.CALL_KIND_CLIENT_STREAM
+PATHS = {
+    octomesh.Path.NONE: control.PATH_UNSPECIFIED,
+    octomesh.Path.MESH: control.PATH_MESH,
+    octomesh.Path.DIRECT: control.PATH_DIRECT,
+}
 KINDS = {
     head_pb2.CALL_KIND_UNARY: octomesh.Kind.UNARY,
     head_pb2.CALL_KIND_SERVER_STREAM: octomesh.Kind.SERVER_STREAMING,
@@ -29,12 +34,30 @@ KINDS = {
 
 def connect(c: control.Connect) -> octomesh.Channel:
     """Make the channel of a Connect."""
+    make = partial(
+        octomesh.Channel,
+        c.target,
+        environment=c.environment,
+        application=c.application,
+        tls=files(c),
+        server_identity=c.tls.peer,
+    )
     if c.HasField("ways"):
-        raise NotImplementedError("the Python SDK has one way yet")
-    make = partial(octomesh.Channel, c.target, environment=c.environment, application=c.application)
+        ways = c.ways
+        return make(
+            mode="auto",
+            socket=ways.socket,
+            direct=ways.direct,
+            directory=ways.directories,
+            state=ways.state,
+            switch_file=ways.switch_file,
+            permille=ways.permille if ways.HasField("permille") else None,
+            fallback=not ways.no_fallback,
+            zone=ways.zone,
+        )
     if c.socket:
         return make(mode="on", socket=c.socket)
-    return make(mode="off", direct=[c.direct], tls=files(c), server_identity=c.tls.peer)
+    return make(mode="off", direct=[c.direct])
 
 
 def files(c: control.Connect | control.StartServer) -> octomesh.TLS | None:
@@ -144,13 +167,13 @@ class Running:
             try:
                 self._took(await self._channel.unary(method, self._request(0), options))
             finally:
-                self._met(self._info.headers, self._info.trailers)
+                self._met(self._info.headers, self._info.trailers, self._info.path)
         elif kind is octomesh.Kind.SERVER_STREAMING:
             responses = self._channel.server_stream(method, self._request(0), options)
             try:
                 await self._receive(responses, None)
             finally:
-                self._met(responses.received_headers, responses.trailers)
+                self._met(responses.received_headers, responses.trailers, responses.path)
         elif kind is octomesh.Kind.CLIENT_STREAMING:
             requests = self._channel.client_stream(method, options)
             try:
@@ -160,7 +183,7 @@ class Running:
                 self._took(await requests.close_and_receive())
             finally:
                 self._result.unsent = requests.unsent
-                self._met(requests.received_headers, requests.trailers)
+                self._met(requests.received_headers, requests.trailers, requests.path)
         else:
             await self._bidi(method, options)
 
@@ -173,7 +196,7 @@ class Running:
             await self._receive(stream, None)
         finally:
             self._result.unsent = stream.unsent
-            self._met(stream.received_headers, stream.trailers)
+            self._met(stream.received_headers, stream.trailers, stream.path)
 
     def _request(self, i: int) -> service.CallRequest:
         requests = self._do.requests
@@ -226,7 +249,10 @@ class Running:
             got.sha256 = hashlib.sha256(response.data).digest()
         self._result.responses.append(got)
 
-    def _met(self, headers: list[tuple[str, str | bytes]], trailers: list[tuple[str, str | bytes]]) -> None:
+    def _met(
+        self, headers: list[tuple[str, str | bytes]], trailers: list[tuple[str, str | bytes]], path: octomesh.Path
+    ) -> None:
+        self._result.path = PATHS[path]
         self._result.headers.extend(entries(headers))
         self._result.trailers.extend(entries(trailers))
 

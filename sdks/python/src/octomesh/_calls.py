@@ -20,7 +20,7 @@ from octomesh._wire.stream import Stream
 from octomesh.errors import RpcError, from_status, refused
 
 if TYPE_CHECKING:
-    from octomesh._link import Link
+    from octomesh._peer import ClientLink
 
 BUDGET: Final = Budget()
 HEADS: Final = ResponseHeads()
@@ -35,7 +35,7 @@ class ClientCall(Stream):
 
     __slots__ = ("alarm", "done", "error", "head", "inbox", "limit", "link", "parse", "trailers")
 
-    def __init__(self, link: Link, parse: Callable[[bytes], Any], limit: int) -> None:
+    def __init__(self, link: ClientLink, parse: Callable[[bytes], Any], limit: int) -> None:
         self.link = link
         self.parse = parse
         self.limit = limit
@@ -131,6 +131,11 @@ class ClientCall(Stream):
         if not self.done:
             self.finish(_CANCELLED)
 
+    def on_reset(self, status: Status, http2_code: int) -> None:  # noqa: ARG002
+        """The peer ended the call."""
+        self.link.refused(status)
+        self.fail(from_status(status))
+
     def on_closed(self, status: Status) -> None:
         """The stream ended otherwise than by a RESPONSE."""
         self.fail(from_status(status))
@@ -154,7 +159,7 @@ class UnaryCall(ClientCall):
 
     __slots__ = ("answer",)
 
-    def __init__(self, link: Link, parse: Callable[[bytes], Any], limit: int) -> None:
+    def __init__(self, link: ClientLink, parse: Callable[[bytes], Any], limit: int) -> None:
         self.link = link
         self.parse = parse
         self.limit = limit
@@ -203,15 +208,25 @@ class UnaryCall(ClientCall):
 class StreamCall(ClientCall):
     """A call with a stream in at least one direction."""
 
-    __slots__ = ("_credit", "_flags", "_news", "sent_end", "unsent")
+    __slots__ = ("_credit", "_flags", "_news", "more", "replied", "sent_end", "unsent")
 
-    def __init__(self, link: Link, parse: Callable[[bytes], Any], limit: int, compressing: bool) -> None:
+    def __init__(self, link: ClientLink, parse: Callable[[bytes], Any], limit: int, compressing: bool) -> None:
         super().__init__(link, parse, limit)
         self._news: asyncio.Future[None] | None = None
         self._credit: asyncio.Future[None] | None = None
         self._flags = COMPRESSED if compressing else 0
         self.sent_end = False
         self.unsent = 0
+        self.more = False
+        """Something was sent behind the REQUEST, or only a part of that: the call does not go again (S-AGAIN-4)."""
+        self.replied = False
+        """Something of an answer has come."""
+
+    def arrived(self, flags: int, head: bytes, body: bytes, response: bool) -> None:
+        """Book a RESPONSE or MESSAGE of any shape."""
+        if not flags & END or flags & MSG:
+            self.replied = True
+        super().arrived(flags, head, body, response)
 
     def wake(self) -> None:
         """Wake who receives, and who waits for credit that will not come."""
@@ -249,6 +264,7 @@ class StreamCall(ClientCall):
             self.unsent += 1
             return False
         body = message.SerializeToString()
+        self.more = True
         await self.sent(
             self.link.conn.send(self, MESSAGE, MSG | self._flags, b"", compress(body) if self._flags else body)
         )
@@ -259,6 +275,7 @@ class StreamCall(ClientCall):
         while self.blocked and not self.done:
             await self.sent(False)
         if not self.sent_end and not self.done:
+            self.more = True
             self.link.conn.send(self, MESSAGE, END, b"")
         self.sent_end = True
 

@@ -57,6 +57,10 @@ class Link(asyncio.BufferedProtocol):
         self._paused = False
         self._closing = False
         self._heard = False
+        self.overdue = False
+        """A sign of life is, since a miss (W-LIVE-6)."""
+        self.silent = False
+        """The connection was given up because its peer is."""
         self._liveness = Liveness()
         self._tick_at = 0.0
         self._ticker: asyncio.TimerHandle | None = None
@@ -88,6 +92,9 @@ class Link(asyncio.BufferedProtocol):
         What it answers, and what those say whom it wakes, is written once: behind their steps in the loop's queue.
         """
         self._heard = True
+        if self.overdue:
+            self.overdue = False
+            self.alive()
         flushing, self._flushing = self._flushing, True
         try:
             self.conn.feed(bytes(self._buffer[:nbytes]))
@@ -169,6 +176,12 @@ class Link(asyncio.BufferedProtocol):
 
     def gone(self) -> None:
         """The connection has ended."""
+
+    def missed(self) -> None:
+        """A sign of life is overdue."""
+
+    def alive(self) -> None:
+        """It has come after all."""
 
     def waiting(self) -> bool:
         """Somebody waits for the answer of a unary call, so that silence counts sooner (W-LIVE-5)."""
@@ -254,7 +267,11 @@ class Link(asyncio.BufferedProtocol):
         if advice == SEND_PING:
             self.conn.ping(0)
         elif advice == GONE:
+            self.silent = True
             self.abort()
+        elif self._liveness.missed:
+            self.overdue = True
+            self.missed()
 
 
 def _look(shaken: asyncio.Future[None]) -> None:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
 from google.protobuf.message import Message
 
 from octomesh._calls import ClientCall, StreamCall, UnaryCall
+from octomesh._decide.again import BUDGET
+from octomesh._decide.balance import LANE_TAG
+from octomesh._directory.watch import watch
 from octomesh._entries import MetadataList, check_entry, checked
 from octomesh._generated import CallOptions, Method, Req, Res
-from octomesh._link import RefusedError
-from octomesh._peer import ClientLink, Peer, dial, shared_peer
-from octomesh._settings import DEFAULT_MAX_RECEIVE, Identity, split_address, unix_path
+from octomesh._peer import ClientLink, until
+from octomesh._settings import DEFAULT_MAX_RECEIVE, Identity
+from octomesh._ways.config import Config, Endpoint, config_of
+from octomesh._ways.loops import PerLoop
+from octomesh._ways.route import Going, Route
+from octomesh._ways.status import ChannelStatus, status_of
+from octomesh._ways.streaming import Send, Streaming
+from octomesh._ways.target import Path
 from octomesh._wire.compression import GZIP, IDENTITY, compress
 from octomesh._wire.conn import NotOpenError, StreamLimitError
 from octomesh._wire.frame import COMPRESSED, END, MSG
@@ -29,26 +36,24 @@ from octomesh._wire.heads import (
     timeout_piece,
     trace_piece,
 )
-from octomesh._wire.hello import ROLE_CALL
 from octomesh._wire.limits import MAX_BAGGAGE, MAX_METADATA, MAX_SDK_HEAD, UNSET_LIMITS, Limits
 from octomesh._wire.proto import entry_fields
 from octomesh._wire.status import Origin, Reason
 from octomesh._wire.text import baggage_size, metadata_size
 from octomesh._wire.timeout import timeout_us
 from octomesh.context import Carried, carried
-from octomesh.errors import Code, RpcError, bad_call, unsent
+from octomesh.errors import Code, RpcError, bad_call, refused, unsent
 from octomesh.interceptors import Call, Interceptor, intercepted
 from octomesh.streams import BidiStream, ReceiveStream, SendStream
-from octomesh.tls import TLS, Security, over_tcp
+from octomesh.tls import TLS
 
 _TIMEOUT_SIZE: Final = 9
-_TRIES: Final = 8
-"""How many connections in a row may leave between the look at them and the call."""
 _ACCEPTED: Final = (GZIP,)
 """What is said beside identity, which everybody decodes."""
 _USUAL_TRACESTATE: Final = 512
 """Bytes up to which a head surely has room for it."""
 _NOTHING: Final = Carried()
+LANE: Final = LANE_TAG.encode()
 
 
 class CallInfo:
@@ -59,6 +64,8 @@ class CallInfo:
         """The response's initial metadata."""
         self.trailers: MetadataList = []
         """The metadata that ended the call, however it ended."""
+        self.path = Path.NONE
+        """The way that the call took, of several the last; none where nothing was to be sent."""
 
 
 _Sent: TypeAlias = tuple[bytes, float | None, int, bool]
@@ -69,7 +76,11 @@ loop's clock; the largest response in bytes; whether messages are compressed."""
 class Channel:
     """Calls one target, through the local proxy or direct. Make one per target and loop, and keep it.
 
-    It connects when the first call needs it.
+    Where calls go is decided call by call between the proxy and the target's instances: by the mesh switch of the
+    Directory, by a kill switch on this host, and by what answers; see `status`. Instances are those of `direct`, else
+    those that the Directory knows: the proxy, else the control plane, else what was kept on disk. All channels of a
+    loop to one socket, with the same identity and limits, share one connection. It connects when the first call needs
+    it.
     """
 
     def __init__(
@@ -77,8 +88,14 @@ class Channel:
         target: str,
         *,
         socket: str | None = None,
-        direct: Sequence[str] = (),
+        direct: Sequence[str | Endpoint] = (),
+        directory: Sequence[str] | None = None,
         mode: str | None = None,
+        permille: int | None = None,
+        switch_file: str | None = None,
+        fallback: bool = True,
+        state: str | None = None,
+        zone: str | None = None,
         application: str | None = None,
         environment: str | None = None,
         instance: str | None = None,
@@ -90,40 +107,70 @@ class Channel:
     ) -> None:
         """Make a channel. Raises `ValueError` for settings that cannot be.
 
-        target is the registry's name of the service. socket is the local proxy's Unix socket (default: `OCTO_SOCKET`),
-        direct has addresses of instances, `host:port` or `unix:path`, for calls without a proxy. mode is `auto`, `on`
-        (the proxy alone) or `off` (direct alone); default: `OCTO_MODE`, else auto. tls makes direct calls mutual TLS
-        1.3, with the server of the id server_identity, or any of this process' trust domain and environment.
-        interceptors see each unary call, the first outermost. max_receive bounds a response message, in bytes.
+        target is the registry's name of the service. socket is the path of the local proxy's Unix socket, at most 107
+        bytes (default: `OCTO_SOCKET`). direct has servers that direct calls go to, as `host:port`, `unix:path` or
+        `Endpoint`, in place of those that a Directory knows. directory has addresses of the control plane's
+        Directories (default: `OCTO_DIRECTORY`, with commas between).
+
+        mode is `auto`, the proxy and direct, by the mesh switch and by what answers; `on`, the proxy alone, with no
+        fallback; or `off`, direct alone (default: `OCTO_MODE`, else auto). permille is how many of 1000 calls take the
+        mesh, in place of what the console says, in mode auto alone (default: `OCTO_PERMILLE`, else as the console
+        says). switch_file names the kill switch's file, which is looked at all the time and goes before both (default:
+        `OCTO_SWITCH_FILE`, else none). Without fallback a call whose way is not there ends UNAVAILABLE,
+        PROXY_UNREACHABLE, NOT_PROCESSED. state is a folder where the SDK keeps what it knows of targets, to start from
+        when neither proxy nor control plane answer (default: `OCTO_STATE`, else nothing is kept). zone says where this
+        process stands: direct calls go to instances of its own zone while it has some (default: `OCTO_ZONE`, else
+        zones do not matter).
+
+        tls makes direct calls mutual TLS 1.3, with the server of the id server_identity, or any of this process' trust
+        domain and environment. interceptors see each unary call, the first outermost. max_receive bounds a response
+        message, in bytes.
         """
-        self.target: Final = target
-        self._identity = Identity.of(application, environment, instance)
-        self._limits = limits
-        self._max_receive = max_receive
+        config = config_of(
+            Identity.of(application, environment, instance),
+            socket=socket,
+            direct=direct,
+            directory=directory,
+            mode=mode,
+            permille=permille,
+            switch_file=switch_file,
+            fallback=fallback,
+            state=state,
+            zone=zone,
+            tls=tls,
+            server_identity=server_identity,
+            limits=limits,
+            max_receive=max_receive,
+        )
+        config.check(target)
+        self._init(target, config, interceptors)
+
+    def _init(self, target: str, config: Config, interceptors: Sequence[Interceptor]) -> None:
+        self.target = target
+        """The registry's name of the service that it calls."""
+        self._config = config
+        self._max_receive = config.max_receive
         self._interceptors = tuple(interceptors)
         self._heads: dict[Method[Any, Any], tuple[bytes, bytes]] = {}  # without what options may change, and with it
+        self._routes: PerLoop[Route] = PerLoop()
+        self._route: Route | None = None
+        """Of the loop that called last."""
         self._link: ClientLink | None = None
-        self._peer: Peer | None = None
-        self._tls_key = (tls, server_identity)
+        """Where each call goes as long as it is set: there is nothing to decide. Of the same loop."""
         self._closed = False
-        mode = mode or os.environ.get("OCTO_MODE") or "auto"
-        if mode not in ("auto", "on", "off"):
-            raise ValueError(f"mode {mode!r} (from OCTO_MODE): want auto, on or off")
-        socket = socket if socket is not None else os.environ.get("OCTO_SOCKET", "")
-        if mode == "on" and not socket:
-            raise ValueError("mode is on, but no proxy's socket is given: set OCTO_SOCKET, or the argument socket")
-        self._address = f"unix:{unix_path(socket)}" if socket and mode != "off" else ""
-        if not self._address and direct:
-            self._address = direct[0]
-            if tls is not None:
-                over_tcp(self._address)
-        if self._address:
-            split_address(self._address)
-        if server_identity and tls is None:
-            raise ValueError("server_identity needs tls")
-        # The local proxy's socket stays as it is.
-        direct_tls = tls is not None and not (socket and mode != "off")
-        self._secure = Security(tls, self._identity.environment, server_identity) if tls and direct_tls else None
+        if config.watched(target):
+            try:
+                asyncio.get_running_loop()
+            except RuntimeError:
+                return  # it begins with the first use in a loop
+            self._here()
+
+    @classmethod
+    def of(cls, target: str, config: Config) -> Self:
+        """Make a channel of finished settings, without interceptors."""
+        channel = cls.__new__(cls)
+        channel._init(target, config, ())
+        return channel
 
     # What generated clients call.
 
@@ -135,98 +182,140 @@ class Channel:
 
     async def _intercepted(self, method: Method[Req, Res], request: Req, options: CallOptions) -> Res:
         call = Call(method, self.target, options)
+        down = carried.get()
         response: Res = await intercepted(
-            self._interceptors, call, lambda c: self._unary(method, call.sending(request), c.options), call.received
+            self._interceptors,
+            call,
+            lambda c: self._unary(method, call.sending(request), c.options, down),
+            call.received,
         )
         return response
 
-    async def _unary(self, method: Method[Req, Res], request: Req, options: CallOptions) -> Res:
+    async def _unary(
+        self, method: Method[Req, Res], request: Req, options: CallOptions, inherited: Carried | None = _NOTHING
+    ) -> Res:
         sent = self._prepare(method, options)
         body = _serialize(method, request)
         flags = MSG | END
         if sent[3]:
             body, flags = compress(body), flags | COMPRESSED
-        link = self._link
-        # Another loop's, also before a fork, is somebody else's: `_usable` finds this loop's own.
+        link, route, going = self._link, self._route, None
+        # Another loop's, also before a fork, is somebody else's: `_here` finds this loop's own.
         if link is None or link.loop is not asyncio.get_running_loop() or not link.conn.takes_calls:
-            link = await self._ready(options, sent[1])
-        call = UnaryCall(link, method.response.FromString, sent[2])
-        tries = _TRIES
-        while not self._open(call, flags, sent, body, tries):
-            tries -= 1
-            link = await self._ready(options, sent[1])
-            call = UnaryCall(link, method.response.FromString, sent[2])
+            link, route = None, self._here()
+            going = self._going(method, options, sent[1], inherited)
+        assert route is not None  # noqa: S101  it is set with the link
+        begun = 0.0 if route.watch is None else route.loop.time()
+        call = None
         try:
-            return await call.answer  # type: ignore[no-any-return]
-        except asyncio.CancelledError:
-            call.cancel()
+            while True:
+                if link is None:
+                    assert going is not None  # noqa: S101  who has no link has made one
+                    link = await self._linked(route, going)
+                call = UnaryCall(link, method.response.FromString, sent[2])
+                if not self._open(call, flags, sent, body):
+                    going = going or self._going(method, options, sent[1], inherited, link)
+                    link = await self._elsewhere(route, going, link)
+                    continue
+                try:
+                    response: Res = await call.answer
+                    break
+                except RpcError as error:
+                    going = going or self._going(method, options, sent[1], inherited, link)
+                    if not route.again(going, error):
+                        raise
+                    sent = self._anew(method, options, sent[1], carried.get(), going.resent)
+                    link = None
+                finally:
+                    if call.alarm is not None:
+                        call.link.alarms.clear(call.alarm)
+        except BaseException as error:
+            if call is not None:
+                call.cancel()
+            self._ended(
+                route, begun, going or self._going(method, options, sent[1], inherited, link), options, call, error
+            )
             raise
-        finally:
-            if call.alarm is not None:
-                link.alarms.clear(call.alarm)
-            if options and (info := options.get("info")) is not None:
+        if going is not None or route.watch is not None or options:
+            going = going or self._going(method, options, sent[1], inherited, link)
+            self._ended(route, begun, going, options, call, None)
+        if going is not None or route.budget.tenths < BUDGET:
+            route.succeeded(link)
+        return response
+
+    def _ended(
+        self,
+        route: Route,
+        begun: float,
+        going: Going,
+        options: CallOptions,
+        call: UnaryCall | None,
+        error: BaseException | None,
+    ) -> None:
+        """Book a unary call that has ended."""
+        info = options.get("info")
+        if info is not None:
+            info.path = going.at
+            if call is not None:
                 info.headers, info.trailers = call.headers, call.trailers
+        if error is None or isinstance(error, RpcError):
+            route.over(going, begun, error)
+        elif isinstance(error, asyncio.CancelledError):
+            route.over(going, begun, refused(Reason.CANCELLED, "the caller cancelled the call"))
 
     def server_stream(self, method: Method[Req, Res], request: Req, options: CallOptions, /) -> ReceiveStream[Res]:
         """Call a method that answers with a stream."""
-        return ReceiveStream(*self._stream(method, options, request))
+        return ReceiveStream(self._stream(method, options, request))
 
     def client_stream(self, method: Method[Req, Res], options: CallOptions, /) -> SendStream[Req, Res]:
         """Call a method that takes a stream."""
-        return SendStream(*self._stream(method, options, None))
+        return SendStream(self._stream(method, options, None))
 
     def bidi_stream(self, method: Method[Req, Res], options: CallOptions, /) -> BidiStream[Req, Res]:
         """Call a method with a stream each way."""
-        return BidiStream(*self._stream(method, options, None))
+        return BidiStream(self._stream(method, options, None))
 
-    def _stream(
-        self, method: Method[Any, Any], options: CallOptions, request: Message | None
-    ) -> tuple[StreamCall | None, Callable[[], Awaitable[StreamCall]]]:
-        """Begin a call at once if there is a connection, else with its first use."""
+    def _stream(self, method: Method[Any, Any], options: CallOptions, request: Message | None) -> Streaming:
+        """Make a call that begins with its first use."""
 
-        async def opening() -> StreamCall:
-            sent = self._prepare(method, options)
-            body = None if request is None else _serialize(method, request)
-            tries = _TRIES
-            while True:
-                link = await self._ready(options, sent[1])
-                call = self._begin(link, method, sent, body, tries)
-                if call is not None:
-                    return call
-                tries -= 1
+        def prepare() -> tuple[Route, Going, Send]:
+            first = self._prepare(method, options)
+            down, route = carried.get(), self._here()
+            going = self._going(method, options, first[1])
+            body = b"" if request is None else _serialize(method, request)
+            flags = 0 if request is None else MSG | END
+            if request is not None and first[3]:
+                body, flags = compress(body), flags | COMPRESSED
 
-        return None, opening
+            async def send(link: ClientLink, attempt: int) -> StreamCall:
+                self._link = route.fast()
+                sent = self._anew(method, options, first[1], down, attempt) if attempt else first
+                while True:
+                    call = StreamCall(link, method.response.FromString, sent[2], sent[3])
+                    call.sent_end = request is not None
+                    if self._open(call, flags, sent, body):
+                        call.more = call.blocked
+                        return call
+                    link = await self._elsewhere(route, going, link)
 
-    def _begin(
-        self, link: ClientLink, method: Method[Any, Any], sent: _Sent, body: bytes | None, tries: int
-    ) -> StreamCall | None:
-        call = StreamCall(link, method.response.FromString, sent[2], sent[3])
-        if body is None:
-            return call if self._open(call, 0, sent, b"", tries) else None
-        call.sent_end = True
-        flags = MSG | END
-        if sent[3]:
-            body, flags = compress(body), flags | COMPRESSED
-        return call if self._open(call, flags, sent, body, tries) else None
+            return route, going, send
 
-    def _open(self, call: ClientCall, flags: int, sent: _Sent, body: bytes, tries: int) -> bool:
-        """Send a call's first frame; False if its connection takes no calls any more, and another is to be tried."""
+        return Streaming(prepare)
+
+    def _open(self, call: ClientCall, flags: int, sent: _Sent, body: bytes) -> bool:
+        """Send a call's first frame; False if its connection takes none now, or not any more: see `_elsewhere`."""
         head, deadline, _, _ = sent
         link = call.link
         if deadline is not None:
             left = deadline - link.loop.time()
             if left <= 0:
+                call.done = True
                 raise unsent(Reason.DEADLINE, "the deadline passed before the call was sent")
             head = timeout_piece(timeout_us(int(left * 1e9))) + head
         try:
             link.conn.open(call, flags, head, body)
-        except StreamLimitError:
+        except (StreamLimitError, NotOpenError):
             call.done = True
-            raise unsent(Reason.QUEUE_FULL, f"{link.conn.open_streams} calls are open on the connection") from None
-        except NotOpenError:
-            call.done = True
-            if not tries:
-                raise unsent(Reason.PROXY_DRAINING, "the connection takes no new calls") from None
             return False
         if deadline is not None:
             call.alarm = link.alarms.set(deadline, call)
@@ -260,7 +349,13 @@ class Channel:
         return self._prepare_head(heads[0], method, options, down, deadline)
 
     def _prepare_head(
-        self, head: bytes, method: Method[Any, Any], options: CallOptions, down: Carried, deadline: float | None
+        self,
+        head: bytes,
+        method: Method[Any, Any],
+        options: CallOptions,
+        down: Carried,
+        deadline: float | None,
+        attempt: int = 0,
     ) -> _Sent:
         metadata = checked(options.get("metadata", ()))
         baggage = _merge(down.baggage, options.get("baggage"))
@@ -275,7 +370,7 @@ class Channel:
                 entry_fields(METADATA, metadata),
                 trace_piece(down.traceparent, down.tracestate),
                 entry_fields(BAGGAGE, baggage),
-                call_piece(options.get("hash_key", "").encode()),
+                call_piece(options.get("hash_key", "").encode(), attempt),
                 IDEMPOTENT if options.get("idempotent", method.idempotent) else b"",
                 encodings_piece(encoding, _ACCEPTED if encoding else ()),
             )
@@ -284,65 +379,103 @@ class Channel:
             raise unsent(Reason.HEAD_TOO_LARGE, f"the head has {len(head)} bytes, the limit is {MAX_SDK_HEAD}")
         return head, deadline, options.get("max_receive", 0) or self._max_receive, encoding == GZIP
 
-    # Connections.
+    def _anew(
+        self, method: Method[Any, Any], options: CallOptions, deadline: float | None, down: Carried | None, attempt: int
+    ) -> _Sent:
+        """What is sent again of a call."""
+        return self._prepare_head(self._heads[method][0], method, options, down or _NOTHING, deadline, attempt)
 
-    async def ready(self) -> None:
-        """Wait for a connection. Raises `RpcError` if none can be made."""
-        await self._ready(CallOptions(), None)
+    # Ways.
 
-    async def _ready(self, options: CallOptions, deadline: float | None) -> ClientLink:
-        """Return a connection that takes calls."""
-        wait = options.get("wait_for_ready", False)
-        pause = 0.05
-        while True:
-            link = self._usable()
-            if link is not None:
-                return link
-            if self._closed:
-                raise unsent(Reason.CANCELLED, "the channel is closed")
-            left = None if deadline is None else deadline - _now()
-            if left is not None and left <= 0:
-                raise unsent(Reason.DEADLINE, "the deadline passed before there was a connection")
-            try:
-                async with asyncio.timeout(left):
-                    self._link = await asyncio.shield(self._peers().dialed())
-                    return self._link
-            except TimeoutError:
-                raise unsent(Reason.DEADLINE, "the deadline passed before there was a connection") from None
-            except (OSError, RefusedError) as error:
-                if not wait:
-                    raise unsent(Reason.PROXY_UNREACHABLE, f"no connection to {self._address}: {error}") from None
-                await asyncio.sleep(pause if left is None else min(pause, left))
-                pause = min(pause * 2, 1.0)
+    def _here(self) -> Route:
+        """The ways of the running loop. Another loop's, and those of before a fork, are somebody else's."""
+        loop = asyncio.get_running_loop()
+        route = self._route
+        if route is not None and route.loop is loop:
+            return route
+        if self._closed:
+            raise unsent(Reason.CANCELLED, "the channel is closed")
+        routes = self._routes.here()
+        route = routes.get("")
+        if route is None:
+            route = routes[""] = self._begin()
+        self._route, self._link = route, None
+        return route
 
-    def _peers(self) -> Peer:
-        peer = self._peer
-        assert peer is not None  # noqa: S101  _usable has seen to it
-        return peer
+    def _begin(self) -> Route:
+        return Route(self._config, self.target, self._changed, watch)
 
-    def _usable(self) -> ClientLink | None:
-        peer = self._peer
-        if peer is None or peer.loop is not asyncio.get_running_loop() or peer.pid != os.getpid():
-            # Another loop, or the child of a fork: what there is belongs to somebody else.
-            self._link = None
-            self._peer = peer = self._shared()
-        link = self._link = peer.usable()
+    def _changed(self) -> None:
+        """Something may have to be decided again."""
+        self._link = None
+
+    def _going(
+        self,
+        method: Method[Any, Any],
+        options: CallOptions,
+        deadline: float | None,
+        inherited: Carried | None = _NOTHING,
+        link: ClientLink | None = None,
+    ) -> Going:
+        """What decides where a call goes. link is where it went without a decision, if it did.
+
+        inherited is what it had before interceptors saw it; without any what it has now.
+        """
+        down = carried.get()
+        trace = down if inherited is _NOTHING else inherited
+        lane = ""
+        for key, value in down.baggage if down is not None else ():
+            if key == LANE:
+                lane = value.decode("ascii", "replace")
+        if options:
+            own = (options.get("baggage") or {}).get(LANE_TAG, lane)
+            lane = own if isinstance(own, str) else own.decode("ascii", "replace")
+        going = Going(
+            deadline,
+            options.get("wait_for_ready", False),
+            options.get("idempotent", method.idempotent),
+            options.get("hash_key", "").encode(),
+            bytes.fromhex(trace.traceparent[3:35].decode()) if trace is not None and trace.traceparent else b"",
+            lane,
+        )
+        if link is not None:
+            going.made, going.by_mesh = True, link.peer.mesh
+            going.at = Path.MESH if link.peer.mesh else Path.DIRECT
+        return going
+
+    async def _linked(self, route: Route, going: Going) -> ClientLink:
+        """A connection for a call."""
+        link = await route.pick(going)
+        self._link = route.fast()
         return link
 
-    def _shared(self) -> Peer:
-        """Return the connections that this channel shares with others of the same loop, address and identity."""
-        if not self._address:
-            raise unsent(Reason.NO_ENDPOINT, "no proxy is to be called, and no address of an instance is known")
-        hello = self._identity.hello(ROLE_CALL, self._limits)
-        key = (self._address, self._identity, self._limits, self._tls_key)
-        return shared_peer(self, key, lambda: dial(self._address, hello, self._secure))
+    async def _elsewhere(self, route: Route, going: Going, link: ClientLink) -> ClientLink:
+        """A connection for a call that one took not although it was picked for it: nothing was sent."""
+        if link.conn.takes_calls:  # its limit of streams is reached
+            await until(link.slot(), going.deadline)
+            if link.conn.takes_calls:
+                return link
+        else:
+            link.exhausted()
+        return await self._linked(route, going)
+
+    async def ready(self) -> None:
+        """Wait until a call could go. Raises `RpcError` if none can."""
+        route = self._here()
+        await route.ready(None)
+        self._link = route.fast()
+
+    def status(self) -> ChannelStatus:
+        """Where the calls of the running loop go, and why."""
+        return status_of(self._here())
 
     async def close(self) -> None:
-        """Close the channel. Calls that are open end as lost, if nobody else uses its connection."""
+        """Close the channel. A connection that no other uses is closed, and calls on it end as CANCELLED."""
         self._closed = True
-        peer, self._peer, self._link = self._peer, None, None
-        if peer is not None and peer.loop is asyncio.get_running_loop():
-            await peer.leave(self)
+        route = self._routes.here().pop("", None)
+        self._route = self._link = None
+        if route is not None:
+            await route.close()
 
     async def __aenter__(self) -> Self:
         return self

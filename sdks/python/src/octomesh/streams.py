@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
 from types import TracebackType
-from typing import Final, Generic, Self, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 from google.protobuf.message import Message
 
 from octomesh._calls import StreamCall
 from octomesh._entries import MetadataList
+from octomesh._ways.streaming import Streaming
+from octomesh._ways.target import Path
 from octomesh._wire.status import Reason
 from octomesh.errors import RpcError, bad_call, refused
 
@@ -27,21 +29,23 @@ class _Stream:
     Read a stream to its end, use it by `async with`, cancel it, or let go of it: then the call ends.
     """
 
-    __slots__ = ("__weakref__", "_call", "_open")
+    __slots__ = ("__weakref__", "_way")
 
-    def __init__(self, call: StreamCall | None, opening: Callable[[], Awaitable[StreamCall]]) -> None:
-        self._call = call
-        self._open: Final = opening
+    def __init__(self, way: Streaming) -> None:
+        self._way: Final = way
 
-    async def _opened(self) -> StreamCall:
-        call = self._call
-        if call is None:
-            call = self._call = await self._open()
-        return call
+    @property
+    def _call(self) -> StreamCall | None:
+        return self._way.call
 
     async def open(self) -> None:
         """Begin the call now, where that is not to wait for its first use."""
-        await self._opened()
+        await self._way.opened()
+
+    @property
+    def path(self) -> Path:
+        """The way that the call took, of several the last."""
+        return self._way.path
 
     @property
     def received_headers(self) -> MetadataList:
@@ -50,10 +54,30 @@ class _Stream:
 
     async def headers(self) -> MetadataList:
         """Return the response's initial metadata. Waits until it has come, or cannot come any more."""
-        call = await self._opened()
-        while call.head is None and not call.done:
-            await call.news()
-        return call.headers
+        while True:
+            call = await self._way.opened()
+            while call.head is None and not call.done:
+                await call.news()
+            if not call.done or not await self._way.again(call):
+                return call.headers
+
+    async def _received(self) -> Any:
+        """The next response, or None after the last."""
+        while True:
+            call = self._way.call or await self._way.opened()
+            try:
+                message = await call.receive()
+            except RpcError as error:
+                if await self._way.again(call):
+                    continue
+                self._way.settle()
+                raise call.error or error from None
+            except asyncio.CancelledError:
+                self._way.settle()
+                raise
+            if message is None:
+                self._way.settle()
+            return message
 
     @property
     def trailers(self) -> MetadataList:
@@ -62,11 +86,10 @@ class _Stream:
 
     def cancel(self) -> None:
         """End the call, as CANCELLED if it has not ended."""
-        if self._call is not None:
-            self._call.cancel()
+        self._way.cancel()
 
     async def __aenter__(self) -> Self:
-        await self._opened()
+        await self._way.opened()
         return self
 
     async def __aexit__(
@@ -76,8 +99,8 @@ class _Stream:
 
     def __del__(self) -> None:
         call = self._call
-        if call is not None and not call.done and not call.link.loop.is_closed():
-            call.cancel()
+        if call is not None and not call.link.loop.is_closed():
+            self._way.cancel()
 
 
 class _Receiving(_Stream, Generic[Res]):
@@ -85,15 +108,14 @@ class _Receiving(_Stream, Generic[Res]):
 
     async def receive(self) -> Res | None:
         """Return the next response, or None after the last. Raises `RpcError` if the call has ended otherwise."""
-        message: Res | None = await (await self._opened()).receive()
+        message: Res | None = await self._received()
         return message
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Res:
-        call = self._call
-        message: Res | None = await (call if call is not None else await self._opened()).receive()
+        message: Res | None = await self._received()
         if message is None:
             raise StopAsyncIteration
         return message
@@ -104,11 +126,22 @@ class _Sending(_Stream, Generic[Req]):
 
     async def send(self, request: Req) -> None:
         """Send a request. Waits while the server does not read. Raises `CallEndedError` once the call has ended."""
-        call = await self._opened()
-        if call.sent_end:
-            raise bad_call("send after the half-close")
-        if not await call.send(request):
-            raise CallEndedError("the call has ended; receiving says how")
+        while True:
+            call = await self._way.opened()
+            if call.sent_end:
+                raise bad_call("send after the half-close")
+            if call.done and await self._way.again(call):
+                continue
+            if not await call.send(request):
+                raise CallEndedError("the call has ended; receiving says how")
+            return
+
+    async def _close_send(self) -> None:
+        while True:
+            call = await self._way.opened()
+            if not call.done or call.sent_end or not await self._way.again(call):
+                break
+        await call.close_send()
 
     @property
     def unsent(self) -> int:
@@ -129,13 +162,12 @@ class SendStream(_Sending[Req], Generic[Req, Res]):
 
     async def close_and_receive(self) -> Res:
         """Say that no more requests come, and wait for the response."""
-        call = await self._opened()
-        await call.close_send()
-        response: Res | None = await call.receive()
+        await self._close_send()
+        response: Res | None = await self._received()
         if response is None:
             raise refused(Reason.BAD_MESSAGE, "the response has no message")
-        if await call.receive() is not None:
-            call.cancel()
+        if await self._received() is not None:
+            self.cancel()
             raise refused(Reason.BAD_MESSAGE, "the response has more than one message")
         return response
 
@@ -147,7 +179,7 @@ class BidiStream(_Receiving[Res], _Sending[Req], Generic[Req, Res]):
 
     async def close_send(self) -> None:
         """Say that no more requests come. Receiving goes on."""
-        await (await self._opened()).close_send()
+        await self._close_send()
 
 
 __all__ = ["BidiStream", "CallEndedError", "ReceiveStream", "RpcError", "SendStream"]

@@ -274,9 +274,12 @@ def test_ejection(given: Given, want: Given) -> None:
 
 
 def test_dial_budget() -> None:
-    b = balance.DialBudget(0.0)
-    assert sum(b.take(0.0) for _ in range(100)) == balance.DIALS
-    assert not b.take(0.04)
-    assert b.take(0.06)
-    assert not b.take(0.07)
-    assert sum(b.take(100.0) for _ in range(100)) == balance.DIALS
+    b = balance.DialBudget()
+    assert sum(b.take(0.0, 0.5) for _ in range(100)) == balance.DIALS
+    assert not b.take(0.04, 0.5)
+    assert b.take(0.06, 0.5)
+    assert not b.take(0.07, 0.5)
+    assert sum(b.take(100.0, 0.5) for _ in range(100)) == balance.DIALS
+    assert not b.take(100.04, 0.99)
+    assert b.take(100.06, 0.99)
+    assert not b.take(100.12, 0.0)  # the pause that was drawn with the last

@@ -58,12 +58,17 @@ def _tiers_of(instances: Sequence[Instance], lane: str, zone: str) -> list[list[
 class Endpoint(Protocol):
     """What can be picked."""
 
-    weight: int
-    """Above 0."""
-    in_flight: int
-    """Calls."""
-    ejected_until: float
-    """Up to when it is left out."""
+    @property
+    def weight(self) -> int:
+        """Above 0."""
+
+    @property
+    def in_flight(self) -> int:
+        """Calls."""
+
+    @property
+    def ejected_until(self) -> float:
+        """Up to when it is left out."""
 
 
 E = TypeVar("E", bound=Endpoint)
@@ -110,17 +115,23 @@ class DialBudget:
     One for a process.
     """
 
-    __slots__ = ("_at", "_tokens")
+    __slots__ = ("_left", "_next")
 
-    def __init__(self, now: float) -> None:
-        self._tokens = float(DIALS)
-        self._at = now
+    def __init__(self) -> None:
+        self._left = DIALS
+        self._next: float | None = None  # when there is one more
 
-    def take(self, now: float) -> bool:
-        """A connection may be begun now."""
-        self._tokens = min(self._tokens + max(now - self._at, 0.0) * DIALS, float(DIALS))
-        self._at = now
-        if self._tokens < 1:
+    def take(self, now: float, random: float) -> bool:
+        """A connection may be begun now. random is in [0, 1): it spreads what many processes do."""
+        wait = DIAL_PAUSE * (0.5 + random)
+        if self._next is None or now - self._next > DIALS * DIAL_PAUSE:
+            self._left, self._next = DIALS, now + wait
+        while self._left < DIALS and now >= self._next:
+            self._left += 1
+            self._next += wait
+        if not self._left:
             return False
-        self._tokens -= 1
+        if self._left == DIALS:
+            self._next = now + wait
+        self._left -= 1
         return True

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from socket import gethostname
+from typing import Final, NamedTuple
 
-from octomesh._settings import Identity
-from octomesh._wire.limits import Limits
-from octomesh.tls import TLS
+from octomesh._decide.ratio import WHOLE
+from octomesh._decide.switch import Mode, Word, parse_environment
+from octomesh._settings import DEFAULT_MAX_RECEIVE, Identity, split_address, unix_path
+from octomesh._wire.limits import UNSET_LIMITS, Limits
+from octomesh.tls import TLS, Security, over_tcp
+
+DIRECTORY: Final = "octo.directory"
+"""The target of Directories."""
+_NODE: Final = re.compile("[a-zA-Z0-9][a-zA-Z0-9._:/@-]{0,254}")
+"""What a switch can name (D-WATCH-12)."""
 
 
 class Endpoint(NamedTuple):
@@ -46,8 +57,8 @@ class Config:
     """Calls go the other way when one fails."""
     tls: TLS | None = None
     server_identity: str = ""
-    limits: Limits = Limits()  # noqa: RUF009  a tuple
-    max_receive: int = 4 << 20
+    limits: Limits = UNSET_LIMITS
+    max_receive: int = DEFAULT_MAX_RECEIVE
     """The largest response message in bytes."""
 
     @property
@@ -57,3 +68,120 @@ class Config:
             self.identity, self.mode, self.proxy, self.directories, self.node, self.zone, self.state, self.tls,
             self.server_identity, self.limits,
         )  # fmt: skip
+
+    @property
+    def word(self) -> Word | None:
+        """What the kill switch says by the environment, or by an argument in its place; None: nothing."""
+        if self.mode != "auto":
+            return Word(Mode(self.mode))
+        return None if self.permille is None else Word(permille=self.permille)
+
+    def watched(self, target: str) -> bool:
+        """Whether Directories are asked about a target.
+
+        Who can only go by the proxy needs to know nothing (S-SWITCH-6), and who has nothing to choose from neither.
+        """
+        chooses = self.mode != "on" or bool(self.switch_file)
+        return chooses and bool(self.proxy or self.directories or self.state) and target != DIRECTORY
+
+    def check(self, target: str) -> None:
+        """Refuse settings that leave a target's calls nowhere to go, and TLS that cannot be. Raises `ValueError`."""
+        if not target:
+            raise ValueError("the target has no name")
+        if not self.proxy and not self.direct and not self.watched(target):
+            raise ValueError(
+                "no proxy's socket (OCTO_SOCKET, socket), no direct endpoint (direct), and no Directory "
+                "(OCTO_DIRECTORY, directory) or state (OCTO_STATE, state) that would know one"
+            )
+        for endpoint in self.direct:
+            split_address(endpoint.address)
+            if endpoint.weight < 0:
+                raise ValueError(f"endpoint {endpoint.address}: weight {endpoint.weight} is negative")
+            if self.tls is not None:
+                over_tcp(endpoint.address)
+        if self.tls is not None:
+            Security(self.tls, self.identity.environment, self.server_identity)
+        elif self.server_identity:
+            raise ValueError("server_identity needs tls")
+
+    def to_directory(self, *, by_proxy: bool) -> Config:
+        """The settings of a channel to the Directory, by the proxy alone or to the control plane's alone."""
+        to = replace(
+            self,
+            server_identity="",
+            state="",
+            switch_file="",
+            permille=None,
+            direct=(),
+            max_receive=DEFAULT_MAX_RECEIVE,
+        )
+        if by_proxy:
+            return replace(to, mode="on")
+        return replace(to, mode="off", proxy="", direct=tuple(Endpoint(a) for a in self.directories))
+
+
+def config_of(
+    identity: Identity,
+    *,
+    socket: str | None,
+    direct: Sequence[str | Endpoint],
+    directory: Sequence[str] | None,
+    mode: str | None,
+    permille: int | None,
+    switch_file: str | None,
+    fallback: bool,
+    state: str | None,
+    zone: str | None,
+    tls: TLS | None,
+    server_identity: str,
+    limits: Limits,
+    max_receive: int,
+) -> Config:
+    """Fill in from the environment what is not given. Raises `ValueError`, which names what cannot be."""
+    mode = (mode if mode is not None else os.environ.get("OCTO_MODE")) or "auto"
+    if mode not in ("auto", "on", "off"):
+        raise ValueError(f"mode {mode!r} (from OCTO_MODE): want auto, on or off")
+    if permille is None:
+        word = parse_environment(None, os.environ.get("OCTO_PERMILLE"))
+        permille = None if word is None else word.permille
+    elif not 0 <= permille <= WHOLE:
+        raise ValueError(f"permille {permille}: want 0 to {WHOLE}")
+    proxy = unix_path(_given(socket, "OCTO_SOCKET"))
+    switch_file = _given(switch_file, "OCTO_SWITCH_FILE")
+    if mode == "on" and not proxy:
+        raise ValueError("mode is on, but no proxy's socket is given: set OCTO_SOCKET, or the argument socket")
+    if mode == "off" and not switch_file:  # nobody can switch it on
+        proxy = ""
+    return Config(
+        identity=identity,
+        mode=mode,
+        proxy=proxy,
+        direct=tuple(Endpoint(e) if isinstance(e, str) else e for e in direct),
+        directories=tuple(directory) if directory is not None else directories(),
+        node=node(),
+        zone=_given(zone, "OCTO_ZONE"),
+        state=_given(state, "OCTO_STATE"),
+        switch_file=switch_file,
+        permille=permille,
+        fallback=fallback,
+        tls=tls,
+        server_identity=server_identity,
+        limits=limits,
+        max_receive=max_receive,
+    )
+
+
+def _given(argument: str | None, variable: str) -> str:
+    return argument if argument is not None else os.environ.get(variable, "")
+
+
+def directories() -> tuple[str, ...]:
+    """The control plane's Directories by OCTO_DIRECTORY, which has their addresses with commas between."""
+    found = (a.strip() for a in os.environ.get("OCTO_DIRECTORY", "").split(","))
+    return tuple(a for a in found if a)
+
+
+def node() -> str:
+    """This host's name by OCTO_NODE, else its own; empty where it is none by which a switch could name it."""
+    name = os.environ.get("OCTO_NODE") or gethostname()
+    return name if _NODE.fullmatch(name) else ""

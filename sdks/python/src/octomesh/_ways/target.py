@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from enum import Enum
 from math import ceil
 from typing import Final, NamedTuple, Protocol
 
@@ -20,6 +21,17 @@ MAX_FAILURES: Final = 64
 """Kinds of failures that are counted apart: codes come from others."""
 FIRST_WORD: Final = 0.05
 """Seconds that the first calls to a target wait for what a Directory says (S-RATIO-7)."""
+
+
+class Path(Enum):
+    """A way that a call has taken."""
+
+    NONE = "none"
+    """None: there was none, or nothing was to be sent."""
+    MESH = "mesh"
+    """Through the local proxy."""
+    DIRECT = "direct"
+    """To an instance."""
 
 
 class Known(NamedTuple):

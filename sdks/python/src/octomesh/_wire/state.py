@@ -316,6 +316,10 @@ class State:
         self.leaves = True
         self._queue(GOAWAY, 0, goaway.encode())
 
+    def cease(self) -> None:
+        """Opens no more calls here, for reasons of the owner's; `drained` says so to the peer, now or later."""
+        self._limit = 0
+
     def drained(self) -> None:
         """Says that this side, which opens the calls, opens none any more on this connection (L-GRACE-4)."""
         if not self.has_drained and self._phase == OPEN and self.opens:
