@@ -345,7 +345,9 @@ class Channel:
         if down.deadline is not None:
             deadline = down.deadline if deadline is None else min(deadline, down.deadline)
         if plain and not down.baggage and len(down.tracestate) <= _USUAL_TRACESTATE:
-            return heads[1] + trace_piece(down.traceparent, down.tracestate), deadline, self._max_receive, False
+            # In the order of the fields' numbers (W-HEAD-2).
+            head = heads[0] + trace_piece(down.traceparent, down.tracestate)
+            return head + IDEMPOTENT if method.idempotent else head, deadline, self._max_receive, False
         return self._prepare_head(heads[0], method, options, down, deadline)
 
     def _prepare_head(
