@@ -26,6 +26,21 @@ class Crash(BaseException):
     """What ends a thread."""
 
 
+def registration(do: control.StartServer) -> octomesh.Registration:
+    """What the server says of itself.
+
+    Not asked to, it says nothing: the reference peer, in a proxy's place, expects no connection and no call beside
+    those of its script.
+    """
+    said = do.registration
+    return octomesh.Registration(
+        off=not do.HasField("registration"),
+        zone=said.zone,
+        weight=said.weight if said.HasField("weight") else None,
+        tags=dict(said.tags),
+    )
+
+
 class Serving(Conformance):
     """One server that runs, and its service."""
 
@@ -42,6 +57,8 @@ class Serving(Conformance):
             environment=do.environment,
             instance=do.name,
             tls=files(do),
+            directory=do.registration.directories,
+            registration=registration(do),
         ).add(self)
 
     async def start(self) -> str:
