@@ -6,12 +6,11 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from socket import gethostname
 from typing import Final, NamedTuple
 
 from octomesh._decide.ratio import WHOLE
 from octomesh._decide.switch import Mode, Word, parse_environment
-from octomesh._settings import DEFAULT_MAX_RECEIVE, Identity, split_address, unix_path
+from octomesh._settings import DEFAULT_MAX_RECEIVE, PROCESS, Identity, directories, split_address, unix_path
 from octomesh._wire.limits import UNSET_LIMITS, Limits
 from octomesh.tls import TLS, Security, over_tcp
 
@@ -157,7 +156,7 @@ def config_of(
         mode=mode,
         proxy=proxy,
         direct=tuple(Endpoint(e) if isinstance(e, str) else e for e in direct),
-        directories=tuple(directory) if directory is not None else directories(),
+        directories=directories(directory),
         node=node(),
         zone=_given(zone, "OCTO_ZONE"),
         state=_given(state, "OCTO_STATE"),
@@ -175,13 +174,7 @@ def _given(argument: str | None, variable: str) -> str:
     return argument if argument is not None else os.environ.get(variable, "")
 
 
-def directories() -> tuple[str, ...]:
-    """The control plane's Directories by OCTO_DIRECTORY, which has their addresses with commas between."""
-    found = (a.strip() for a in os.environ.get("OCTO_DIRECTORY", "").split(","))
-    return tuple(a for a in found if a)
-
-
 def node() -> str:
     """This host's name by OCTO_NODE, else its own; empty where it is none by which a switch could name it."""
-    name = os.environ.get("OCTO_NODE") or gethostname()
+    name = os.environ.get("OCTO_NODE") or PROCESS.host
     return name if _NODE.fullmatch(name) else ""
