@@ -17,17 +17,34 @@ from octomesh._wire.inbox import Budget, Inbox
 from octomesh._wire.proto import HeadError
 from octomesh._wire.status import Disposition, Origin, Reason, Status, refuse
 from octomesh._wire.stream import Stream
-from octomesh.errors import RpcError, from_status, refused
+from octomesh.errors import Code, RpcError, bad_call, from_status, refused
 
 if TYPE_CHECKING:
+    from octomesh._generated import Method
     from octomesh._peer import ClientLink
 
 BUDGET: Final = Budget()
 HEADS: Final = ResponseHeads()
+CONTENT_TYPES: Final = frozenset((b"", b"application/grpc", b"application/grpc+proto"))
 _WHOLE: Final = MSG | END
 _SHAPE: Final = MSG | END | MORE | COMPRESSED
 _PLAIN: Final = frozenset((b"", HEADERS_PRESENT))
 _CANCELLED: Final = refuse(Reason.CANCELLED, Origin.CLIENT_SDK, "the caller cancelled the call")
+
+
+def serialized(method: Method[Any, Any], request: Any) -> bytes:
+    """Return a request's bytes. Raises `RpcError` for what is no request of the method, or is not whole."""
+    if type(request) is not method.request and not isinstance(request, method.request):
+        raise bad_call(
+            f"{method.full_name} takes {method.request.DESCRIPTOR.full_name}, not {type(request).__qualname__}"
+        )
+    try:
+        return request.SerializeToString()  # type: ignore[no-any-return]
+    except Exception as error:  # protobuf has its own kinds by implementation
+        failed = RpcError(Code.INTERNAL, f"the request does not serialize: {error}")
+        failed.reason, failed.origin = Reason.BAD_MESSAGE, Origin.CLIENT_SDK
+        failed.disposition = Disposition.NOT_PROCESSED
+        raise failed from error
 
 
 class ClientCall(Stream):
@@ -65,6 +82,9 @@ class ClientCall(Stream):
                 h = HEADS.parse(head)
             except HeadError:
                 self.break_off(Reason.BAD_HEAD, "the response's head does not parse")
+                return
+            if h.content_type not in CONTENT_TYPES:
+                self.break_off(Reason.UNKNOWN_CONTENT_TYPE, f"the response's content type is {h.content_type!r}")
                 return
             if self.head is None:
                 self.head = h
@@ -208,10 +228,11 @@ class UnaryCall(ClientCall):
 class StreamCall(ClientCall):
     """A call with a stream in at least one direction."""
 
-    __slots__ = ("_credit", "_flags", "_news", "more", "replied", "sent_end", "unsent")
+    __slots__ = ("_credit", "_flags", "_news", "method", "more", "replied", "sent_end", "unsent")
 
-    def __init__(self, link: ClientLink, parse: Callable[[bytes], Any], limit: int, compressing: bool) -> None:
-        super().__init__(link, parse, limit)
+    def __init__(self, link: ClientLink, method: Method[Any, Any], limit: int, compressing: bool) -> None:
+        super().__init__(link, method.response.FromString, limit)
+        self.method = method
         self._news: asyncio.Future[None] | None = None
         self._credit: asyncio.Future[None] | None = None
         self._flags = COMPRESSED if compressing else 0
@@ -258,12 +279,12 @@ class StreamCall(ClientCall):
 
     async def send(self, message: Message) -> bool:
         """Send a message; False where the call has ended."""
+        body = serialized(self.method, message)
         while self.blocked and not self.done:
             await self.sent(False)
         if self.done:
             self.unsent += 1
             return False
-        body = message.SerializeToString()
         self.more = True
         await self.sent(
             self.link.conn.send(self, MESSAGE, MSG | self._flags, b"", compress(body) if self._flags else body)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.message import DecodeError, Message
@@ -36,7 +37,7 @@ HEADS: Final = RequestHeads()
 _WHOLE: Final = MSG | END
 _SHAPE: Final = MSG | END | MORE | COMPRESSED
 _LONG_MESSAGE: Final = 8 << 10
-CONTENT_TYPES: Final = frozenset((b"", b"application/grpc", b"application/grpc+proto"))
+_PROCESSED: Final = Disposition.PROCESSED
 _NO_OPTIONS: Final = CallOptions()
 
 
@@ -264,18 +265,20 @@ class ServerCall(Stream):
                 # The handler's own doing, such as a cancelled task that it waited for.
                 status = _crashed()
                 log.exception("handler of %s was cancelled from within", self.entry.method.full_name)
-        except _BadRequestError as error:
+        except _BadMessageError as error:
             status = error.status
         except RpcError as error:
             status = status_of_handler(error)
         except Exception as error:
             status = _past_deadline() if self._expired and isinstance(error, TimeoutError) else status_of_handler(error)
             log.debug("handler of %s raised", self.entry.method.full_name, exc_info=True)
-        except KeyboardInterrupt:
-            raise
-        except BaseException:
+        except BaseException as error:
             status = _crashed()
             log.exception("handler of %s crashed", self.entry.method.full_name)
+            if isinstance(error, KeyboardInterrupt):  # meant for who runs the loop; the caller gets an answer first
+                if not self._over and not self.blocked:
+                    self._finish(None, status)
+                raise
         finally:
             if self.alarm is not None:
                 link.alarms.clear(self.alarm)
@@ -292,7 +295,7 @@ class ServerCall(Stream):
                 try:
                     request = entry.parse(body)
                 except DecodeError as error:
-                    raise _BadRequestError(Reason.BAD_MESSAGE, f"the request does not decode: {error}") from None
+                    raise _BadMessageError(Reason.BAD_MESSAGE, f"the request does not decode: {error}") from None
             elif self._inbox is not None:
                 request = self._decode(*self._inbox.take(self._link.conn, self))
         else:
@@ -304,7 +307,10 @@ class ServerCall(Stream):
         if entry.streams_out:
             await self._respond(entry.function(request, self.context), None)
             return None
-        return await entry.function(request, self.context)  # type: ignore[no-any-return]
+        answer = entry.function(request, self.context)
+        if type(answer) is CoroutineType or inspect.isawaitable(answer):
+            return await answer  # type: ignore[no-any-return]
+        raise _wrong_type(entry, answer, "an awaitable")
 
     async def _call(self, request: Any, call: Call) -> Message | None:
         entry = self.entry
@@ -313,7 +319,13 @@ class ServerCall(Stream):
         if entry.streams_out:
             await self._respond(entry.function(request, self.context), call)
             return None
-        return call.sending(await entry.function(request, self.context))  # type: ignore[no-any-return]
+        answer = entry.function(request, self.context)
+        if not inspect.isawaitable(answer):
+            raise _wrong_type(entry, answer, "an awaitable")
+        answer = await answer
+        if not isinstance(answer, entry.respond):
+            raise _wrong_type(entry, answer)
+        return call.sending(answer)  # type: ignore[no-any-return]
 
     async def _respond(self, responses: Any, call: Call | None) -> None:
         """Send what the handler yields."""
@@ -321,8 +333,12 @@ class ServerCall(Stream):
             responses = await responses
             if responses is None:
                 return
+        if not isinstance(responses, AsyncIterable):
+            raise _wrong_type(self.entry, responses, "an async iterator")
         try:
             async for response in responses:
+                if not isinstance(response, self.entry.respond):
+                    raise _wrong_type(self.entry, response)
                 await self._send(response if call is None else call.sending(response))
         finally:
             close = getattr(responses, "aclose", None)
@@ -352,11 +368,11 @@ class ServerCall(Stream):
                 text = str(error)
                 if error.reason == Reason.UNKNOWN_ENCODING:
                     text = f"encoding {self.encoding!r}: this server decodes gzip and identity"
-                raise _BadRequestError(error.reason, text) from None
+                raise _BadMessageError(error.reason, text) from None
         try:
             return self.entry.parse(body)
         except DecodeError as error:
-            raise _BadRequestError(Reason.BAD_MESSAGE, f"the request does not decode: {error}") from None
+            raise _BadMessageError(Reason.BAD_MESSAGE, f"the request does not decode: {error}") from None
 
     # Responses.
 
@@ -380,7 +396,12 @@ class ServerCall(Stream):
             await self._credited()
         if self._over:
             raise asyncio.CancelledError
-        body, flags = response.SerializeToString(), MSG
+        try:
+            body, flags = response.SerializeToString(), MSG
+        except Exception as error:  # protobuf has its own kinds by implementation
+            raise _BadMessageError(
+                Reason.BAD_MESSAGE, f"the response does not serialize: {error}", _PROCESSED
+            ) from error
         if self._wants_gzip:
             body, flags = compress(body), MSG | COMPRESSED
         kind, head = (MESSAGE, b"") if self.headers_sent else (RESPONSE, self._first_head())
@@ -404,9 +425,7 @@ class ServerCall(Stream):
         body, flags = b"", END
         if status is None and not entry.streams_out:
             if not isinstance(response, entry.respond):
-                error = _wrong_type(entry, response)
-                status = refuse(Reason.BAD_MESSAGE, Origin.SERVER_SDK, error.message)
-                status.disposition = Disposition.PROCESSED
+                status = _wrong_type(entry, response).status
             else:
                 try:
                     body, flags = response.SerializeToString(), MSG | END
@@ -446,12 +465,14 @@ class ServerCall(Stream):
         return head
 
 
-class _BadRequestError(Exception):
-    """What arrived is no request."""
+class _BadMessageError(Exception):
+    """What arrived is no request, or what the handler gave no response."""
 
-    def __init__(self, reason: Reason, text: str) -> None:
+    def __init__(self, reason: Reason, text: str, disposition: Disposition | None = None) -> None:
         super().__init__(text)
         self.status = refuse(reason, Origin.SERVER_SDK, text)
+        if disposition is not None:
+            self.status.disposition = disposition
 
 
 def _crashed() -> Status:
@@ -464,15 +485,10 @@ def _past_deadline() -> Status:
     return status
 
 
-def _wrong_type(entry: Endpoint, response: Any) -> RpcError:
-    status = refuse(
-        Reason.BAD_MESSAGE,
-        Origin.SERVER_SDK,
-        f"the handler of {entry.method.full_name} gave {type(response).__qualname__}, "
-        f"not {entry.respond.DESCRIPTOR.full_name}",
-    )
-    status.disposition = Disposition.PROCESSED
-    return from_status(status)
+def _wrong_type(entry: Endpoint, given: Any, wanted: str = "") -> _BadMessageError:
+    wanted = wanted or entry.respond.DESCRIPTOR.full_name
+    text = f"the handler of {entry.method.full_name} gave {type(given).__qualname__}, not {wanted}"
+    return _BadMessageError(Reason.BAD_MESSAGE, text, Disposition.PROCESSED)
 
 
 async def _seen(requests: AsyncIterator[Any], call: Call) -> AsyncIterator[Any]:

@@ -9,7 +9,7 @@ from typing import Any, Final, Self, TypeAlias
 
 from google.protobuf.message import Message
 
-from octomesh._calls import ClientCall, StreamCall, UnaryCall
+from octomesh._calls import ClientCall, StreamCall, UnaryCall, serialized
 from octomesh._decide.again import BUDGET
 from octomesh._decide.balance import LANE_TAG
 from octomesh._directory.watch import watch
@@ -38,11 +38,11 @@ from octomesh._wire.heads import (
 )
 from octomesh._wire.limits import MAX_BAGGAGE, MAX_METADATA, MAX_SDK_HEAD, UNSET_LIMITS, Limits
 from octomesh._wire.proto import entry_fields
-from octomesh._wire.status import Origin, Reason
+from octomesh._wire.status import Reason
 from octomesh._wire.text import baggage_size, metadata_size
 from octomesh._wire.timeout import timeout_us
 from octomesh.context import Carried, carried
-from octomesh.errors import Code, RpcError, bad_call, refused, unsent
+from octomesh.errors import RpcError, bad_call, refused, unsent
 from octomesh.interceptors import Call, Interceptor, intercepted
 from octomesh.streams import BidiStream, ReceiveStream, SendStream
 from octomesh.tls import TLS
@@ -195,7 +195,7 @@ class Channel:
         self, method: Method[Req, Res], request: Req, options: CallOptions, inherited: Carried | None = _NOTHING
     ) -> Res:
         sent = self._prepare(method, options)
-        body = _serialize(method, request)
+        body = serialized(method, request)
         flags = MSG | END
         if sent[3]:
             body, flags = compress(body), flags | COMPRESSED
@@ -282,17 +282,18 @@ class Channel:
             first = self._prepare(method, options)
             down, route = carried.get(), self._here()
             going = self._going(method, options, first[1])
-            body = b"" if request is None else _serialize(method, request)
-            flags = 0 if request is None else MSG | END
-            if request is not None and first[3]:
+            whole = not method.kind.streams_in
+            body = serialized(method, request) if whole else b""
+            flags = MSG | END if whole else 0
+            if whole and first[3]:
                 body, flags = compress(body), flags | COMPRESSED
 
             async def send(link: ClientLink, attempt: int) -> StreamCall:
                 self._link = route.fast()
                 sent = self._anew(method, options, first[1], down, attempt) if attempt else first
                 while True:
-                    call = StreamCall(link, method.response.FromString, sent[2], sent[3])
-                    call.sent_end = request is not None
+                    call = StreamCall(link, method, sent[2], sent[3])
+                    call.sent_end = whole
                     if self._open(call, flags, sent, body):
                         call.more = call.blocked
                         return call
@@ -490,19 +491,6 @@ class Channel:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _serialize(method: Method[Any, Any], request: Message) -> bytes:
-    if type(request) is not method.request and not isinstance(request, method.request):
-        raise bad_call(
-            f"{method.full_name} takes {method.request.DESCRIPTOR.full_name}, not {type(request).__qualname__}"
-        )
-    try:
-        return request.SerializeToString()
-    except Exception as error:  # protobuf has its own kinds by implementation
-        failed = RpcError(Code.INTERNAL, f"the request does not serialize: {error}")
-        failed.reason, failed.origin, failed.disposition = Reason.BAD_MESSAGE, Origin.CLIENT_SDK, 1
-        raise failed from error
 
 
 def _merge(

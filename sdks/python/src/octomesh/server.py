@@ -10,9 +10,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final, Self
 
+from octomesh._calls import CONTENT_TYPES
 from octomesh._directory.registrar import Registrar
 from octomesh._generated import Service
-from octomesh._handling import CONTENT_TYPES, Endpoint, ServerCall
+from octomesh._handling import Endpoint, ServerCall
 from octomesh._link import Link, RefusedError
 from octomesh._settings import (
     DEFAULT_MAX_RECEIVE,
@@ -254,7 +255,7 @@ class Server:
                 return refuse(Reason.UNKNOWN_SERVICE, Origin.SERVER_SDK, f"unknown service {service}")
             method = h.method.decode("utf-8", "replace")
             return refuse(Reason.UNKNOWN_METHOD, Origin.SERVER_SDK, f"service {service} has no method {method}")
-        if h.call_kind != entry.method.kind:
+        if h.call_kind not in (0, entry.method.kind):  # a caller need not say it (W-STREAM-7)
             text = f"{entry.method.full_name} is called as {h.call_kind}, and is {entry.method.kind.name}"
             return refuse(Reason.UNKNOWN_METHOD, Origin.SERVER_SDK, text)
         if h.content_type not in CONTENT_TYPES:
