@@ -27,6 +27,7 @@ from octomesh._wire.timeout import timeout_ns
 from octomesh.context import Carried, ServerContext, carried
 from octomesh.errors import RpcError, from_status, status_of_handler
 from octomesh.interceptors import Call, Interceptor, intercepted
+from octomesh.timings import Times
 
 if TYPE_CHECKING:
     from octomesh.server import ServerLink
@@ -71,6 +72,7 @@ class ServerCall(Stream):
         "_over",
         "_refused",
         "_task",
+        "_times",
         "_wants_gzip",
         "alarm",
         "context",
@@ -94,6 +96,7 @@ class ServerCall(Stream):
         self._begun = False
         self._expired = False
         self._refused: RpcError | None = None
+        self._times: Times | None = None
         self._wants_gzip = False
         self.alarm: Alarm | None = None
         self.encoding = b""
@@ -114,6 +117,8 @@ class ServerCall(Stream):
             link.conn.reset(self, refuse(Reason.BAD_HEAD, Origin.SERVER_SDK, f"the request's head: {error}"))
             link.conn.release(self)
             return
+        if h.want_timings:
+            self._times = Times(link.server.identity.instance.encode())
         found = link.server.find(h)
         if not isinstance(found, Endpoint):
             self._reject(found)
@@ -203,6 +208,8 @@ class ServerCall(Stream):
         h.status = status
         if status.reason == Reason.UNKNOWN_ENCODING:
             h.accepted_encodings = ENCODINGS
+        if self._times is not None:
+            h.timings = self._times.stages()
         self._link.conn.send(self, RESPONSE, END, h.encode())
         self._link.conn.release(self)
 
@@ -253,6 +260,8 @@ class ServerCall(Stream):
                 status = refuse(Reason.DEADLINE, Origin.SERVER_SDK, "the deadline passed before the handler began")
                 status.disposition = Disposition.NOT_PROCESSED
             else:
+                if self._times is not None:
+                    self._times.begin()
                 response = await self._handle(body)
         except asyncio.CancelledError:
             if self._expired:
@@ -282,6 +291,8 @@ class ServerCall(Stream):
         finally:
             if self.alarm is not None:
                 link.alarms.clear(self.alarm)
+            if self._times is not None:
+                self._times.end()
         if not self._over:
             if self.blocked:
                 await self._credited()
@@ -301,9 +312,7 @@ class ServerCall(Stream):
         else:
             request = self._requests()
         if entry.interceptors:
-            call = Call(entry.method, self._link.server.target, _NO_OPTIONS)
-            answer: Message | None = await intercepted(entry.interceptors, call, lambda c: self._call(request, c))
-            return answer
+            return await self._intercepted(request)
         if entry.streams_out:
             await self._respond(entry.function(request, self.context), None)
             return None
@@ -312,10 +321,21 @@ class ServerCall(Stream):
             return await answer  # type: ignore[no-any-return]
         raise _wrong_type(entry, answer, "an awaitable")
 
-    async def _call(self, request: Any, call: Call) -> Message | None:
+    async def _intercepted(self, request: Any) -> Message | None:
         entry = self.entry
-        if call.on_receive:
-            request = _seen(request, call) if entry.streams_in else call.received(request)
+        whole = None if entry.streams_in else request
+        call = Call(entry.method, self._link.server.target, _NO_OPTIONS, whole, self.context)
+        try:
+            answer: Message | None = await intercepted(entry.interceptors, call, lambda c: self._call(request, c))
+        except BaseException as error:
+            call.ended(error)
+            raise
+        call.ended(None)
+        return answer
+
+    async def _call(self, requests: Any, call: Call) -> Message | None:
+        entry = self.entry
+        request = _seen(requests, call) if entry.streams_in else call.received(call.request)
         if entry.streams_out:
             await self._respond(entry.function(request, self.context), call)
             return None
@@ -439,7 +459,7 @@ class ServerCall(Stream):
         conn.send(self, RESPONSE, flags, self._final_head(status, bool(flags & COMPRESSED)), body)
 
     def _final_head(self, status: Status | None, compressed: bool) -> bytes:
-        if status is None and not self.headers and not self.trailers and not compressed:
+        if status is None and not self.headers and not self.trailers and not compressed and self._times is None:
             return HEADERS_PRESENT
         h = ResponseHead()
         h.headers_present = status is None or self.headers_sent or bool(self.headers)
@@ -452,7 +472,12 @@ class ServerCall(Stream):
             h.status = status
             if status.reason == Reason.UNKNOWN_ENCODING:
                 h.accepted_encodings = ENCODINGS
+        if self._times is not None:
+            h.timings = self._times.stages()
         head = h.encode()
+        if len(head) > MAX_SDK_HEAD and h.timings:
+            h.timings = b""
+            head = h.encode()
         if len(head) > MAX_SDK_HEAD and status is not None:  # the code matters more than what explains it
             status.details = b""
             head = h.encode()

@@ -3,27 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from google.protobuf.message import Message
 
 from octomesh._generated import CallOptions, Method
 
+if TYPE_CHECKING:
+    from octomesh.context import ServerContext
+
 Next: TypeAlias = Callable[["Call"], Awaitable[Any]]
 
 
 class Call:
-    """One call on its way through interceptors."""
+    """One call on its way through interceptors. It is valid until the call has ended."""
 
-    def __init__(self, method: Method[Any, Any], target: str, options: CallOptions) -> None:
+    def __init__(
+        self,
+        method: Method[Any, Any],
+        target: str,
+        options: CallOptions,
+        request: Any = None,
+        context: ServerContext | None = None,
+    ) -> None:
         self.method: Final = method
         self.target: Final = target
+        """The called target's name."""
         self.options: CallOptions = options
         """At a caller: what it was given; an interceptor may put others here. At a server: empty."""
+        self.request: Any = request
+        """The request of a method that has exactly one, else None. It may be replaced before `proceed`."""
+        self.context: Final = context
+        """At a server: what its handler gets, too. At a caller: None."""
         self.on_send: list[Callable[[Message], Message]] = []
         """See, and may change or refuse by raising, each message that is sent."""
         self.on_receive: list[Callable[[Message], Message]] = []
         """The same of each that is received."""
+        self.on_end: list[Callable[[BaseException | None], None]] = []
+        """Told once when the call has ended, with how it failed or None. A caller's stream ends when its end was
+        received, or it was cancelled."""
 
     def sending(self, message: Any) -> Any:
         """Show a message that is sent to those who asked."""
@@ -37,11 +55,18 @@ class Call:
             message = see(message)
         return message
 
+    def ended(self, error: BaseException | None) -> None:
+        """Tell of the end those who asked, the last first, once."""
+        told, self.on_end = self.on_end, []
+        for tell in reversed(told):
+            tell(error)
+
 
 class Interceptor(Protocol):
-    """Sees calls: `await proceed(call)` goes on, and returns or raises how the call ended.
+    """Sees calls, of all kinds: `await proceed(call)` goes on, and returns or raises how the call ended.
 
-    Without it an interceptor answers the call itself, by raising, or with a message where one is due.
+    A caller's stream is open when it returns; `Call.on_end` tells of the end. Without it an interceptor answers the
+    call itself: by raising, or with a message where one is due. What it adds to a call it adds before.
     """
 
     async def __call__(self, call: Call, proceed: Next, /) -> Any:
