@@ -6,6 +6,7 @@ gen: bootstrap own-generators ## generate code and vectors from proto/ and the s
 	$(BUF) generate --template buf.gen.control.yaml
 	$(BUF) generate --template buf.gen.sdk.yaml
 	$(BUF) generate examples/shop/proto --template examples/shop/proto/buf.gen.yaml
+	$(BUF) generate examples/shop/proto --template examples/shop/proto/buf.gen.python.yaml
 	$(BUF) generate --template conformance/testees/go/buf.gen.yaml
 	$(BUF) generate --template buf.gen.python.yaml
 	$(BUF) generate --template sdks/python/tests/buf.gen.yaml
@@ -39,7 +40,7 @@ drift: gen ## fail if generated files or go.mod files are not what the sources g
 		source=$$(sed -n -E 's,^(//|#) source: ,,p' "$$f" | head -1)
 		[ -z "$$source" ] || [ -f "$$protos/$$source" ] || { echo "drift: $$f is stale: $$protos/$$source is gone"; bad=1; }
 	done < <(git ls-files -- 'gen/*.go' 'sdks/go/directory/*_octo.go' | sed 's|^|proto |'
-		git ls-files -- 'examples/shop/gen/*.go' | sed 's|^|examples/shop/proto |'
+		git ls-files -- 'examples/shop/gen/*.go' 'examples/shop/gen/*.py' | sed 's|^|examples/shop/proto |'
 		git ls-files -- 'sdks/python/tests/gen/*.py' | sed 's|^|sdks/python/tests/protos |'
 		git ls-files -- 'conformance/testees/*/gen/*.go' 'conformance/testees/*/gen/*.py' 'sdks/python/src/octo/*.py' | sed 's|^|proto |')
 	for m in $(MODULES); do

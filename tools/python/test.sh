@@ -21,4 +21,5 @@ run() { # NAME PYTHONPATH FOLDER [PYTEST'S ARGUMENTS]
 
 run sdks/python/ "$plugins" sdks/python
 run "protobuf floor: sdks/python/" "$plugins:$floor" sdks/python --ignore=tests/wire --ignore=tests/decide
+run examples/shop/python/ "$plugins" examples/shop/python
 exit $bad

@@ -1,0 +1,1 @@
+"""The shop's checkout service: it turns carts into orders."""
