@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import octomesh
 from octo.directory.v1 import directory_pb2 as pb
 from octo.directory.v1.directory_octo import Directory
+
+T = TypeVar("T")
 
 PATIENCE = 30.0
 """Seconds until a test gives up."""
@@ -25,6 +29,24 @@ async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not true():  # noqa: ASYNC110  what is waited for is the SDK's own, and tells nobody
             await asyncio.sleep(0.001)
+
+
+@contextmanager
+def elsewhere() -> Iterator[Callable[[Coroutine[Any, Any, T]], T]]:
+    """A loop in a thread of its own; what is given runs a coroutine there, and waits for it."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    def run(work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, loop).result(PATIENCE)
+
+    try:
+        yield run
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(PATIENCE)
+        loop.close()
 
 
 def word(
@@ -67,6 +89,8 @@ class FakeDirectory(Directory):
         self.requests: asyncio.Queue[pb.RegisterRequest] = asyncio.Queue()
         self.registers = asyncio.Queue[asyncio.Queue[pb.RegisterResponse | Exception]]()
         """Of each Register that has begun, where its answers are to be put."""
+        self.publishes = False
+        """Each Register is answered at once."""
         self.withdrawing: Callable[[], object] = lambda: None
         self._server: octomesh.Server | None = None
 
@@ -141,6 +165,8 @@ class FakeDirectory(Directory):
     ) -> AsyncIterator[pb.RegisterResponse]:
         answers: asyncio.Queue[pb.RegisterResponse | Exception] = asyncio.Queue()
         self.registers.put_nowait(answers)
+        if self.publishes:
+            answers.put_nowait(pb.RegisterResponse(state=pb.RegisterResponse.STATE_PUBLISHED))
 
         async def read() -> None:
             async for request in requests:

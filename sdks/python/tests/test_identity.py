@@ -6,8 +6,8 @@ import asyncio
 import json
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from echo.v1.echo_octo import Echo, EchoClient, EchoClientSync
 from echo.v1.echo_pb2 import Message
 
 import octomesh
+from directories import FakeDirectory, elsewhere, until, word
 from octomesh._settings import PROCESS, Identity
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
@@ -31,16 +32,11 @@ class Service(Echo):
 @pytest.fixture
 def address() -> Iterator[str]:
     """A server in a thread of its own."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    server = octomesh.Server("echo", listen="127.0.0.1:0", mode="off").add(Service())
-    asyncio.run_coroutine_threadsafe(server.start(), loop).result(PATIENCE)
-    yield server.addresses[0]
-    asyncio.run_coroutine_threadsafe(server.stop(0), loop).result(PATIENCE)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(PATIENCE)
-    loop.close()
+    with elsewhere() as run:
+        server = octomesh.Server("echo", listen="127.0.0.1:0", mode="off").add(Service())
+        run(server.start())
+        yield server.addresses[0]
+        run(server.stop(0))
 
 
 def in_child(what: Callable[[], Any]) -> Any:
@@ -50,8 +46,9 @@ def in_child(what: Callable[[], Any]) -> Any:
     if child == 0:
         try:
             os.write(into, json.dumps(what()).encode())
-        finally:
             os._exit(0)
+        finally:
+            os._exit(1)
     os.close(into)
     with os.fdopen(out, "rb") as f:
         said = f.read()
@@ -129,3 +126,69 @@ def test_the_environment_names_the_application_else_the_program(monkeypatch: pyt
     ):
         monkeypatch.setattr(sys, "argv", [path])
         assert Identity.of(None, None, None).application == name
+
+
+def test_each_worker_registers_itself() -> None:
+    """The server is made before the fork; what it says of itself is the worker's own."""
+    fake = FakeDirectory()
+    fake.publishes = True
+    with elsewhere() as run:
+        run(fake.listen("127.0.0.1:0"))
+        server = octomesh.Server(
+            "echo", listen="127.0.0.1:0", socket="", application="shop", environment="test", directory=[fake.address]
+        ).add(Service())
+
+        def work() -> None:
+            async def serve() -> None:
+                await server.start()
+                await until(lambda: server.registration.phase is octomesh.RegistrationPhase.PUBLISHED)
+                await server.stop()
+
+            asyncio.run(serve())
+
+        async def said() -> tuple[str, int, str]:
+            request = await asyncio.wait_for(fake.requests.get(), PATIENCE)
+            return request.instance, request.incarnation, request.direct_address
+
+        seen = []
+        for _ in range(2):
+            child = os.fork()
+            if child == 0:
+                try:
+                    work()
+                    os._exit(0)
+                finally:
+                    os._exit(1)
+            seen.append(run(said()))
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert run(said())[:2] == seen[-1][:2], "the same one leaves"
+        run(fake.stop())
+    assert len({instance for instance, _, _ in seen}) == len({incarnation for _, incarnation, _ in seen}) == 2
+    assert octomesh.process_incarnation() not in {incarnation for _, incarnation, _ in seen}
+
+
+def test_each_worker_asks_for_itself(tmp_path: Path) -> None:
+    """What the parent has learned is the parent's: its stream goes on there, and workers have streams of their own."""
+    fake = FakeDirectory()
+    with elsewhere() as run:
+        server = octomesh.Server("echo", listen="127.0.0.1:0", mode="off", environment="test").add(Service())
+        run(server.start())
+        fake.said["echo"] = word(server.addresses[0], permille=0, revision=7)
+        run(fake.listen("127.0.0.1:0"))
+        settings = {"socket": "", "directory": [fake.address], "state": str(tmp_path), "environment": "test"}
+        with octomesh.SyncChannel("echo", **settings) as channel:
+            client = EchoClientSync(channel)
+
+            def call() -> list[Any]:
+                text = client.say(Message(text="hello"), timeout=PATIENCE).text
+                status = channel.status()
+                return [text.split()[0], status.direct, status.revision, status.source]
+
+            mine, workers = call(), [in_child(call) for _ in range(2)]
+            assert len({name for name, *_ in (mine, *workers)}) == 3
+            assert mine[1:] == [1, 7, "control plane"]
+            assert all(worker[1:3] == [1, 7] for worker in workers)
+            assert fake.watched == 3
+            assert call() == mine
+        run(server.stop(0))
+        run(fake.stop())

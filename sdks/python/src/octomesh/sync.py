@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
 
@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from octomesh._entries import MetadataList
 from octomesh._generated import CallOptions, Method
+from octomesh._ways.status import ChannelStatus
 from octomesh.channel import Channel
 from octomesh.context import carried
 from octomesh.streams import BidiStream, ReceiveStream, SendStream
@@ -74,6 +75,11 @@ async def _within(work: Coroutine[Any, Any, T], down: Any) -> T:
     if down is not None:
         carried.set(down)
     return await work
+
+
+async def _later(work: Callable[[], T]) -> T:
+    """Let something be done in the loop that takes no time."""
+    return work()
 
 
 class _SyncStream:
@@ -201,6 +207,10 @@ class SyncChannel:
     def ready(self) -> None:
         """Wait for a connection. Raises `RpcError` if none can be made."""
         _LOOP.run(self._channel.ready())
+
+    def status(self) -> ChannelStatus:
+        """Where calls go, and why."""
+        return _LOOP.run(_later(self._channel.status))
 
     def close(self) -> None:
         """Close the connection; calls that are open end as lost."""
