@@ -89,3 +89,10 @@ async def test_say() -> None:
     assert answer.text == "hello"
     await server.stop()
 # end
+
+
+# README registration
+async def serve_in_a_zone() -> None:
+    said = octomesh.Registration(zone="east-1", weight=50, tags={"lane": "blue"})
+    await octomesh.Server("echo", listen="127.0.0.1:7000", registration=said).add(EchoService()).serve()
+# end

@@ -15,6 +15,7 @@ from echo.v1.echo_pb2 import Message
 
 import octomesh
 import readme_example
+from directories import PATIENCE, FakeDirectory
 
 HERE = Path(__file__).parent
 EXAMPLE = HERE / "readme_example.py"
@@ -46,10 +47,25 @@ async def test_what_the_readme_shows_works(tmp_path: Path, caplog: Any, capsys: 
     assert capsys.readouterr().out.split() == ["hello", "hello", *numbers, *numbers]
 
 
+async def test_a_server_says_what_the_readme_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = await FakeDirectory().listen("127.0.0.1:0")
+    monkeypatch.setenv("OCTO_DIRECTORY", fake.address)
+    monkeypatch.setenv("OCTO_ENVIRONMENT", "test")
+    shown: dict[str, Any] = {"__name__": "readme"}
+    exec(compile(EXAMPLE.read_text("utf-8").replace(ADDRESS, f"unix:{tmp_path / 's'}"), EXAMPLE, "exec"), shown)
+    server = asyncio.create_task(shown["serve_in_a_zone"]())
+    request = await asyncio.wait_for(fake.requests.get(), PATIENCE)
+    server.cancel()
+    await asyncio.gather(server, return_exceptions=True)
+    assert (request.zone, request.weight, dict(request.tags)) == ("east-1", 50, {"lane": "blue"})
+    assert (await asyncio.wait_for(fake.requests.get(), PATIENCE)).deregister
+    await fake.stop()
+
+
 def test_the_readme_shows_it() -> None:
     readme = (HERE.parent / "README.md").read_text("utf-8")
     snippets = re.findall(r"^ *# README \w+\n(.*?)^ *# end$", EXAMPLE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    assert len(snippets) == 6
+    assert len(snippets) == 7
     for snippet in snippets:
         assert f"```python\n{textwrap.dedent(snippet).strip()}\n```" in readme
 
