@@ -12,6 +12,7 @@ import pytest
 
 import octomesh
 from directories import DELETED, PATIENCE, UNKNOWN, FakeDirectory, listening, until, word
+from octo.directory.v1.directory_pb2 import ReportResponse
 from octomesh import _state
 from octomesh._decide.registration import Pauses
 from octomesh._decide.sources import Source, Switch
@@ -284,6 +285,27 @@ async def test_what_cannot_be_kept_harms_nobody(
     await heard(watching)
     await watching.leave()
     assert "cannot be kept" in caplog.text
+
+
+async def test_who_is_cancelled_while_it_leaves_leaves_nothing(tmp_path: Path, proxy: FakeDirectory) -> None:
+    proxy.said["stock"] = word("10.0.0.1:1")
+    watching = watch(config(tmp_path), "stock")
+    await heard(watching)
+    hang = asyncio.Event()
+
+    async def never(*_: object) -> ReportResponse:
+        await hang.wait()
+        return ReportResponse()
+
+    proxy.report = never  # type: ignore[method-assign]
+    watching.state.mesh.ended(0.001)
+    leaving = asyncio.create_task(watching.leave())
+    await asyncio.sleep(0)
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    hang.set()
+    await until(lambda: proxy.connections == 0)
 
 
 def test_what_a_closed_loop_has_left_is_forgotten(tmp_path: Path) -> None:

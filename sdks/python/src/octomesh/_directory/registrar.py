@@ -95,15 +95,19 @@ class Registrar:
 
     async def _run(self) -> None:
         """Register again and again until it is over."""
-        while not self._leaving:
-            if self._attached is not None:
-                await self._attached.wait()
+        while await self._wanted():
             self._progress.begin()
             error = await self._once()
             self._stream = None
             if error is None or self._leaving:
                 return
             await asyncio.sleep(self._ended(error))
+
+    async def _wanted(self) -> bool:
+        """Wait until the server is attached, where it has a proxy. False: it stops."""
+        if self._attached is not None:
+            await self._attached.wait()
+        return not self._leaving
 
     async def _once(self) -> RpcError | None:
         """One stream. None: it is over."""

@@ -46,13 +46,15 @@ class Source:
         try:
             if not watcher.users:
                 await self.reporter.farewell()
-            if not watcher.users and self.watchers.get(watcher.target) is watcher:
-                del self.watchers[watcher.target]
-                await watcher.close()
-        finally:
-            self.users -= 1
-            if not self.users:
-                await self._close()
+        finally:  # also of who is cancelled meanwhile
+            try:
+                if not watcher.users and self.watchers.get(watcher.target) is watcher:
+                    del self.watchers[watcher.target]
+                    await watcher.close()
+            finally:
+                self.users -= 1
+                if not self.users:
+                    await self._close()
 
     async def _close(self) -> None:
         sources = _SOURCES.here()
