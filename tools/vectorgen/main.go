@@ -40,6 +40,7 @@ func files() map[string]*vector.File {
 		"path.json":        pathFile(),
 		"fallback.json":    fallbackFile(),
 		"switch.json":      switchFile(),
+		"state.json":       stateFile(),
 		"balance.json":     balanceFile(),
 		"window.json":      windowFile(),
 		"liveness.json":    livenessFile(),

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from octo.directory.v1.directory_pb2 import Endpoint, MeshSwitch, Saved, WatchResponse
+from octo.directory.v1.directory_pb2 import Endpoint, MeshSwitch, WatchResponse
 from octomesh import _state
+from vectors import each
 
 NOON = 1_700_000_000.0
 
@@ -57,19 +58,24 @@ def test_what_was_kept_comes_back_with_its_age(tmp_path: Path, target: str) -> N
         assert _state.load(str(folder), environment, application, other, NOON) == (None, [])
 
 
-def test_the_files_are_those_of_other_languages(tmp_path: Path) -> None:
-    """Written by hand, as the format says: a magic line, the SHA-256 of the rest, and a Saved."""
-    known = snapshot("mit leer/*", "10.0.0.1:7000")
-    content = Saved(written_unix_ms=int(NOON * 1000), application="cart@a", snapshot=known).SerializeToString()
-    place = tmp_path / "env-test" / "app-cart%40a" / "target-mit+leer%2F%2A"
-    place.mkdir(parents=True)
-    (place / "1").write_bytes(b"octo-target-1\n" + hashlib.sha256(content).digest() + content)
-    got, problems = _state.load(str(tmp_path), "test", "cart@a", "mit leer/*", NOON)
-    assert got is not None
+@each("state.json")
+def test_the_files_are_those_of_other_languages(tmp_path: Path, given: dict[str, Any], want: dict[str, Any]) -> None:
+    path = tmp_path / want["path"]
+    path.parent.mkdir(parents=True)
+    path.write_bytes(bytes.fromhex(given["file"]))
+    who = given["environment"], given["application"], given["target"]
+    written = int(want.get("written_unix_ms", 0))
+    got, problems = _state.load(str(tmp_path), *who, written / 1000 + 1)
+    if not want["whole"]:
+        assert got is None
+        assert len(problems) == 1
+        return
     assert problems == []
-    _state.save(str(tmp_path), "cart@a", known, NOON)
-    assert (place / "2").read_bytes() == (place / "1").read_bytes()
-    assert (place / "2").stat().st_mode & 0o777 == 0o600
+    assert got is not None
+    assert (got.age_ms, got.mesh_switch.permille) == (500 + 1000, want["permille"])
+    assert [e.direct_address for e in got.endpoints] == [want["address"]]
+    _state.save(str(tmp_path), given["application"], got, NOON)
+    assert sorted(p.name for p in path.parent.iterdir()) == ["1", "2"]
 
 
 def test_nobody_else_may_write_there(tmp_path: Path) -> None:

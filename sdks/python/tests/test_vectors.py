@@ -16,6 +16,7 @@ HOPS_ONLY = {
 
 def test_every_vector_is_replayed() -> None:
     here = Path(__file__).parent
+    importlib.import_module("test_state")
     for path in [*here.glob("wire/test_*.py"), *here.glob("decide/test_*.py")]:
         importlib.import_module(f"{path.parent.name}.{path.stem}")
     there_are = {(name, v.get("kind")) for name in vectors.files() for v in vectors.load(name)}
