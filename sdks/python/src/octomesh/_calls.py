@@ -327,4 +327,6 @@ class StreamCall(ClientCall):
             await self._news
         except asyncio.CancelledError:
             self.cancel()
-            raise
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise  # else it was another task that waits here, too

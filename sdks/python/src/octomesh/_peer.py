@@ -106,11 +106,17 @@ class ClientLink(Link):
         self.conn.cease()
         self.peer.replace(self)
 
-    def slot(self) -> asyncio.Future[None]:
-        """What is done when a call may have room within the peer's limit of streams."""
-        future: asyncio.Future[None] = self.loop.create_future()
-        self._slots.append(future)
-        return future
+    async def room(self, deadline: float | None) -> None:
+        """Wait until a call may have room within the limit of streams. Raises `RpcError` once its time is over."""
+        slot: asyncio.Future[None] = self.loop.create_future()
+        self._slots.append(slot)
+        try:
+            await until(slot, deadline)
+        except BaseException:
+            if slot.done():  # it is for another one
+                self.loop.call_soon(self.settle)
+            slot.cancel()
+            raise
 
     def settle(self) -> None:
         """Let those go on who wait for room, too."""

@@ -15,7 +15,7 @@ from octomesh._decide.balance import LANE_TAG
 from octomesh._directory.watch import watch
 from octomesh._entries import MetadataList, check_entry, checked
 from octomesh._generated import CallOptions, Method, Req, Res
-from octomesh._peer import ClientLink, until
+from octomesh._peer import ClientLink
 from octomesh._settings import DEFAULT_MAX_RECEIVE, Identity
 from octomesh._ways.config import Config, Endpoint, config_of
 from octomesh._ways.loops import PerLoop
@@ -455,7 +455,7 @@ class Channel:
     async def _elsewhere(self, route: Route, going: Going, link: ClientLink) -> ClientLink:
         """A connection for a call that one took not although it was picked for it: nothing was sent."""
         if link.conn.takes_calls:  # its limit of streams is reached
-            await until(link.slot(), going.deadline)
+            await link.room(going.deadline)
             if link.conn.takes_calls:
                 return link
         else:

@@ -56,7 +56,7 @@ class _Stream:
         """Return the response's initial metadata. Waits until it has come, or cannot come any more."""
         while True:
             call = await self._way.opened()
-            while call.head is None and not call.done:
+            while call.head is None and not call.replied and not call.done:
                 await call.news()
             if not call.done or not await self._way.again(call):
                 return call.headers
