@@ -17,6 +17,7 @@ from octomesh.registration import Registration, RegistrationPhase, RegistrationS
 from octomesh.server import Server
 from octomesh.streams import BidiStream, CallEndedError, ReceiveStream, SendStream
 from octomesh.sync import SyncBidiStream, SyncChannel, SyncReceiveStream, SyncSendStream
+from octomesh.timings import Stage, StageKind, Timings
 from octomesh.tls import TLS
 
 __version__ = VERSION
@@ -53,11 +54,14 @@ __all__ = [
     "Server",
     "ServerContext",
     "Service",
+    "Stage",
+    "StageKind",
     "SyncBidiStream",
     "SyncCaller",
     "SyncChannel",
     "SyncReceiveStream",
     "SyncSendStream",
+    "Timings",
     "in_process",
     "process_incarnation",
     "require_gen",

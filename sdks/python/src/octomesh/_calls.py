@@ -22,6 +22,7 @@ from octomesh.errors import Code, RpcError, bad_call, from_status, refused
 if TYPE_CHECKING:
     from octomesh._generated import Method
     from octomesh._peer import ClientLink
+    from octomesh.timings import Taking
 
 BUDGET: Final = Budget()
 HEADS: Final = ResponseHeads()
@@ -50,7 +51,7 @@ def serialized(method: Method[Any, Any], request: Any) -> bytes:
 class ClientCall(Stream):
     """What all calls have: how they end, and what came with it."""
 
-    __slots__ = ("alarm", "done", "error", "head", "inbox", "limit", "link", "parse", "trailers")
+    __slots__ = ("alarm", "done", "error", "head", "inbox", "limit", "link", "parse", "taking", "trailers")
 
     def __init__(self, link: ClientLink, parse: Callable[[bytes], Any], limit: int) -> None:
         self.link = link
@@ -59,6 +60,7 @@ class ClientCall(Stream):
         self.alarm: Alarm | None = None
         self.inbox: Inbox | None = None
         self.head: ResponseHead | None = None
+        self.taking: Taking | None = None
         self.trailers: MetadataList = []
         self.done = False
         self.error: RpcError | None = None
@@ -102,6 +104,8 @@ class ClientCall(Stream):
     def end(self, h: ResponseHead) -> None:
         """The call has ended as its server, or somebody on the way, says."""
         self.done = True
+        if self.taking is not None:
+            self.taking.answered(h.timings)
         self.trailers = shown(h.trailers)
         if self.inbox is not None and self.inbox.assembling and (h.status is None or not h.status.code):
             self.error = refused(Reason.STREAM_PROTOCOL, "the call ended in the middle of a message")
@@ -186,6 +190,7 @@ class UnaryCall(ClientCall):
         self.alarm = None
         self.inbox = None
         self.head = None
+        self.taking = None
         self.trailers = []
         self.done = False
         self.error = None

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from octomesh.channel import CallInfo
     from octomesh.streams import BidiStream, ReceiveStream, SendStream
     from octomesh.sync import SyncBidiStream, SyncReceiveStream, SyncSendStream
+    from octomesh.timings import Timings
 
 Req = TypeVar("Req", bound=Message)
 Res = TypeVar("Res", bound=Message)
@@ -117,6 +118,8 @@ class CallOptions(TypedDict, total=False):
     """The largest response message in bytes, uncompressed. Default: 4 MiB."""
     info: CallInfo
     """Of a unary call: is filled in at its end."""
+    timings: Timings
+    """Asks where the call's time goes, and is filled in at its end."""
 
 
 class Caller(Protocol):

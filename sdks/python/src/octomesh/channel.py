@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
@@ -30,6 +30,7 @@ from octomesh._wire.heads import (
     BAGGAGE,
     IDEMPOTENT,
     METADATA,
+    WANT_TIMINGS,
     call_piece,
     encodings_piece,
     method_piece,
@@ -43,8 +44,9 @@ from octomesh._wire.text import baggage_size, metadata_size
 from octomesh._wire.timeout import timeout_us
 from octomesh.context import Carried, carried
 from octomesh.errors import RpcError, bad_call, refused, unsent
-from octomesh.interceptors import Call, Interceptor, intercepted
+from octomesh.interceptors import Call, Interceptor, intercepted, own_error, unanswered
 from octomesh.streams import BidiStream, ReceiveStream, SendStream
+from octomesh.timings import Taking
 from octomesh.tls import TLS
 
 _TIMEOUT_SIZE: Final = 9
@@ -123,7 +125,7 @@ class Channel:
         zones do not matter).
 
         tls makes direct calls mutual TLS 1.3, with the server of the id server_identity, or any of this process' trust
-        domain and environment. interceptors see each unary call, the first outermost. max_receive bounds a response
+        domain and environment. interceptors see each call, the first outermost. max_receive bounds a response
         message, in bytes.
         """
         config = config_of(
@@ -181,19 +183,30 @@ class Channel:
         return self._unary(method, request, options)
 
     async def _intercepted(self, method: Method[Req, Res], request: Req, options: CallOptions) -> Res:
-        call = Call(method, self.target, options)
+        call = Call(method, self.target, options, request)
         down = carried.get()
-        response: Res = await intercepted(
-            self._interceptors,
-            call,
-            lambda c: self._unary(method, call.sending(request), c.options, down),
-            call.received,
-        )
+        try:
+            response: Res = await intercepted(
+                self._interceptors,
+                call,
+                lambda c: self._unary(method, c.sending(c.request), c.options, down),
+                call.received,
+            )
+            if not isinstance(response, method.response):
+                raise unanswered(f"an interceptor answered with {type(response).__qualname__} instead of a response")
+        except BaseException as error:
+            said = own_error(error)
+            call.ended(said)
+            if said is error:
+                raise
+            raise said from error
+        call.ended(None)
         return response
 
     async def _unary(
         self, method: Method[Req, Res], request: Req, options: CallOptions, inherited: Carried | None = _NOTHING
     ) -> Res:
+        taking = _taking(options) if options else None
         sent = self._prepare(method, options)
         body = serialized(method, request)
         flags = MSG | END
@@ -213,6 +226,7 @@ class Channel:
                     assert going is not None  # noqa: S101  who has no link has made one
                     link = await self._linked(route, going)
                 call = UnaryCall(link, method.response.FromString, sent[2])
+                call.taking = taking
                 if not self._open(call, flags, sent, body):
                     going = going or self._going(method, options, sent[1], inherited, link)
                     link = await self._elsewhere(route, going, link)
@@ -253,6 +267,8 @@ class Channel:
         error: BaseException | None,
     ) -> None:
         """Book a unary call that has ended."""
+        if call is not None and call.taking is not None:
+            call.taking.store(self._config.identity.instance.encode())
         info = options.get("info")
         if info is not None:
             info.path = going.at
@@ -277,13 +293,17 @@ class Channel:
 
     def _stream(self, method: Method[Any, Any], options: CallOptions, request: Message | None) -> Streaming:
         """Make a call that begins with its first use."""
+        seen = Call(method, self.target, options, request)
+        inherited: list[Carried | None] = []
+        taking: list[Taking] = []
 
         def prepare() -> tuple[Route, Going, Send]:
+            options = seen.options
             first = self._prepare(method, options)
             down, route = carried.get(), self._here()
-            going = self._going(method, options, first[1])
+            going = self._going(method, options, first[1], inherited[0] if inherited else _NOTHING)
             whole = not method.kind.streams_in
-            body = serialized(method, request) if whole else b""
+            body = serialized(method, seen.sending(seen.request)) if whole else b""
             flags = MSG | END if whole else 0
             if whole and first[3]:
                 body, flags = compress(body), flags | COMPRESSED
@@ -294,6 +314,7 @@ class Channel:
                 while True:
                     call = StreamCall(link, method, sent[2], sent[3])
                     call.sent_end = whole
+                    call.taking = taking[0] if taking else None
                     if self._open(call, flags, sent, body):
                         call.more = call.blocked
                         return call
@@ -301,7 +322,22 @@ class Channel:
 
             return route, going, send
 
-        return Streaming(prepare)
+        async def around(proceed: Callable[[], Awaitable[object]]) -> None:
+            inherited.append(carried.get())
+            await intercepted(self._interceptors, seen, lambda _: proceed())
+
+        def ended(error: RpcError | None) -> None:
+            if taking:
+                taking[0].store(self._config.identity.instance.encode())
+            seen.ended(error)
+
+        def begin() -> tuple[Route, Going, Send]:
+            asked = _taking(seen.options)
+            if asked is not None:
+                taking.append(asked)
+            return prepare()
+
+        return Streaming(begin, seen, around if self._interceptors else None, ended)
 
     def _open(self, call: ClientCall, flags: int, sent: _Sent, body: bytes) -> bool:
         """Send a call's first frame; False if its connection takes none now, or not any more: see `_elsewhere`."""
@@ -320,6 +356,8 @@ class Channel:
             return False
         if deadline is not None:
             call.alarm = link.alarms.set(deadline, call)
+        if call.taking is not None:
+            call.taking.sent()
         return True
 
     def _prepare(self, method: Method[Any, Any], options: CallOptions) -> _Sent:
@@ -376,6 +414,7 @@ class Channel:
                 call_piece(options.get("hash_key", "").encode(), attempt),
                 IDEMPOTENT if options.get("idempotent", method.idempotent) else b"",
                 encodings_piece(encoding, _ACCEPTED if encoding else ()),
+                WANT_TIMINGS if "timings" in options else b"",
             )
         )
         if len(head) + _TIMEOUT_SIZE > MAX_SDK_HEAD:
@@ -487,6 +526,12 @@ class Channel:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _taking(options: CallOptions) -> Taking | None:
+    """Begin to note where the time goes, for who wants to know."""
+    timings = options.get("timings")
+    return None if timings is None else Taking(timings)
 
 
 def _now() -> float:

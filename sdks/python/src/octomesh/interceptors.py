@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 from google.protobuf.message import Message
 
 from octomesh._generated import CallOptions, Method
+from octomesh.errors import Code, Disposition, Origin, RpcError
 
 if TYPE_CHECKING:
     from octomesh.context import ServerContext
@@ -92,3 +93,20 @@ async def intercepted(
     for interceptor in reversed(interceptors):
         step = around(interceptor, step)
     return await step(call)
+
+
+def own_error(error: BaseException) -> BaseException:
+    """Return what a caller gets of an error: one of an interceptor's own counts as this client's."""
+    if isinstance(error, RpcError) or not isinstance(error, Exception):
+        return error
+    code = Code.DEADLINE_EXCEEDED if isinstance(error, TimeoutError) else Code.UNKNOWN
+    said = RpcError(code, str(error))
+    said.origin = Origin.CLIENT_SDK
+    return said
+
+
+def unanswered(why: str) -> RpcError:
+    """Make the error of an interceptor that neither went on nor raised."""
+    error = RpcError(Code.INTERNAL, why)
+    error.origin, error.disposition = Origin.CLIENT_SDK, Disposition.NOT_PROCESSED
+    return error

@@ -77,7 +77,8 @@ class _Stream:
                 raise
             if message is None:
                 self._way.settle()
-            return message
+                return None
+            return self._way.seen.received(message) if self._way.seen.on_receive else message
 
     @property
     def trailers(self) -> MetadataList:
@@ -126,10 +127,13 @@ class _Sending(_Stream, Generic[Req]):
 
     async def send(self, request: Req) -> None:
         """Send a request. Waits while the server does not read. Raises `CallEndedError` once the call has ended."""
+        seen = False
         while True:
             call = await self._way.opened()
             if call.sent_end:
                 raise bad_call("send after the half-close")
+            if not seen:
+                request, seen = self._way.seen.sending(request), True
             if call.done and await self._way.again(call):
                 continue
             if not await call.send(request):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import monotonic_ns
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from octomesh._wire.timeout import MAX_TIMEOUT_US
 from octomesh._wire.timings import StageKind, parse_stages, server_stages, stages_of
@@ -42,6 +42,36 @@ class Timings:
         return sum([stage.seconds for stage in self.stages if stage.kind == kind])
 
 
+class Taking:
+    """What a call notes for its caller's `Timings`."""
+
+    __slots__ = ("_answered", "_began", "_into", "_received", "_sent")
+
+    def __init__(self, into: Timings) -> None:
+        """The call begins."""
+        self._into = into
+        self._began = monotonic_ns()
+        self._sent = self._answered = 0
+        self._received = b""
+
+    def sent(self) -> None:
+        """The request is handed over to its connection; of several attempts the last counts."""
+        self._sent = monotonic_ns()
+
+    def answered(self, timings: bytes) -> None:
+        """The final response is here, with what was said in it."""
+        self._answered, self._received = monotonic_ns(), timings
+
+    def store(self, instance: bytes) -> None:
+        """The call has ended for its caller."""
+        now = monotonic_ns()
+        total = now - self._began
+        request = (self._sent or now) - self._began
+        response = now - (self._answered or now)
+        self._into.total = total / 1e9
+        self._into.stages = _shown(stages_of(self._received, instance, total, request, response))
+
+
 class Times:
     """When a call whose caller wants timings came where, at its server."""
 
@@ -66,41 +96,7 @@ class Times:
         return server_stages(self._instance, self._arrived, self._began, self._ended, monotonic_ns())
 
 
-class CallTimes:
-    """The same at its caller, in whose `Timings` it is stored in the end."""
-
-    __slots__ = ("_answered", "_began", "_into", "_received", "_sent")
-
-    def __init__(self, into: Timings) -> None:
-        self._into = into
-        self._began = monotonic_ns()
-        self._sent = self._answered = 0
-        self._received = b""
-
-    def sent(self) -> None:
-        """The request is handed over to its connection; of several attempts the last counts."""
-        self._sent = monotonic_ns()
-
-    def answered(self, timings: bytes) -> None:
-        """The final response is here, with what was said in it."""
-        self._answered, self._received = monotonic_ns(), timings
-
-    def store(self, instance: bytes) -> None:
-        """The call has ended for its caller."""
-        now = monotonic_ns()
-        total = now - self._began
-        stages = stages_of(
-            self._received,
-            instance,
-            total,
-            (self._sent or now) - self._began,
-            now - (self._answered or now),
-        )
-        self._into.total = total / 1e9
-        self._into.stages = _shown(stages)
-
-
-_KINDS = {kind.value: kind for kind in StageKind}
+_KINDS: Final = {kind.value: kind for kind in StageKind}
 
 
 def _shown(stages: bytes) -> list[Stage]:

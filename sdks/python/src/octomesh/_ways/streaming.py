@@ -12,6 +12,7 @@ from octomesh._ways.route import Going, Route
 from octomesh._ways.target import Path
 from octomesh._wire.status import Disposition
 from octomesh.errors import RpcError
+from octomesh.interceptors import Call, own_error, unanswered
 
 Send = Callable[[ClientLink, int], Awaitable[StreamCall]]
 """Sends the REQUEST of an attempt on a connection, or on another one if that takes no calls any more."""
@@ -20,10 +21,25 @@ Send = Callable[[ClientLink, int], Awaitable[StreamCall]]
 class Streaming:
     """Opens a call, sends it again where that is safe (S-AGAIN), and counts how it ended."""
 
-    __slots__ = ("_booked", "_busy", "_cancelled", "_error", "_going", "_prepare", "_route", "_send", "call")
+    __slots__ = (
+        "_around", "_booked", "_busy", "_cancelled", "_ended", "_error", "_going", "_prepare", "_route", "_send",
+        "call", "seen",
+    )  # fmt: skip
 
-    def __init__(self, prepare: Callable[[], tuple[Route, Going, Send]]) -> None:
-        """Prepare is called with the first use, in its task. It may raise `RpcError`."""
+    def __init__(
+        self,
+        prepare: Callable[[], tuple[Route, Going, Send]],
+        seen: Call,
+        around: Callable[[Callable[[], Awaitable[object]]], Awaitable[None]] | None,
+        ended: Callable[[RpcError | None], None],
+    ) -> None:
+        """Prepare is called with the first use, in its task. It may raise `RpcError`.
+
+        seen is the call as interceptors have it, around puts them around its opening, and ended is told of its end.
+        """
+        self.seen: Final = seen
+        self._around: Final = around
+        self._ended: Final = ended
         self.call: StreamCall | None = None
         """The attempt that runs, or was the last; None before the first."""
         self._prepare: Final = prepare
@@ -49,11 +65,31 @@ class Streaming:
         if self._error is not None:
             raise self._error
         try:
-            return await self._open()
+            return await (self._open() if self._around is None else self._intercepted(self._around))
         except RpcError as error:
             self._error = error
             self._book(error)
             raise
+
+    async def _intercepted(self, around: Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]) -> StreamCall:
+        """Open the first attempt through interceptors. Raises `RpcError`, also for what they raise."""
+        self._busy = busy = asyncio.get_running_loop().create_future()
+        try:
+            await around(self._open)
+            if self.call is None:
+                raise unanswered("an interceptor opened no stream and raised no error")
+            return self.call
+        except BaseException as error:
+            if self.call is not None:
+                self.call.cancel()
+            said = own_error(error)
+            if said is error:
+                raise
+            raise said from error
+        finally:
+            if self._busy is busy:
+                self._busy = None
+            busy.set_result(None)
 
     async def _open(self) -> StreamCall:
         self._busy = busy = asyncio.get_running_loop().create_future()
@@ -111,6 +147,9 @@ class Streaming:
         self._book(call.error)
 
     def _book(self, error: RpcError | None) -> None:
+        if self._booked:
+            return
         self._booked = True
+        self._ended(error)
         if self._route is not None and self._going is not None:
             self._route.over(self._going, None, error)
