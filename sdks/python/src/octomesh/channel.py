@@ -250,9 +250,11 @@ class Channel:
                 route, begun, going or self._going(method, options, sent[1], inherited, link), options, call, error
             )
             raise
-        if going is not None or route.watch is not None or options:
+        if going is not None or taking is not None or "info" in options:
             going = going or self._going(method, options, sent[1], inherited, link)
             self._ended(route, begun, going, options, call, None)
+        elif route.watch is not None:
+            route.measured(link, begun)
         if going is not None or route.budget.tenths < BUDGET:
             route.succeeded(link)
         return response

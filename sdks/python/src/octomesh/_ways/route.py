@@ -215,6 +215,12 @@ class Route:
         state = self.watch.state
         return state.mesh if at is Path.MESH else state.direct
 
+    def measured(self, link: ClientLink, begun: float) -> None:
+        """Count a unary call that has ended well, and went where nothing was to decide: `over` for these."""
+        if self.watch is not None:
+            state = self.watch.state
+            (state.mesh if link.peer.mesh else state.direct).ended(self.loop.time() - begun)
+
     def over(self, call: Going, begun: float | None, error: RpcError | None) -> None:
         """Count a call that has ended: begun is when, of a unary one, by the loop's clock."""
         stats = self.stats(call.at)
