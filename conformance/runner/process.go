@@ -95,7 +95,8 @@ type testee struct {
 	*process
 	in io.WriteCloser
 
-	mu      sync.Mutex // guards in and what follows
+	writing sync.Mutex // guards in
+	mu      sync.Mutex // guards what follows
 	next    uint64
 	waiting map[uint64]chan *conformancev1.Report
 	hello   *conformancev1.Hello
@@ -171,19 +172,31 @@ func (t *testee) fail(err error) {
 	t.waiting = nil
 }
 
-// send gives a command; its report comes on the channel.
+// send gives a command; its report comes on the channel. While it waits for room in the pipe, reports are read: a testee may
+// have to be rid of one before it reads on.
 func (t *testee) send(c *conformancev1.Command) <-chan *conformancev1.Report {
 	answer := make(chan *conformancev1.Report, 1)
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.next++
 	c.Id = t.next
-	if t.waiting == nil {
+	gone := t.waiting == nil
+	if !gone {
+		t.waiting[c.Id] = answer
+	}
+	t.mu.Unlock()
+	if gone {
 		answer <- &conformancev1.Report{Report: &conformancev1.Report_Failure{Failure: t.name + " is gone"}}
 		return answer
 	}
-	t.waiting[c.Id] = answer
-	if err := control.Write(t.in, c); err != nil {
+	t.writing.Lock()
+	err := control.Write(t.in, c)
+	t.writing.Unlock()
+	if err == nil {
+		return answer
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.waiting[c.Id] == answer { // else it was told that the testee has gone
 		delete(t.waiting, c.Id)
 		answer <- &conformancev1.Report{Report: &conformancev1.Report_Failure{Failure: err.Error()}}
 	}
