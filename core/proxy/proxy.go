@@ -53,6 +53,9 @@ type Config struct {
 	DrainDeadline time.Duration
 	// MaxQueue bounds the bytes that wait for one peer before calls to it are refused. 0: 4 MiB.
 	MaxQueue int
+	// MaxWaiting bounds the bytes that wait for all peers and calls together: calls are refused, and end, before there are more.
+	// 0: they are not bounded together.
+	MaxWaiting int64
 	// Admit looks at a local socket before a byte is read. nil: all.
 	Admit func(net.Conn) error
 	// AdmitHello decides about a local application by what it says of itself. nil: all.
@@ -88,6 +91,7 @@ type Proxy struct {
 	store    *store.Store
 	pool     *upstream.Pool
 	kept     *session.Memory
+	waiting  *session.Waiting // nil: without a bound
 	demand   demand
 	local    local
 	attached attached
@@ -138,6 +142,10 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 		cfg: cfg, log: cfg.Log, clock: session.NewClock(), group: lifecycle.New(ctx), started: time.Now(),
 		kept: session.NewMemory(maxKept), sessions: make(map[*session.Session]kind), peers: make(map[cluster.Place]*upstream.Peer),
 	}
+	if cfg.MaxWaiting > 0 {
+		p.waiting = session.NewWaiting(cfg.MaxWaiting)
+		p.kept = session.NewMemory(min(maxKept, cfg.MaxWaiting/2))
+	}
 	cfg.Tap.SetClock(p.clock.Now)
 	p.store = store.New(store.Config{
 		Environment: cfg.Environment, Zone: cfg.Zone, Asker: cfg.Limiter, Secure: cfg.TLS != nil, NewPeer: p.newPeer, Released: p.releasePeers,
@@ -187,6 +195,7 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 func (p *Proxy) options(d route.Direction, origin wire.Origin) session.Options {
 	return session.Options{
 		Clock: p.clock, Direction: d, Instance: p.cfg.Instance, Local: p.cfg.Limits, Origin: origin, MaxQueue: p.cfg.MaxQueue, Kept: p.kept,
+		Waiting: p.waiting,
 	}
 }
 

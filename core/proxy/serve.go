@@ -14,7 +14,7 @@ import (
 // Serve decides about a call: where it goes, whether it may, and to which endpoint. A parked call comes
 // here again when it is resumed, with what was decided before.
 func (p *Proxy) Serve(c *session.Call, head *wire.RequestHead, d route.Direction) {
-	if c.Decision.Target == nil && !p.match(c, head, d) {
+	if c.Decision.Target == nil && (!p.match(c, head, d) || p.full(c, d)) {
 		return
 	}
 	r := &c.Request

@@ -13,6 +13,8 @@ import (
 // spare's memory for what comes. It matches wire.Conn.
 type Output interface {
 	Take(spare []byte) []byte
+	// Queued is the number of bytes that wait for Take.
+	Queued() int
 }
 
 // WriteStall is how long a full socket may take no byte before the connection is given up.
@@ -46,6 +48,10 @@ type Conn struct {
 	spare    []byte
 	largest  int // of what was written at once since the last Trim, in bytes
 	written  int // the memory that this took, which the state machine has now
+	late     int // the length of what somebody waits to write; 0: nobody waits
+	counted  int // in the account
+
+	account *atomic.Int64 // nil: nobody adds up
 
 	received atomic.Uint64
 	waiting  atomic.Bool // the reader has taken all there was
@@ -71,6 +77,24 @@ func New(nc net.Conn, out Output) *Conn {
 	}
 	c.tryFn = c.try
 	return c
+}
+
+// Account has the connection add to an account what waits because the socket is full, from its first flush on. Call it first.
+func (c *Conn) Account(a *atomic.Int64) { c.account = a }
+
+// Late is the number of bytes that wait because the socket is full, as of the last flush. The lock must be held.
+func (c *Conn) Late() int { return c.counted }
+
+// count brings the account up to date. The lock must be held.
+func (c *Conn) count() {
+	n := 0
+	if c.late > 0 {
+		n = c.late + c.out.Queued()
+	}
+	if n != c.counted && c.account != nil {
+		c.account.Add(int64(n - c.counted))
+		c.counted = n
+	}
 }
 
 // NetConn returns the socket, for its addresses and options.
@@ -100,6 +124,9 @@ func (c *Conn) Flush() {
 // FlushUnlock is Flush for a caller that holds the lock, and releases it.
 func (c *Conn) FlushUnlock() {
 	if c.flushing || c.err != nil {
+		if c.late > 0 {
+			c.count()
+		}
 		c.Unlock()
 		return
 	}
@@ -133,6 +160,10 @@ func (c *Conn) FlushUnlock() {
 // closed, the lock not held, and the answer false.
 func (c *Conn) flushed(buf []byte, err error) bool {
 	c.Lock()
+	if c.late > 0 {
+		c.late = 0
+		c.count()
+	}
 	if err != nil {
 		c.err = err
 		c.flushEnded()
@@ -156,6 +187,8 @@ func (c *Conn) finishLater(buf []byte, n int) {
 		c.flushEnded()
 		return
 	}
+	c.late = len(buf)
+	c.count()
 	c.flushers.Add(1)
 	go c.finish(buf, n)
 }
@@ -274,7 +307,8 @@ func (c *Conn) Trim() (more bool) {
 // behind Wait, with the lock held.
 func (c *Conn) Forget() {
 	c.out.Take(nil)
-	c.spare = nil
+	c.spare, c.late = nil, 0
+	c.count()
 }
 
 // Err returns why nothing can be written any more, or nil. The lock must be held.

@@ -24,6 +24,8 @@ func (q *queue) Take(spare []byte) []byte {
 	return out
 }
 
+func (q *queue) Queued() int { return len(q.b) }
+
 // pair returns two ends of a Unix socket.
 func pair(t *testing.T) (a, b net.Conn) {
 	t.Helper()

@@ -317,7 +317,7 @@ func (r *running) prepare(id *identity.Source, reload <-chan os.Signal) (err err
 		TLS: id, Tap: r.told, Environment: b.GetEnvironment(), Instance: b.GetInstance(), Zone: b.GetZone(),
 		Source: source, Register: r.register,
 		Limits:        wire.Limits{MaxStreams: l.GetMaxStreams(), StreamWindow: l.GetStreamWindow(), MaxFrameBody: l.GetMaxFrameBody()},
-		DrainDeadline: b.GetDrainDeadline().AsDuration(), MaxQueue: int(l.GetMaxQueuedBytes()), Log: r.log,
+		DrainDeadline: b.GetDrainDeadline().AsDuration(), MaxQueue: int(l.GetMaxQueuedBytes()), MaxWaiting: proxy.MaxWaiting(), Log: r.log,
 		AdmitHello: func(p *session.Peer) error { return admit(b, p) },
 	}
 	if r.limiter != nil {
@@ -349,6 +349,7 @@ func (r *running) serveAdmin(l net.Listener) {
 	for kind := range p.Sessions() {
 		metrics.Gauge("octo_sessions_"+kind, "Connections of the kind "+kind+".", func() float64 { return float64(p.Sessions()[kind]) })
 	}
+	addWaiting(metrics, p.Waiting)
 	cfg := admin.Config{
 		Store: p.Store(), NotReady: p.NotReady, Process: r.process, Registrations: p.Registrations, Now: p.Now, Metrics: metrics.Handler(), Telemetry: told.Status,
 		Calls: func(yield func(admin.Call) bool) { openCalls(p, yield) },
@@ -365,6 +366,14 @@ func (r *running) serveAdmin(l net.Listener) {
 	}
 	h := admin.Handler(cfg)
 	r.admin.Go(func(ctx context.Context) { _ = admin.Serve(ctx, l, h) })
+}
+
+// addWaiting adds how much waits in the proxy.
+func addWaiting(m *telemetry.Metrics, load func() session.Load) {
+	m.Gauge("octo_waiting_limit_bytes", "Bytes that may wait for peers and calls: a quarter of GOMEMLIMIT; 0: no limit is set.",
+		func() float64 { return float64(load().Limit) })
+	m.Gauge("octo_waiting_bytes", "Bytes that wait for peers and calls.", func() float64 { return float64(load().Bytes) })
+	m.Counter("octo_waiting_ended_calls_total", "Calls that ended because too much waited.", func() float64 { return float64(load().Ended) })
 }
 
 // process says who this is.

@@ -141,6 +141,7 @@ func (c *Call) Now() int64 { return c.batch.Now }
 func (s *Session) newCall() *Call {
 	c := calls.Get().(*Call)
 	c.down, c.ds, c.arrived = s, s.ev.Stream, s.batch.Now
+	c.upQueue.waiting, c.doQueue.waiting = s.opts.Waiting, s.opts.Waiting
 	c.refs.Store(2) // the downstream stream's and the item's
 	c.ds.Call = c
 	// From here on the call counts as started: it is forwarded before anybody could leave, and a parked
@@ -291,8 +292,7 @@ func (c *Call) sendRequest(head *wire.RequestHead, at int64) (cost int64) {
 		}
 	}
 	if c.frame == nil {
-		c.upQueue.frames[0].out = out
-		c.upQueue.frames[0].own()
+		c.upQueue.replace(&out)
 		_, cost = c.pump(&c.upQueue, c.up, c.us)
 		return cost
 	}
@@ -343,6 +343,11 @@ func (c *Call) endDown(st *wire.Status, raw []byte, b *Batch) bool {
 		return false
 	}
 	st, before := c.concludes(st, raw == nil)
+	if len(raw) > smallFrame && c.doQueue.full(d) { // what it says beside the code would wait
+		short := *st
+		short.Message, short.Details = nil, nil
+		st, raw = &short, nil
+	}
 	switch {
 	case before != nil && before.head != nil && before.typ == wire.TypeResponse:
 		d.wc.Send(c.ds, &wire.Out{Type: wire.TypeResponse, Flags: wire.FlagEnd, Head: before.head})

@@ -7,7 +7,10 @@ import (
 )
 
 // queue holds frames that wait, in order. It is bounded by the credit that their sender was granted.
-type queue struct{ frames []waiting }
+type queue struct {
+	frames  []waiting
+	waiting *Waiting
+}
 
 // waiting is a frame that owns its bytes, and what it costs its sender's credit.
 type waiting struct {
@@ -15,6 +18,7 @@ type waiting struct {
 	cost int64
 	end  bool    // the sender's side ends with it: no credit is given back
 	from *[]byte // the block that holds the bytes, if it goes back to the pool
+	size int64   // of the memory that the bytes take
 }
 
 // blocks hold frames that wait. Small frames are not worth one.
@@ -31,7 +35,17 @@ func (q *queue) len() int { return len(q.frames) }
 func (q *queue) push(out *wire.Out, cost int64) {
 	w := waiting{out: *out, cost: cost, end: out.Flags&wire.FlagEnd != 0}
 	w.own()
+	q.waiting.add(w.size)
 	q.frames = append(q.frames, w)
+}
+
+// replace puts another frame in the place of the first one.
+func (q *queue) replace(out *wire.Out) {
+	w := &q.frames[0]
+	before := w.size
+	w.out = *out
+	w.own()
+	q.waiting.add(w.size - before)
 }
 
 // own copies the frame's bytes into one block of its own.
@@ -46,6 +60,7 @@ func (w *waiting) own() {
 	} else {
 		b = make([]byte, 0, size)
 	}
+	w.size = int64(cap(b))
 	piece := func(p []byte) []byte {
 		from := len(b)
 		b = append(b, p...)
@@ -57,8 +72,9 @@ func (w *waiting) own() {
 	}
 }
 
-// release gives the frame's block back.
-func (w *waiting) release() {
+// release gives the frame's memory back.
+func (q *queue) release(w *waiting) {
+	q.waiting.add(-w.size)
 	if w.from != nil {
 		blocks.Put(w.from)
 	}
@@ -66,7 +82,7 @@ func (w *waiting) release() {
 }
 
 func (q *queue) pop() {
-	q.frames[0].release()
+	q.release(&q.frames[0])
 	q.frames = q.frames[1:]
 	if len(q.frames) == 0 {
 		q.frames = nil
@@ -75,7 +91,7 @@ func (q *queue) pop() {
 
 func (q *queue) clear() {
 	for i := range q.frames {
-		q.frames[i].release()
+		q.release(&q.frames[i])
 	}
 	q.frames = nil
 }

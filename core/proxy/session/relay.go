@@ -62,24 +62,31 @@ func (c *Call) sendUp(f *wire.Frame, b *Batch) {
 		c.kept.add(c.down.opts.Kept, &out, f.Cost())
 	}
 	if !c.upOpen {
-		if c.parked {
+		if c.parked && c.upQueue.waiting.full() {
+			c.shed(b)
+		} else if c.parked {
 			c.upQueue.push(&out, f.Cost())
 		}
 		return
 	}
-	sent := false
+	sent, full := false, false
 	u := c.up
 	u.tc.Lock()
 	if c.us.Call == c {
-		if c.upQueue.len() == 0 {
+		if full = c.upQueue.full(u); !full && c.upQueue.len() == 0 {
 			sent = u.wc.Send(c.us, &out)
 			u.touch(b)
+			full = !sent && c.upQueue.waiting.full()
 		}
-		if !sent {
+		if !sent && !full {
 			c.upQueue.push(&out, f.Cost())
 		}
 	}
 	u.tc.Unlock()
+	if full {
+		c.shed(b)
+		return
+	}
 	if sent && !f.Has(wire.FlagEnd) {
 		c.credit(c.down, c.ds, f.Cost(), b)
 	}
@@ -111,20 +118,23 @@ func (c *Call) sendDown(f *wire.Frame, b *Batch) {
 		c.answered = b.Now
 		c.addTimings(&out)
 	}
-	sent := false
+	sent, full := false, false
 	d := c.down
 	d.tc.Lock()
 	if c.ds.Call == c {
-		if c.doQueue.len() == 0 {
+		if full = c.doQueue.full(d); !full && c.doQueue.len() == 0 {
 			sent = d.wc.Send(c.ds, &out)
 			d.touch(b)
+			full = !sent && c.doQueue.waiting.full()
 		}
-		if !sent {
+		if !sent && !full {
 			c.doQueue.push(&out, f.Cost())
 		}
 	}
 	d.tc.Unlock()
 	switch {
+	case full:
+		c.shed(b)
 	case sent && end:
 		c.finished(&st, b)
 		c.drop() // the stream's

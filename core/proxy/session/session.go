@@ -46,6 +46,8 @@ type Options struct {
 	MaxWaiting int
 	// Kept bounds what calls keep of their requests. nil: nothing is kept, and no call goes again.
 	Kept *Memory
+	// Waiting bounds what waits in the proxy for peers and for calls that cannot go on. nil: each peer and call has its own bound only.
+	Waiting *Waiting
 	// FromSDK: heads must hold no hop field, as on a Unix socket, where every dialer counts as an SDK.
 	FromSDK bool
 }
@@ -113,6 +115,9 @@ func New(nc net.Conn, side wire.Side, opts Options) *Session {
 	}
 	wc := wire.NewConn(wire.Config{Side: side, Local: opts.Local, Origin: opts.Origin})
 	s := &Session{opts: opts, wc: wc, tc: transport.New(nc, wc), done: make(chan struct{})}
+	if opts.Waiting != nil {
+		s.tc.Account(&opts.Waiting.bytes)
+	}
 	s.tc.Probe() // Tick goes on with it
 	s.peer.UID = -1
 	if nc.RemoteAddr() != nil {
