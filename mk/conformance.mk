@@ -56,9 +56,10 @@ conformance: need-cc bootstrap-test $(previous)/testee-go ## all cases and scena
 	@$(MAKE) CONFORMANCE_BUILD=-race conformance-programs
 	$(run-conformance) --brief --patience 60s --memory 8
 
-# They count calls by the million, which the race detector would make a matter of a quarter of an hour.
+# They count calls by the million, which the race detector would make a matter of a quarter of an hour, or send more than a proxy can hold,
+# which is no matter of a proxy ten times as slow.
 .PHONY: faults-long
-faults-long: conformance-programs | $(REPORT) ## the scenarios that take minutes: a hundred hot restarts over a million calls
+faults-long: conformance-programs | $(REPORT) ## the scenarios that need speed: a hundred hot restarts over a million calls, memory that runs out
 	@$(run-conformance) --long --results $(CONFORMANCE)/faults-long
 	cp $(CONFORMANCE)/faults-long/scenarios.md $(REPORT)/
 

@@ -54,6 +54,7 @@ type Conn struct {
 	account *atomic.Int64 // nil: nobody adds up
 
 	received atomic.Uint64
+	moved    atomic.Bool // a full socket took bytes since somebody asked
 	waiting  atomic.Bool // the reader has taken all there was
 	reading  atomic.Bool // Read runs: it closes the socket when it returns
 	closed   atomic.Bool
@@ -105,9 +106,10 @@ func (c *Conn) Received() uint64 { return c.received.Load() }
 
 // Drained tells whether the reader has taken all that had arrived and waits for more: only then does
 // silence say something about the peer. A reader that has not been woken yet for what has arrived, as on a
-// busy machine, has not.
+// busy machine, has not. Nor does silence say anything of a peer that has read since the last call, so that
+// the socket, which was full, took more: what it is asked may wait behind the rest.
 func (c *Conn) Drained() bool {
-	if !c.waiting.Load() {
+	if c.moved.Swap(false) || !c.waiting.Load() {
 		return false
 	}
 	n, _ := c.peek()
@@ -241,12 +243,15 @@ func (c *Conn) lastWords() {
 
 // write blocks until the peer has taken all, or takes nothing for WriteStall.
 func (c *Conn) write(b []byte) error {
-	for len(b) > 0 {
+	for full := c.raw != nil; len(b) > 0; full = true { // without a descriptor nobody has tried before
 		if err := c.nc.SetWriteDeadline(time.Now().Add(WriteStall)); err != nil {
 			return err
 		}
 		n, err := c.nc.Write(b[:min(len(b), 64<<10)])
 		b = b[n:]
+		if n > 0 && full {
+			c.moved.Store(true)
+		}
 		if err != nil && n == 0 {
 			var timeout net.Error
 			if errors.As(err, &timeout) && timeout.Timeout() {

@@ -421,6 +421,36 @@ func TestDrainedLooksAtTheSocket(t *testing.T) {
 	}
 }
 
+// Nor against one that reads what is before the question.
+func TestDrainedLooksAtWhatAFullSocketTook(t *testing.T) {
+	a, b := pair(t)
+	defer b.Close()
+	const size = 8 << 20
+	q := &queue{b: make([]byte, size)}
+	c := New(a, q)
+	c.waiting.Store(true)
+	c.Flush()
+	if !c.Drained() {
+		t.Fatal("the peer has read nothing")
+	}
+	if _, err := io.CopyN(io.Discard, b, size/2); err != nil {
+		t.Fatal(err)
+	}
+	if c.Drained() {
+		t.Fatal("the peer has read half of it")
+	}
+	if _, err := io.CopyN(io.Discard, b, size/2); err != nil {
+		t.Fatal(err)
+	}
+	c.flushers.Wait()
+	c.Drained()
+	if !c.Drained() {
+		t.Fatal("the peer has read nothing since")
+	}
+	c.Close()
+	c.Wait()
+}
+
 func TestExpectedEndNeedsNoProbe(t *testing.T) {
 	a, b := pair(t)
 	c := New(a, &queue{})
