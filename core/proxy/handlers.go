@@ -96,6 +96,19 @@ func (h *localHandler) Closed(s *session.Session, err error) {
 	h.closed(s, err)
 }
 
+// entranceHandler hears clients of foreign protocols that come in elsewhere.
+type entranceHandler struct{ localHandler }
+
+func (h *entranceHandler) Hello(s *session.Session, hello *wire.Hello) *wire.GoAway {
+	switch g := h.greet(hello); {
+	case g != nil:
+		return g
+	case s.Protocol() == "":
+		return refused("only foreign protocols are spoken here: SDKs call on the proxy's Unix socket")
+	}
+	return h.admit(s, callerKind)
+}
+
 // remoteHandler hears other proxies that call.
 type remoteHandler struct{ *Proxy }
 

@@ -41,6 +41,10 @@ type Config struct {
 	Zone string
 	// Outbound is where the local applications come in: a Unix socket. nil: nobody comes in before [Proxy.Listen].
 	Outbound net.Listener
+	// Protocols are foreign ones that may be spoken at Outbound, instead of OctoMesh's own.
+	Protocols []session.Protocol
+	// Entrances are further places where clients of foreign protocols come in.
+	Entrances []Entrance
 	// Inbound is where other proxies come in: TCP. nil: no calls from other proxies.
 	Inbound net.Listener
 	// TLS, if set, is how proxies prove to each other who they are; plain connections are refused then.
@@ -73,6 +77,15 @@ type Config struct {
 	// Tap tells of calls, and outlives the proxy. nil: nothing is told.
 	Tap *tap.Tap
 	Log *slog.Logger
+}
+
+// Entrance is where clients of foreign protocols come in that cannot use the Unix socket. Whoever reaches it may call, as the
+// application that the protocols name.
+type Entrance struct {
+	net.Listener
+	Protocols []session.Protocol
+	// TLS is spoken by every client; it need not say who it is. nil: plain.
+	TLS *tls.Config
 }
 
 // Limiter asks a rate limit service.
@@ -201,12 +214,17 @@ func (p *Proxy) options(d route.Direction, origin wire.Origin) session.Options {
 
 func (p *Proxy) listen() {
 	local := p.options(route.Outbound, wire.OriginClientProxy)
-	local.Handler, local.FromSDK = &localHandler{p}, true
+	local.Handler, local.FromSDK, local.Protocols = &localHandler{p}, true, p.cfg.Protocols
 	remote := p.options(route.Inbound, wire.OriginServerProxy)
 	remote.Handler = &remoteHandler{p}
 	all := []*listener.Listener{listener.New(p.cfg.Outbound, listener.Config{Group: p.group, Session: local, Admit: p.cfg.Admit, Log: p.log})}
 	if p.cfg.Inbound != nil {
 		all = append(all, listener.New(p.cfg.Inbound, listener.Config{Group: p.group, Session: remote, TLS: p.serverTLS(), Log: p.log}))
+	}
+	for _, e := range p.cfg.Entrances {
+		foreign := local
+		foreign.Handler, foreign.Protocols = &entranceHandler{localHandler{p}}, e.Protocols
+		all = append(all, listener.New(e.Listener, listener.Config{Group: p.group, Session: foreign, TLS: e.TLS, Log: p.log}))
 	}
 	p.mu.Lock()
 	p.listeners = all

@@ -18,8 +18,8 @@ import (
 const spread = 500 * time.Millisecond
 
 // Listen opens the proxy that was started without listeners. inbound may be nil: no calls from other proxies.
-func (p *Proxy) Listen(outbound, inbound net.Listener) {
-	p.cfg.Outbound, p.cfg.Inbound = outbound, inbound
+func (p *Proxy) Listen(outbound, inbound net.Listener, entrances ...Entrance) {
+	p.cfg.Outbound, p.cfg.Inbound, p.cfg.Entrances = outbound, inbound, entrances
 	p.listen()
 }
 

@@ -115,7 +115,7 @@ func (c *Call) attemptExpired(b *Batch) {
 		u.tc.Unlock()
 		return
 	}
-	u.wc.Reset(c.us, &wire.ResetHead{Status: st})
+	u.reset(c.us, &wire.ResetHead{Status: st})
 	u.touch(b)
 	u.tc.Unlock()
 	c.closedUp(b)

@@ -296,7 +296,7 @@ func (c *Call) sendRequest(head *wire.RequestHead, at int64) (cost int64) {
 		_, cost = c.pump(&c.upQueue, c.up, c.us)
 		return cost
 	}
-	if !c.up.wc.Send(c.us, &out) {
+	if !c.up.send(c.us, &out) {
 		c.upQueue.push(&out, c.frame.Cost())
 		return 0
 	}
@@ -350,7 +350,7 @@ func (c *Call) endDown(st *wire.Status, raw []byte, b *Batch) bool {
 	}
 	switch {
 	case before != nil && before.head != nil && before.typ == wire.TypeResponse:
-		d.wc.Send(c.ds, &wire.Out{Type: wire.TypeResponse, Flags: wire.FlagEnd, Head: before.head})
+		d.send(c.ds, &wire.Out{Type: wire.TypeResponse, Flags: wire.FlagEnd, Head: before.head})
 	case before != nil && before.head != nil:
 		d.wc.ForwardReset(c.ds, before.head)
 		d.wc.Release()
@@ -358,7 +358,7 @@ func (c *Call) endDown(st *wire.Status, raw []byte, b *Batch) bool {
 		d.wc.ForwardReset(c.ds, raw)
 		d.wc.Release()
 	default:
-		d.wc.Reset(c.ds, &wire.ResetHead{Status: *st})
+		d.reset(c.ds, &wire.ResetHead{Status: *st})
 		d.wc.Release()
 	}
 	d.touch(b)
@@ -383,7 +383,7 @@ func (c *Call) endUp(st *wire.Status, b *Batch) {
 		u.tc.Unlock()
 		return
 	}
-	u.wc.Reset(c.us, &wire.ResetHead{Status: *st})
+	u.reset(c.us, &wire.ResetHead{Status: *st})
 	u.touch(b)
 	u.tc.Unlock()
 	c.closedUp(b)

@@ -40,9 +40,15 @@ func (s *Session) feed(b []byte) (used int, err error) {
 // in s.ev, and is handled behind the items. The session is locked.
 func (s *Session) feedRun(b []byte, from int) (used, n int, more bool, err error) {
 	s.ev.Kind = wire.EventNone
+	if s.choosing && !s.choose(b) {
+		return from, 0, false, nil
+	}
+	if s.foreign != nil {
+		s.foreign.Begin()
+	}
 	for used = from; used < len(b) && n < run; {
 		size, err := s.wc.Feed(b[used:], &s.ev)
-		if size == 0 || err != nil {
+		if err != nil || size == 0 && s.ev.Kind == wire.EventNone {
 			return used, n, false, err
 		}
 		used += size

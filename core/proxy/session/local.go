@@ -238,7 +238,7 @@ func (l *Local) End(st wire.Status) {
 	over := c.gone || c.ds.Call != c
 	if !over {
 		head := wire.ResponseHead{Status: st}
-		d.wc.Send(c.ds, &wire.Out{Type: wire.TypeResponse, Flags: wire.FlagEnd, Head: head.Append(nil)})
+		d.send(c.ds, &wire.Out{Type: wire.TypeResponse, Flags: wire.FlagEnd, Head: head.Append(nil)})
 		d.touch(&b)
 	}
 	d.tc.Unlock()

@@ -101,7 +101,7 @@ func (q *queue) clear() {
 func (c *Call) pump(q *queue, to *Session, st *wire.Stream) (sentEnd bool, cost int64) {
 	for q.len() > 0 {
 		w := &q.frames[0]
-		if !to.wc.Send(st, &w.out) {
+		if !to.send(st, &w.out) {
 			return false, cost
 		}
 		if !w.end {

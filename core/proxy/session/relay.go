@@ -74,7 +74,7 @@ func (c *Call) sendUp(f *wire.Frame, b *Batch) {
 	u.tc.Lock()
 	if c.us.Call == c {
 		if full = c.upQueue.full(u); !full && c.upQueue.len() == 0 {
-			sent = u.wc.Send(c.us, &out)
+			sent = u.send(c.us, &out)
 			u.touch(b)
 			full = !sent && c.upQueue.waiting.full()
 		}
@@ -123,7 +123,7 @@ func (c *Call) sendDown(f *wire.Frame, b *Batch) {
 	d.tc.Lock()
 	if c.ds.Call == c {
 		if full = c.doQueue.full(d); !full && c.doQueue.len() == 0 {
-			sent = d.wc.Send(c.ds, &out)
+			sent = d.send(c.ds, &out)
 			d.touch(b)
 			full = !sent && c.doQueue.waiting.full()
 		}

@@ -13,7 +13,7 @@ import (
 const TLSTimeout = 5 * time.Second
 
 // Secure shakes hands by TLS on a socket that was accepted (server) or dialed, and returns the connection
-// with the verified id of its peer. The socket is closed if that fails.
+// with the verified id of its peer, if one is asked for. The socket is closed if that fails.
 func Secure(ctx context.Context, nc net.Conn, config *tls.Config, server bool) (net.Conn, identity.ID, error) {
 	ctx, cancel := context.WithTimeout(ctx, TLSTimeout)
 	defer cancel()
@@ -23,7 +23,7 @@ func Secure(ctx context.Context, nc net.Conn, config *tls.Config, server bool) (
 	}
 	err := tc.HandshakeContext(ctx)
 	var id identity.ID
-	if err == nil {
+	if err == nil && (!server || config.ClientAuth != tls.NoClientCert) { // else nobody asks who dials
 		id, err = identity.PeerOf(tc.ConnectionState())
 	}
 	if err != nil {

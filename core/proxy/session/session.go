@@ -50,6 +50,10 @@ type Options struct {
 	Waiting *Waiting
 	// FromSDK: heads must hold no hop field, as on a Unix socket, where every dialer counts as an SDK.
 	FromSDK bool
+	// Protocols are foreign ones that a dialer may speak instead of OctoMesh's own: its first bytes tell.
+	Protocols []Protocol
+	// Speaks is the foreign protocol that is spoken, whatever the first bytes. nil: OctoMesh's own.
+	Speaks Protocol
 }
 
 // Peer is what a session's peer said of itself, and what is known without its word.
@@ -71,8 +75,19 @@ type Peer struct {
 type Session struct {
 	opts Options
 	tc   *transport.Conn
-	wc   *wire.Conn // guarded by tc's lock
-	peer Peer       // fixed once the handshake is done
+	side wire.Side
+	peer Peer // fixed once the handshake is done
+
+	// The state machine, guarded by tc's lock: native if that is not nil, else foreign. choosing: the first bytes have not
+	// told yet which.
+	wc       Machine
+	native   *wire.Conn
+	foreign  Foreign
+	choosing bool
+	spoken   string // the foreign protocol's name
+	// What the foreign one is given.
+	out       wire.Out
+	resetHead wire.ResetHead
 
 	hop    []byte // hop fields that every request from here gets
 	caller []byte // the peer's application
@@ -114,9 +129,13 @@ func New(nc net.Conn, side wire.Side, opts Options) *Session {
 		opts.MaxWaiting = 1024
 	}
 	wc := wire.NewConn(wire.Config{Side: side, Local: opts.Local, Origin: opts.Origin})
-	s := &Session{opts: opts, wc: wc, tc: transport.New(nc, wc), done: make(chan struct{})}
+	s := &Session{opts: opts, side: side, wc: wc, native: wc, choosing: side == wire.Acceptor && len(opts.Protocols) > 0, done: make(chan struct{})}
+	s.tc = transport.New(nc, output{s})
 	if opts.Waiting != nil {
 		s.tc.Account(&opts.Waiting.bytes)
+	}
+	if opts.Speaks != nil {
+		s.speak(opts.Speaks)
 	}
 	s.tc.Probe() // Tick goes on with it
 	s.peer.UID = -1

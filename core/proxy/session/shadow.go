@@ -69,7 +69,7 @@ func (c *Call) copyTo(to *CopyTo, out *wire.Out) bool {
 	up.shadows.Add(1)
 	to.Endpoint.Open.Add(1)
 	rest := *out
-	up.wc.Send(st, &rest) // a new stream has credit for a whole frame
+	up.send(st, &rest) // a new stream has credit for a whole frame
 	up.touch(c.batch)
 	up.opts.Clock.wakeSweep()
 	return true
@@ -123,7 +123,7 @@ func (s *Session) SweepShadows(b *Batch) (open int) {
 	})
 	for _, sh := range expired {
 		st := wire.Refuse(wire.ReasonDeadline, s.opts.Origin, "the time of the copy ran out")
-		s.wc.Reset(sh.stream, &wire.ResetHead{Status: st})
+		s.reset(sh.stream, &wire.ResetHead{Status: st})
 		s.touch(b)
 		s.shadowEnded(sh, policy.CopyExpired)
 	}

@@ -1,0 +1,128 @@
+package session
+
+import "github.com/octomesh/octomesh/core/wire"
+
+// Machine is the state machine of one connection: bytes in, events out, and output that somebody else writes. wire.Conn is
+// the one of OctoMesh's own protocol, and says what each method means. One of a foreign protocol does the same in that
+// protocol's terms: what comes in is told as the events of a wire.Conn, with heads of octo.wire.v1, and what a wire.Conn would
+// send is said as the foreign protocol says it. So a foreign call is a [Call] from its first byte on, and everything that
+// happens to calls happens to it.
+//
+// Frames that an event brings may borrow memory of the machine's own until the next Begin.
+type Machine interface {
+	Hello(wire.Hello)
+	Welcome(wire.Welcome)
+	Refuse(wire.GoAway)
+	SetOrigin(wire.Origin)
+
+	Feed(b []byte, ev *wire.Event) (n int, err error)
+	Take(spare []byte) []byte
+	Queued() int
+	Trim()
+	Tick()
+	Ping(payload uint64) bool
+
+	CanOpen() error
+	Open(call any) (*wire.Stream, error)
+	Send(s *wire.Stream, o *wire.Out) (done bool)
+	Consume(s *wire.Stream, cost int64)
+	Reset(s *wire.Stream, r *wire.ResetHead)
+	ForwardReset(s *wire.Stream, head []byte)
+	Started(s *wire.Stream)
+	Release()
+	Each(f func(call any))
+	OpenStreams() int
+	Limits() (local, peer wire.Limits)
+
+	Leave(code wire.GoAwayCode, message string)
+	PeerLeaves() bool
+	Drained()
+	Done() bool
+	Finish(code wire.GoAwayCode, message string, ended func(call any, st wire.Status))
+	End(code wire.GoAwayCode, why string)
+	Abort(ended func(call any, st wire.Status))
+}
+
+// Foreign is the machine of a foreign protocol. One frame of it may mean several things: its Feed may return 0 with an event,
+// and is called again with the same bytes.
+type Foreign interface {
+	Machine
+	// Begin says that whatever earlier events lent is not used any more.
+	Begin()
+}
+
+// Protocol is a foreign protocol that connections may speak.
+type Protocol interface {
+	Name() string
+	// Sniff tells by a connection's first bytes whether it speaks the protocol.
+	Sniff(prefix []byte) Verdict
+	// Machine makes the machine of one connection.
+	Machine(side wire.Side, origin wire.Origin) Foreign
+}
+
+// Verdict is what a connection's first bytes say about its protocol.
+type Verdict uint8
+
+// The verdicts.
+const (
+	No   Verdict = iota // it is not spoken
+	More                // too few bytes have come
+	Yes
+)
+
+// output is what a session's connection writes: that of whichever machine it has.
+type output struct{ *Session }
+
+func (o output) Take(spare []byte) []byte { return o.wc.Take(spare) }
+
+func (o output) Queued() int { return o.wc.Queued() }
+
+// speak gives the session its machine.
+func (s *Session) speak(p Protocol) {
+	s.choosing = false
+	s.foreign, s.spoken = p.Machine(s.side, s.opts.Origin), p.Name()
+	s.wc, s.native = s.foreign, nil
+}
+
+// Protocol names the foreign protocol that is spoken; empty: it is OctoMesh's own. It is for handlers.
+func (s *Session) Protocol() string { return s.spoken }
+
+// choose gives an accepted session its machine by the first bytes; false: too few have come. What no protocol knows is
+// OctoMesh's own to refuse.
+func (s *Session) choose(b []byte) bool {
+	undecided := false
+	for _, p := range s.opts.Protocols {
+		switch p.Sniff(b) {
+		case Yes:
+			s.speak(p)
+			return true
+		case More:
+			undecided = true
+		}
+	}
+	s.choosing = undecided
+	return !undecided
+}
+
+// send is Machine.Send. The native machine is called by itself, so that o, which its callers have on their stacks, stays there.
+func (s *Session) send(st *wire.Stream, o *wire.Out) (done bool) {
+	if s.native != nil {
+		return s.native.Send(st, o)
+	}
+	s.out = *o
+	done = s.wc.Send(st, &s.out)
+	*o = s.out
+	s.out = wire.Out{}
+	return done
+}
+
+// reset is Machine.Reset, likewise.
+func (s *Session) reset(st *wire.Stream, r *wire.ResetHead) {
+	if s.native != nil {
+		s.native.Reset(st, r)
+		return
+	}
+	s.resetHead = *r
+	s.wc.Reset(st, &s.resetHead)
+	s.resetHead = wire.ResetHead{}
+}
