@@ -4,7 +4,7 @@
 #   buf, protoc for Python (npm tools)     tools/package.json, package-lock.json
 #   Python's linters, test runner, builder tools/python/requirements.in, requirements.txt
 #   oldest protobuf for Python             tools/python/floor.in, floor.txt
-#   staticcheck, protoc-gen-go(-grpc)     tools/pins/go.mod, go.sum
+#   staticcheck, protoc-gen-go(-grpc), h2spec  tools/pins/go.mod, go.sum
 #   protobuf for Go                        go.mod of each module (make lint compares them)
 #
 # Lowest versions that the build accepts.
