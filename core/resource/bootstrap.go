@@ -2,6 +2,7 @@ package resource
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -50,6 +51,9 @@ func ReadBootstrap(path string, getenv func(string) string) (*resourcev1.Bootstr
 	}
 	if c := b.Control; c != nil {
 		paths = append(paths, &c.Directory)
+	}
+	if g := b.Grpc; g != nil {
+		paths = append(paths, &g.CertificateFile, &g.KeyFile)
 	}
 	paths = append(paths, telemetryPaths(b.Telemetry)...)
 	for i, a := range b.GetRateLimitServices().GetAddresses() {
@@ -153,12 +157,31 @@ func (v *validator) bootstrap(b *resourcev1.Bootstrap) {
 		v.present("tls.key_file", t.GetKeyFile())
 		v.present("tls.authorities_file", t.GetAuthoritiesFile())
 	}
+	v.grpcBridge(b.GetGrpc())
 	v.telemetry(b.GetTelemetry())
 	v.rateLimitServices(b.GetRateLimitServices())
 	for i, u := range b.GetSocketUsers() {
 		for j, a := range u.GetApplications() {
 			v.name(fmt.Sprintf("socket_users[%d].applications[%d]", i, j), a, nameForm)
 		}
+	}
+}
+
+// grpcBridge checks how gRPC's clients come in.
+func (v *validator) grpcBridge(g *resourcev1.GrpcBridge) {
+	if g == nil {
+		return
+	}
+	v.name("grpc.application", g.GetApplication(), nameForm)
+	v.address("grpc.address", g.GetAddress(), true)
+	switch cert, key := g.GetCertificateFile(), g.GetKeyFile(); {
+	case (cert == "") != (key == ""):
+		v.bad("grpc.key_file", "and certificate_file go together: give both, or none")
+	case cert != "" && g.GetAddress() == "":
+		v.bad("grpc.certificate_file", "is for grpc.address, which is missing")
+	}
+	for _, service := range slices.Sorted(maps.Keys(g.GetTargets())) {
+		v.name(fmt.Sprintf("grpc.targets[%q]", shorten(service)), g.GetTargets()[service], nameForm)
 	}
 }
 

@@ -308,3 +308,10 @@ func AppendCall[T ~string | ~[]byte](dst []byte, hashKey T, attempt uint32, call
 	dst = appendText(dst, 13, callID)
 	return appendBool(dst, 14, idempotent)
 }
+
+// AppendForeign appends what a request of a foreign protocol says beyond its service and method.
+func AppendForeign[T ~string | ~[]byte](dst []byte, contentType, authority, path T) []byte {
+	dst = appendText(dst, 17, contentType)
+	dst = appendText(dst, 18, authority)
+	return appendText(dst, 19, path)
+}

@@ -98,6 +98,28 @@ func AppendStatus(dst []byte, s *Status) []byte {
 	return closeMessage(s.Append(append(dst, 1<<3|wireBytes, 0)), at)
 }
 
+// AppendAnswer appends what a response says of its messages.
+func AppendAnswer[T ~string | ~[]byte](dst []byte, encoding T, accepted []T, contentType T) []byte {
+	dst = appendText(dst, 3, encoding)
+	for _, a := range accepted {
+		dst = appendTextAlways(dst, 4, a)
+	}
+	return appendText(dst, 5, contentType)
+}
+
+// AppendHeadersPresent says that a response's initial metadata, which may be empty, is here or came before.
+func AppendHeadersPresent(dst []byte) []byte { return appendBool(dst, 6, true) }
+
+// AppendHeader appends an entry of a response's initial metadata, AppendTrailer one of those at its end.
+func AppendHeader[K, V ~string | ~[]byte](dst []byte, key K, value V) []byte {
+	return appendEntry(dst, 7, key, value)
+}
+
+// AppendTrailer is AppendHeader for the end.
+func AppendTrailer[K, V ~string | ~[]byte](dst []byte, key K, value V) []byte {
+	return appendEntry(dst, 8, key, value)
+}
+
 // ScanStatus finds the code, origin and disposition of a response head without reading the rest; a head that does not
 // parse counts as INTERNAL.
 func ScanStatus(head []byte) Status {

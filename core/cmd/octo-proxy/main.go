@@ -143,7 +143,8 @@ type running struct {
 	ops  *lifecycle.Group
 	log  *slog.Logger
 
-	given *given // by systemd
+	bridge *bridged // nil: gRPC is not spoken
+	given  *given   // by systemd
 
 	register *register.Client // nil: there is no control plane
 
@@ -163,6 +164,9 @@ type running struct {
 func (r *running) start(ctx context.Context, path string, next *handover.Successor, reload <-chan os.Signal) error {
 	id, err := loadIdentity(r.ops, r.b, r.log)
 	if err != nil {
+		return configError{err}
+	}
+	if r.bridge, err = loadBridge(r.b); err != nil {
 		return configError{err}
 	}
 	if r.told, err = loadTelemetry(r.ops, path, r.b, r.log); err != nil {
@@ -195,7 +199,7 @@ func (r *running) listen(ctx context.Context, next *handover.Successor) error {
 		}
 		r.register.Reached(address)
 	}
-	r.p.Listen(s.outbound, s.inbound)
+	r.p.Listen(s.outbound, s.inbound, r.bridge.entrances(s.grpc)...)
 	if s.taken {
 		next.Serving()
 		r.ops.Go(func(ctx context.Context) { follow(ctx, r.p, next, r.log) })
@@ -318,7 +322,7 @@ func (r *running) prepare(id *identity.Source, reload <-chan os.Signal) (err err
 		Source: source, Register: r.register,
 		Limits:        wire.Limits{MaxStreams: l.GetMaxStreams(), StreamWindow: l.GetStreamWindow(), MaxFrameBody: l.GetMaxFrameBody()},
 		DrainDeadline: b.GetDrainDeadline().AsDuration(), MaxQueue: int(l.GetMaxQueuedBytes()), MaxWaiting: proxy.MaxWaiting(), Log: r.log,
-		AdmitHello: func(p *session.Peer) error { return admit(b, p) },
+		AdmitHello: func(p *session.Peer) error { return admit(b, p) }, Protocols: r.bridge.protocols(),
 	}
 	if r.limiter != nil {
 		cfg.Limiter = r.limiter

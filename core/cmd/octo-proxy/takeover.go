@@ -30,7 +30,7 @@ var errNoTakeover = errors.New("--takeover: there is no takeover_socket, and the
 
 // sockets are what a proxy listens on.
 type sockets struct {
-	outbound, inbound, admin, takeover net.Listener // inbound, admin and takeover may be nil
+	outbound, inbound, grpc, admin, takeover net.Listener // all but outbound may be nil
 
 	// own are those of the called ones that this process has opened itself, by name.
 	own map[string]net.Listener
@@ -42,7 +42,7 @@ type sockets struct {
 }
 
 func (s *sockets) close() {
-	for _, l := range []net.Listener{s.outbound, s.inbound, s.admin, s.takeover} {
+	for _, l := range []net.Listener{s.outbound, s.inbound, s.grpc, s.admin, s.takeover} {
 		if l != nil {
 			_ = l.Close()
 		}
@@ -79,6 +79,9 @@ func places(b *resourcev1.Bootstrap) []*handoverv1.Place {
 	all := []*handoverv1.Place{{Name: handover.Outbound, Address: absolute(b.GetOutboundSocket())}}
 	if in := b.GetInboundAddress(); in != "" {
 		all = append(all, &handoverv1.Place{Name: handover.Inbound, Address: in})
+	}
+	if at := b.GetGrpc().GetAddress(); at != "" {
+		all = append(all, &handoverv1.Place{Name: handover.GRPC, Address: at})
 	}
 	return all
 }
@@ -137,6 +140,8 @@ func (s *sockets) take(ctx context.Context, b *resourcev1.Bootstrap, next *hando
 			s.outbound = l.Listener
 		case l.Name == handover.Inbound && s.inbound == nil:
 			s.inbound = l.Listener
+		case l.Name == handover.GRPC && s.grpc == nil && b.GetGrpc() != nil:
+			s.grpc = l.Listener
 		case l.Name == handover.Takeover && s.takeover == nil:
 			s.takeover = l.Listener
 		case l.Name == handover.Admin && s.admin == nil && l.At(b.GetAdminSocket()):
@@ -170,6 +175,7 @@ func (s *sockets) open(b *resourcev1.Bootstrap, given *given) error {
 	}{
 		{handover.Outbound, b.GetOutboundSocket(), 0o660, &s.outbound},
 		{handover.Inbound, b.GetInboundAddress(), 0, &s.inbound},
+		{handover.GRPC, b.GetGrpc().GetAddress(), 0, &s.grpc},
 		{handover.Admin, b.GetAdminSocket(), 0o600, &s.admin},
 		{handover.Takeover, b.GetTakeoverSocket(), 0o600, &s.takeover},
 	} {
@@ -205,6 +211,9 @@ func (s *sockets) offer(group *lifecycle.Group, b *resourcev1.Bootstrap, p *prox
 	}
 	if s.inbound != nil {
 		all = append(all, handover.Listener{Name: handover.Inbound, Listener: s.inbound, Configured: b.GetInboundAddress()})
+	}
+	if s.grpc != nil {
+		all = append(all, handover.Listener{Name: handover.GRPC, Listener: s.grpc, Configured: b.GetGrpc().GetAddress()})
 	}
 	if s.admin != nil {
 		all = append(all, handover.Listener{Name: handover.Admin, Listener: s.admin, Configured: absolute(b.GetAdminSocket())})

@@ -25,6 +25,7 @@ const Version = 1
 const (
 	Outbound = "outbound" // where local applications come in
 	Inbound  = "inbound"  // where other proxies do
+	GRPC     = "grpc"     // where gRPC's clients do
 	Admin    = "admin"    // the operator's
 	Takeover = "takeover" // this one
 )
@@ -101,7 +102,7 @@ func admit(intro *handoverv1.Introduction, environment, instance string, listene
 		wants[p.GetName()] = p.GetAddress()
 	}
 	for _, l := range listeners {
-		if l.Name != Outbound && l.Name != Inbound {
+		if l.Name != Outbound && l.Name != Inbound && l.Name != GRPC {
 			continue // an operator's place may change
 		}
 		if want, ok := wants[l.Name]; !ok || !l.At(want) {
@@ -109,7 +110,7 @@ func admit(intro *handoverv1.Introduction, environment, instance string, listene
 		}
 		delete(wants, l.Name)
 	}
-	for _, name := range []string{Outbound, Inbound} {
+	for _, name := range []string{Outbound, Inbound, GRPC} {
 		if want, ok := wants[name]; ok {
 			return fmt.Errorf("its bootstrap file has %s at %q, which this proxy does not have: a hot restart keeps the addresses that are called", name, want)
 		}

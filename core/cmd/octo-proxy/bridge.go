@@ -1,0 +1,59 @@
+package main
+
+import (
+	"crypto/tls"
+	"net"
+
+	"github.com/octomesh/octomesh/bridge/grpc"
+	"github.com/octomesh/octomesh/core/proxy"
+	"github.com/octomesh/octomesh/core/proxy/session"
+	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
+)
+
+// bridged is how clients of foreign protocols come in.
+type bridged struct {
+	grpc *grpc.Protocol
+	tls  *tls.Config // at the address of its own; nil: it is plain there
+}
+
+// loadBridge reads what the bootstrap file says of foreign clients. nil: there are none.
+func loadBridge(b *resourcev1.Bootstrap) (*bridged, error) {
+	g := b.GetGrpc()
+	if g == nil {
+		return nil, nil
+	}
+	targets := g.GetTargets()
+	out := &bridged{grpc: &grpc.Protocol{Config: grpc.Config{
+		Environment: b.GetEnvironment(), Application: g.GetApplication(), MaxStreams: b.GetLimits().GetMaxStreams(),
+		Target: func(_, service string) string {
+			if target, ok := targets[service]; ok {
+				return target
+			}
+			return service
+		},
+	}}}
+	if g.GetCertificateFile() != "" {
+		cert, err := tls.LoadX509KeyPair(g.GetCertificateFile(), g.GetKeyFile())
+		if err != nil {
+			return nil, err
+		}
+		out.tls = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"}}
+	}
+	return out, nil
+}
+
+// protocols are what is spoken beside OctoMesh's own protocol.
+func (b *bridged) protocols() []session.Protocol {
+	if b == nil {
+		return nil
+	}
+	return []session.Protocol{b.grpc}
+}
+
+// entrances are where foreign clients come in beside the proxy's own socket. l may be nil.
+func (b *bridged) entrances(l net.Listener) []proxy.Entrance {
+	if b == nil || l == nil {
+		return nil
+	}
+	return []proxy.Entrance{{Listener: l, Protocols: b.protocols(), TLS: b.tls}}
+}

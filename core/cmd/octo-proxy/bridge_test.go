@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// freeAddress is an address where nobody listens now.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+// selfSigned writes a certificate for localhost, and returns who trusts it.
+func selfSigned(t *testing.T, dir string) *x509.CertPool {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	write(t, filepath.Join(dir, "c.pem"), string(cert))
+	write(t, filepath.Join(dir, "k.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs})))
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(cert)
+	return pool
+}
+
+func grpcClient(t *testing.T, address string, creds credentials.TransportCredentials) *grpc.ClientConn {
+	t.Helper()
+	cc, err := grpc.NewClient(address, grpc.WithTransportCredentials(creds))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cc.Close() })
+	return cc
+}
+
+func (c *counted) once(cc *grpc.ClientConn, id string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	return cc.Invoke(ctx, "/"+echoService+"/Once", &text{Value: id}, &text{})
+}
+
+const bridgeLines = "grpc:\n  application: stock\n  targets: {octo.test.v1.Echo: echo}\n"
+
+func TestStockClientsCallByTCPTLSAndTheSocket(t *testing.T) {
+	server := launch(t, "{}")
+	c := &counted{}
+	c.serve(t, server.socket)
+	plain := freeAddress(t)
+	client := launchIn(t, t.TempDir(), endpoint("echo", server.inbound), bridgeLines+"  address: "+plain+"\n")
+	dir, secure := t.TempDir(), freeAddress(t)
+	trusts := selfSigned(t, dir)
+	launchIn(t, dir, endpoint("echo", server.inbound), bridgeLines+"  address: "+secure+"\n  certificate_file: c.pem\n  key_file: k.pem\n")
+	for name, cc := range map[string]*grpc.ClientConn{
+		"plain": grpcClient(t, plain, insecure.NewCredentials()), "socket": grpcClient(t, "unix:"+client.socket, insecure.NewCredentials()),
+		"TLS": grpcClient(t, secure, credentials.NewTLS(&tls.Config{RootCAs: trusts, ServerName: "localhost"})),
+	} {
+		if err := c.once(cc, name); err != nil || c.times(name) != 1 {
+			t.Errorf("%s: %v, it ran %d times", name, err, c.times(name))
+		}
+	}
+}
+
+func TestHotRestartsFailNoCallOfAStockClient(t *testing.T) {
+	server := launch(t, "{}")
+	c := &counted{}
+	c.serve(t, server.socket)
+	at := freeAddress(t)
+	client := launchIn(t, t.TempDir(), endpoint("echo", server.inbound), bridgeLines+"  address: "+at+"\n")
+	cc := grpcClient(t, at, insecure.NewCredentials())
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for n := 0; ; n++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if err := c.once(cc, strconv.Itoa(n)); err != nil {
+				t.Errorf("call %d: %v", n, err)
+				return
+			}
+			c.done.Add(1)
+		}
+	}()
+	for range 3 {
+		c.progress(t, 50)
+		client = client.takeover(t)
+	}
+	c.progress(t, 50)
+	close(stop)
+	<-done
+	t.Logf("%d calls, 3 hot restarts", c.done.Load())
+}
