@@ -21,10 +21,10 @@ type Gate struct {
 
 // The verdicts.
 const (
-	passed   = "ok"
-	overGoal = "over the goal"
-	failed   = "FAILS"
-	noGate   = "no gate"
+	passed     = "ok"
+	notReached = "goal not reached"
+	failed     = "FAILS"
+	noGate     = "no gate"
 )
 
 // judged is the gate with its verdict: which bound the figure keeps.
@@ -41,7 +41,7 @@ func (g Gate) judged() Gate {
 	case keeps(g.Goal):
 		g.Verdict = passed
 	case g.Hard != 0 && keeps(g.Hard):
-		g.Verdict = overGoal
+		g.Verdict = notReached
 	default:
 		g.Verdict = failed
 	}

@@ -111,7 +111,7 @@ func pageText(r *Record, results []Row) string {
 		for _, g := range r.Gates {
 			is, goal, hard := g.figures()
 			verdict := g.Verdict
-			if verdict == failed || verdict == overGoal {
+			if verdict == failed || verdict == notReached {
 				verdict = "**" + verdict + "**"
 			}
 			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", g.What, g.Load, is, goal, hard, verdict)
