@@ -26,6 +26,8 @@ const (
 	magic = "octo-target-1\n"
 	// generations is how many files are kept of a target.
 	generations = 3
+	// looks is how often files are listed that are gone when they are to be read, since others write newer ones.
+	looks = 10
 	// maxSize bounds a file, in bytes: about a hundred thousand instances.
 	maxSize = 16 << 20
 	// leftAfter is when a file that was begun and not finished is somebody's who is dead.
@@ -60,12 +62,27 @@ func name(folder string, n uint64) string { return filepath.Join(folder, strconv
 // are files that were passed over.
 func Load(dir, environment, application, target string, now time.Time) (m *directoryv1.WatchResponse, problems []error) {
 	folder := place(dir, environment, application, target)
+	for range looks {
+		gone := false
+		if m, problems, gone = load(folder, environment, application, target, now); m != nil || !gone {
+			break
+		}
+	}
+	return m, problems
+}
+
+// load looks once. gone: some files were listed, and not there any more.
+func load(folder, environment, application, target string, now time.Time) (m *directoryv1.WatchResponse, problems []error, gone bool) {
 	numbers, err := files(folder)
 	if err != nil {
-		return nil, []error{err}
+		return nil, []error{err}, false
 	}
 	for _, n := range numbers {
 		saved, err := read(name(folder, n))
+		if errors.Is(err, fs.ErrNotExist) { // another process has newer ones
+			gone = true
+			continue
+		}
 		if err == nil && (saved.GetSnapshot().GetEnvironment() != environment || saved.GetSnapshot().GetTarget() != target || saved.GetApplication() != application) {
 			err = errors.New("it is of another target, application or environment")
 		}
@@ -78,9 +95,9 @@ func Load(dir, environment, application, target string, now time.Time) (m *direc
 		if since := now.UnixMilli() - saved.GetWrittenUnixMs(); since > 0 { // else the clock was set back
 			m.AgeMs += uint64(since)
 		}
-		return m, problems
+		return m, problems, false
 	}
-	return nil, problems
+	return nil, problems, gone
 }
 
 func read(path string) (*directoryv1.Saved, error) {

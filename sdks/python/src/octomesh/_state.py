@@ -22,6 +22,8 @@ _MAGIC: Final = b"octo-target-1\n"
 _SUM: Final = hashlib.sha256().digest_size
 _GENERATIONS: Final = 3
 """How many files are kept of a target."""
+_LOOKS: Final = 10
+"""How often files are listed that are gone when they are to be read, since others write newer ones."""
 _MAX_SIZE: Final = 16 << 20
 """Bytes of a file: about a hundred thousand instances."""
 _LEFT_AFTER: Final = 60.0
@@ -38,21 +40,29 @@ def load(
     With it comes what is to be said of files that were passed over. now is the host's clock, in seconds since 1970.
     """
     place = _place(folder, environment, application, target)
+    for _ in range(_LOOKS):
+        found, problems, gone = _look(place, (environment, target, application), now)
+        if found is not None or not gone:
+            break
+    return found, problems
+
+
+def _look(place: str, of: tuple[str, str, str], now: float) -> tuple[WatchResponse | None, list[str], bool]:
+    """Look once. The last word says that files were listed, and not there any more: another process has newer ones."""
     try:
         numbers = _numbers(place)
     except OSError as error:
-        return None, [str(error)]
-    problems = []
+        return None, [str(error)], False
+    problems, gone = [], False
     for number in numbers:
         path = os.path.join(place, str(number))
         try:
             saved = _read(path)
-            if (saved.snapshot.environment, saved.snapshot.target, saved.application) != (
-                environment,
-                target,
-                application,
-            ):
+            if (saved.snapshot.environment, saved.snapshot.target, saved.application) != of:
                 raise ValueError("it is of another target, application or environment")
+        except FileNotFoundError:
+            gone = True
+            continue
         except (OSError, ValueError, DecodeError) as error:
             problems.append(f"{path}: {error}")
             continue
@@ -61,8 +71,8 @@ def load(
         since = int(now * 1000) - saved.written_unix_ms
         if since > 0:  # else the clock was set back
             found.age_ms = min(found.age_ms + since, _MAX_NUMBER)
-        return found, problems
-    return None, problems
+        return found, problems, False
+    return None, problems, gone
 
 
 def save(folder: str, application: str, known: WatchResponse, now: float) -> None:
