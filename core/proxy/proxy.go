@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
+
 	"github.com/octomesh/octomesh/core/directory"
 	"github.com/octomesh/octomesh/core/lifecycle"
 	"github.com/octomesh/octomesh/core/proxy/cluster"
@@ -45,6 +47,8 @@ type Config struct {
 	Protocols []session.Protocol
 	// Entrances are further places where clients of foreign protocols come in.
 	Entrances []Entrance
+	// Dials are the foreign protocols that instances are called by, where their resources say so.
+	Dials map[resourcev1.Protocol]session.Protocol
 	// Inbound is where other proxies come in: TCP. nil: no calls from other proxies.
 	Inbound net.Listener
 	// TLS, if set, is how proxies prove to each other who they are; plain connections are refused then.
@@ -161,7 +165,7 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 	}
 	cfg.Tap.SetClock(p.clock.Now)
 	p.store = store.New(store.Config{
-		Environment: cfg.Environment, Zone: cfg.Zone, Asker: cfg.Limiter, Secure: cfg.TLS != nil, NewPeer: p.newPeer, Released: p.releasePeers,
+		Environment: cfg.Environment, Zone: cfg.Zone, Asker: cfg.Limiter, Secure: cfg.TLS != nil, Speaks: p.speaks, NewPeer: p.newPeer, Released: p.releasePeers,
 		Published: func(g *store.Generation, addresses []string) {
 			p.log.Debug("configuration published", "generation", g.Number, "hash", g.Hash, "source", g.Source)
 			cfg.Register.Applied(g.Number, g.Hash)
@@ -170,9 +174,10 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 		},
 	})
 	p.pool = upstream.NewPool(upstream.Config{
-		TLS:    p.clientTLS(),
-		Expect: p.store.Expects,
-		Group:  p.group, Log: p.log, Session: p.options(route.Outbound, wire.OriginClientProxy),
+		TLS:       p.clientTLS(),
+		Protocols: cfg.Dials,
+		Expect:    p.store.Expects,
+		Group:     p.group, Log: p.log, Session: p.options(route.Outbound, wire.OriginClientProxy),
 		Hello: wire.Hello{
 			Role: wire.RoleCall, Kind: wire.PeerProxy, SDK: "octo-proxy", SDKVersion: Version,
 			Environment: cfg.Environment, Instance: cfg.Instance, Incarnation: uint64(p.started.UnixNano()),
@@ -258,6 +263,9 @@ func (p *Proxy) runSource(ctx context.Context) {
 		p.log.Error("the configuration's source ended", "source", p.cfg.Source.Name(), "error", err)
 	}
 }
+
+// speaks tells whether instances are called by a foreign protocol.
+func (p *Proxy) speaks(by resourcev1.Protocol) bool { return p.cfg.Dials[by] != nil }
 
 func (p *Proxy) newPeer(at cluster.Place) cluster.Peer {
 	peer := p.pool.Peer(at)

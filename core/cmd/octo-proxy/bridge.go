@@ -42,6 +42,11 @@ func loadBridge(b *resourcev1.Bootstrap) (*bridged, error) {
 	return out, nil
 }
 
+// dials are the foreign protocols that instances are called by, whoever comes in.
+func dials() map[resourcev1.Protocol]session.Protocol {
+	return map[resourcev1.Protocol]session.Protocol{resourcev1.Protocol_PROTOCOL_GRPC: &grpc.Protocol{}}
+}
+
 // protocols are what is spoken beside OctoMesh's own protocol.
 func (b *bridged) protocols() []session.Protocol {
 	if b == nil {

@@ -18,6 +18,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+
+	octomesh "github.com/octomesh/octomesh/sdks/go"
 )
 
 // freeAddress is an address where nobody listens now.
@@ -126,4 +128,42 @@ func TestHotRestartsFailNoCallOfAStockClient(t *testing.T) {
 	close(stop)
 	<-done
 	t.Logf("%d calls, 3 hot restarts", c.done.Load())
+}
+
+func TestAStockServerIsAnInstanceByTheResourcesFile(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
+		m := &text{}
+		if err := s.RecvMsg(m); err != nil {
+			return err
+		}
+		return s.SendMsg(&text{Value: "heard " + m.Value})
+	}))
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	t.Cleanup(func() {
+		s.Stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	p := launchIn(t, t.TempDir(), "endpoints: [{target: echo, instance: a, direct_address: \""+l.Addr().String()+"\", direct_protocol: PROTOCOL_GRPC}]", bridgeLines)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	got := &text{}
+	if err := grpcClient(t, "unix:"+p.socket, insecure.NewCredentials()).Invoke(ctx, "/"+echoService+"/Once", &text{Value: "stock"}, got); err != nil || got.Value != "heard stock" {
+		t.Errorf("a stock client: %q, %v", got.Value, err)
+	}
+	ch, err := octomesh.Dial("echo", octomesh.WithSocket(p.socket), octomesh.WithEnvironment("test"), octomesh.WithApplication("web"), octomesh.WithMode("on"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ch.Close() })
+	got, err = octomesh.CallUnary[text, text](ctx, ch, once, &text{Value: "sdk"}, nil)
+	if err != nil || got.Value != "heard sdk" {
+		t.Errorf("the SDK: %v, %v", got, err)
+	}
 }

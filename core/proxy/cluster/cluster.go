@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+
+	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
 
 // Place is where an endpoint is reached: at its proxy, or directly.
@@ -16,6 +18,8 @@ type Place struct {
 	// Identity is the SPIFFE id that TLS must prove whoever answers at an instance's own address to have; empty: it is
 	// called without TLS. Of a proxy's address nothing is said here: that is [Endpoint.Expects].
 	Identity string
+	// Protocol is what an instance speaks at its own address.
+	Protocol resourcev1.Protocol
 }
 
 // Peer is how a place is reached: its connections. Endpoints with one place share a peer.
@@ -56,6 +60,7 @@ type Endpoint struct {
 	// not, or there is none.
 	DirectAddress  string
 	DirectIdentity string // see Place
+	DirectProtocol resourcev1.Protocol
 	Zone           string
 	Weight         uint32 // share of calls relative to the others; 0: none
 	Tags           map[string]string
@@ -82,7 +87,7 @@ func (e *Endpoint) Places(yield func(Place) bool) {
 		return
 	}
 	if e.DirectAddress != "" {
-		yield(Place{e.DirectAddress, true, e.DirectIdentity})
+		yield(Place{e.DirectAddress, true, e.DirectIdentity, e.DirectProtocol})
 	}
 }
 

@@ -2,6 +2,7 @@ package route
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -41,6 +42,8 @@ type Options struct {
 	Peer func(cluster.Place) cluster.Peer
 	// Secure says that the proxy speaks TLS: to instances' own addresses too, or not at all.
 	Secure bool
+	// Speaks tells which foreign protocols the proxy calls instances by. nil: none.
+	Speaks func(resourcev1.Protocol) bool
 	// Zone is where the proxy stands; empty: nowhere.
 	Zone string
 	// Environment is where all names live.
@@ -92,7 +95,7 @@ func (c *compiler) endpoint(r *resourcev1.Endpoint, p *resourcev1.ServicePolicy,
 		e.Weight = r.GetWeight()
 	}
 	if c.direct(r, p) {
-		e.DirectAddress, e.DirectIdentity = r.GetDirectAddress(), r.GetDirectIdentity()
+		e.DirectAddress, e.DirectIdentity, e.DirectProtocol = r.GetDirectAddress(), r.GetDirectIdentity(), r.GetDirectProtocol()
 	}
 	if c.Peer != nil && e.InRotation() {
 		for at := range e.Places {
@@ -119,12 +122,24 @@ func (c *compiler) endpoint(r *resourcev1.Endpoint, p *resourcev1.ServicePolicy,
 
 // direct tells whether calls may go to an instance's own address (S-CALLEE-2).
 func (c *compiler) direct(r *resourcev1.Endpoint, p *resourcev1.ServicePolicy) bool {
-	return r.GetDirectAddress() != "" && r.GetDirectProtocol() == resourcev1.Protocol_PROTOCOL_UNSPECIFIED &&
-		!p.GetDirectForbidden() && (r.GetDirectIdentity() != "") == c.Secure
+	if r.GetDirectAddress() == "" || p.GetDirectForbidden() {
+		return false
+	}
+	if foreign := r.GetDirectProtocol(); foreign != resourcev1.Protocol_PROTOCOL_UNSPECIFIED {
+		// It is spoken without TLS, so a proxy that speaks TLS to all others uses it on its own host alone.
+		return c.Speaks != nil && c.Speaks(foreign) && r.GetDirectIdentity() == "" && (!c.Secure || onLoopback(r.GetDirectAddress()))
+	}
+	return (r.GetDirectIdentity() != "") == c.Secure
+}
+
+// onLoopback tells whether nobody but this host's processes can be reached at an address.
+func onLoopback(address string) bool {
+	at, err := netip.ParseAddrPort(address)
+	return err == nil && at.Addr().IsLoopback()
 }
 
 func same(a, b *cluster.Endpoint) bool {
-	return a.MeshAddress == b.MeshAddress && a.DirectAddress == b.DirectAddress && a.DirectIdentity == b.DirectIdentity && a.Zone == b.Zone &&
+	return a.MeshAddress == b.MeshAddress && a.DirectAddress == b.DirectAddress && a.DirectIdentity == b.DirectIdentity && a.DirectProtocol == b.DirectProtocol && a.Zone == b.Zone &&
 		a.Weight == b.Weight && a.Disabled == b.Disabled && a.Backup == b.Backup && a.Held == b.Held && a.Peer == b.Peer && a.Direct == b.Direct &&
 		maps.Equal(a.Tags, b.Tags) && slices.Equal(a.Identities, b.Identities)
 }

@@ -157,6 +157,39 @@ policies:
     - {target: old, subset: {never: x}, weight: 0}
 `
 
+func TestForeignServersAreCalledWhereTheirProtocolIsSpoken(t *testing.T) {
+	s := &resourcev1.Snapshot{}
+	if _, err := resource.Parse("test.yaml", []byte(`
+endpoints:
+- {target: a, instance: far, direct_address: "10.0.0.1:1", direct_protocol: PROTOCOL_GRPC}
+- {target: a, instance: near, direct_address: "127.0.0.1:1", direct_protocol: PROTOCOL_GRPC}
+- {target: a, instance: proved, direct_address: "127.0.0.1:2", direct_protocol: PROTOCOL_GRPC, direct_identity: "spiffe://example.org/test/app/a"}
+- {target: b, instance: forbidden, direct_address: "127.0.0.1:3", direct_protocol: PROTOCOL_GRPC}
+policies: [{target: b, direct_forbidden: true}]
+`), s); err != nil {
+		t.Fatal(err)
+	}
+	speaks := func(p resourcev1.Protocol) bool { return p == resourcev1.Protocol_PROTOCOL_GRPC }
+	for name, c := range map[string]struct {
+		options route.Options
+		want    string
+	}{
+		"nobody speaks it": {route.Options{}, ""},
+		"plain":            {route.Options{Speaks: speaks}, "far near"},
+		"with TLS":         {route.Options{Speaks: speaks, Secure: true}, "near"},
+	} {
+		called := make(map[string]bool)
+		for e := range route.Compile(s, nil, c.options).Endpoints() {
+			for at := range e.Places {
+				called[e.Instance] = at.Protocol == resourcev1.Protocol_PROTOCOL_GRPC
+			}
+		}
+		if got := sortedNames(called); got != c.want {
+			t.Errorf("%s: %q are called, want %q", name, got, c.want)
+		}
+	}
+}
+
 func TestDestinationsSplitByWeight(t *testing.T) {
 	table := compile(t, nil, weighted)
 	const picks = 100_000

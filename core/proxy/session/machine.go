@@ -87,6 +87,10 @@ func (s *Session) speak(p Protocol) {
 // Protocol names the foreign protocol that is spoken; empty: it is OctoMesh's own. It is for handlers.
 func (s *Session) Protocol() string { return s.spoken }
 
+// patient tells whether the peer's silence proves nothing: a foreign server may take it amiss to be asked. The kernel's
+// keep-alive finds the dead ones then.
+func (s *Session) patient() bool { return s.foreign != nil && s.side == wire.Dialer }
+
 // choose gives an accepted session its machine by the first bytes; false: too few have come. What no protocol knows is
 // OctoMesh's own to refuse.
 func (s *Session) choose(b []byte) bool {

@@ -148,7 +148,10 @@ func (c *Call) inTime(now int64) bool {
 // stays silent, though not by a tick that did not come in time.
 func (s *Session) Tick(inTime bool) {
 	seen := s.tc.Received()
-	verdict := s.live.Tick(seen != s.lastSeen, inTime && s.tc.Drained(), s.waitsForUnary())
+	verdict := wire.Alive
+	if !s.patient() {
+		verdict = s.live.Tick(seen != s.lastSeen, inTime && s.tc.Drained(), s.waitsForUnary())
+	}
 	if silent := s.live.Missed(); silent != s.silent.Load() {
 		s.silent.Store(silent)
 	}

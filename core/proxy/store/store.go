@@ -93,6 +93,8 @@ type Config struct {
 	Asker policy.Asker
 	// Secure says that the proxy speaks TLS.
 	Secure bool
+	// Speaks tells which foreign protocols the proxy calls instances by. nil: none.
+	Speaks func(resourcev1.Protocol) bool
 	// NewPeer makes the peer of a place, once until the place is released. It must not wait. Nil:
 	// endpoints have no peers.
 	NewPeer func(cluster.Place) cluster.Peer
@@ -192,7 +194,7 @@ func (s *Store) apply(source string, u Update, locate func([]resource.Problem)) 
 }
 
 func (s *Store) options() route.Options {
-	return route.Options{Peer: s.peerFunc(), Zone: s.cfg.Zone, Environment: s.cfg.Environment, Asker: s.cfg.Asker, Secure: s.cfg.Secure}
+	return route.Options{Peer: s.peerFunc(), Zone: s.cfg.Zone, Environment: s.cfg.Environment, Asker: s.cfg.Asker, Secure: s.cfg.Secure, Speaks: s.cfg.Speaks}
 }
 
 // replace compiles a whole snapshot, of which it checks everything: fields are named by their place in it.

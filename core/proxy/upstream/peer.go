@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
+
 	"github.com/octomesh/octomesh/core/lifecycle"
 	"github.com/octomesh/octomesh/core/proxy/cluster"
 	"github.com/octomesh/octomesh/core/proxy/session"
@@ -49,6 +51,8 @@ type Config struct {
 	TLS *tls.Config
 	// Expect tells whether a peer of a proved identity, empty for none, may answer at a place. nil: any may.
 	Expect func(at cluster.Place, identity string) bool
+	// Protocols are the foreign ones that instances are called by.
+	Protocols map[resourcev1.Protocol]session.Protocol
 	// Idle is how long a connection to an instance itself stands without a call. 0: 30 s.
 	Idle time.Duration
 	// Dial connects to an address. nil: TCP.
@@ -263,7 +267,7 @@ func (p *Peer) connect(ctx context.Context, mayRepeat bool) (again bool) {
 	}
 	h := &handler{peer: p, mayRepeat: mayRepeat}
 	opts := p.pool.cfg.Session
-	opts.Handler = h
+	opts.Handler, opts.Speaks = h, p.pool.cfg.Protocols[p.at.Protocol]
 	s := session.New(nc, wire.Dialer, opts)
 	if p.secure() {
 		s.SetIdentity(id)
