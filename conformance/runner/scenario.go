@@ -248,6 +248,11 @@ func (r *run) scenario(j *job) {
 	s.stop()
 	r.add(j, s.problems, time.Since(begin))
 	j.result.Calls, j.result.Successors = s.counted()
+	if len(s.problems) == 0 { // with a control plane it may be hundreds of megabytes; only those of failures are of use
+		if err := os.RemoveAll(dir); err != nil {
+			fmt.Fprintln(os.Stderr, "conformance:", err)
+		}
+	}
 	if s.unable != nil && len(s.problems) == 0 {
 		j.result.Verdict, j.result.Unable, j.result.Problems = conformancev1.CaseResult_VERDICT_SKIPPED, true, []string{s.unable.Error()}
 	}
