@@ -110,7 +110,6 @@ type eventInput struct {
 	Reason      wire.Reason
 	Disposition wire.Disposition
 	Payload     hexBytes
-	Unwritten   bool
 }
 
 func (p *player) act(name string, e eventInput) {
@@ -148,7 +147,7 @@ func (p *player) act(name string, e eventInput) {
 	case "tick":
 		p.conn.Tick()
 	case "lost":
-		p.conn.Lost(e.Unwritten, p.ended)
+		p.conn.Abort(p.ended)
 	default:
 		p.t.Fatalf("unknown event %s", name)
 	}
