@@ -297,8 +297,9 @@ func (c *Conn) End(code wire.GoAwayCode, why string) {
 	}
 }
 
-// Abort closes every open stream because the connection ended.
-func (c *Conn) Abort(ended func(call any, st wire.Status)) {
+// Lost closes every open stream because the connection ended. Of which of them nothing was written it does not say, other than by
+// the server's GOAWAY.
+func (c *Conn) Lost(_ bool, ended func(call any, st wire.Status)) {
 	c.h.Close()
 	for _, s := range c.all() {
 		call, st := s.Call, wire.Refuse(wire.ReasonConnectionLost, c.origin, "the connection was lost")

@@ -75,7 +75,7 @@ func FuzzFeed(f *testing.F) {
 				c.Reset(s, &wire.ResetHead{Status: wire.Refuse(wire.ReasonDeadline, wire.OriginClientProxy, "late")})
 			}
 		}
-		c.Abort(nil)
+		c.Lost(false, nil)
 	})
 }
 

@@ -142,8 +142,6 @@ func TestAnswersThatNobodyReadsAreBounded(t *testing.T) {
 	}
 	close(stop)
 	waitFor(t, "room", func() bool { return client.Waiting().Bytes == 0 })
-	if shed.Load() == 0 {
-		t.Error("no call was refused or ended")
-	}
+	waitFor(t, "word of calls that were refused or ended", func() bool { return shed.Load() > 0 })
 	waitFor(t, "a call that goes", call) // the server's proxy may have much waiting for its instance yet
 }

@@ -46,10 +46,11 @@ type Conn struct {
 	closing  bool          // close once the output is flushed
 	err      error
 	spare    []byte
-	largest  int // of what was written at once since the last Trim, in bytes
-	written  int // the memory that this took, which the state machine has now
-	late     int // the length of what somebody waits to write; 0: nobody waits
-	counted  int // in the account
+	largest  int  // of what was written at once since the last Trim, in bytes
+	written  int  // the memory that this took, which the state machine has now
+	late     int  // the length of what somebody waits to write; 0: nobody waits
+	counted  int  // in the account
+	nothing  bool // the socket took nothing of what was to be written last, and the connection ended
 
 	account *atomic.Int64 // nil: nobody adds up
 
@@ -148,6 +149,11 @@ func (c *Conn) FlushUnlock() {
 		}
 		c.Unlock()
 		n, err := c.tryWrite(buf)
+		if err != nil && n == 0 {
+			c.Lock()
+			c.nothing = true
+			c.Unlock()
+		}
 		if n < len(buf) && err == nil {
 			c.finishLater(buf, n)
 			return
@@ -354,6 +360,22 @@ func (c *Conn) closeWrite() {
 	}
 	c.Close()
 }
+
+// Settle waits, at an ended connection, for who writes at the moment. What Unwritten says holds from then on.
+func (c *Conn) Settle() {
+	c.Lock()
+	if !c.flushing {
+		c.Unlock()
+		return
+	}
+	idle := make(chan struct{})
+	c.idle = idle
+	c.Unlock()
+	<-idle
+}
+
+// Unwritten tells that the socket took nothing of what Take returned last, since the connection had ended. The lock must be held.
+func (c *Conn) Unwritten() bool { return c.nothing }
 
 // Wait returns when no goroutine of the connection writes any more. Call it once the connection has ended:
 // after Close, or when Read has returned.

@@ -451,6 +451,47 @@ func TestDrainedLooksAtWhatAFullSocketTook(t *testing.T) {
 	c.Wait()
 }
 
+func TestWhatAnEndedConnectionTookNothingOfIsUnwritten(t *testing.T) {
+	a, b := pair(t)
+	q := &queue{b: []byte("taken")}
+	c := New(a, q)
+	c.Flush()
+	b.Close()
+	unwritten := func() bool {
+		c.Settle()
+		c.Lock()
+		defer c.Unlock()
+		return c.Unwritten()
+	}
+	if unwritten() {
+		t.Fatal("the socket took it")
+	}
+	c.Lock()
+	q.b = []byte("not taken")
+	c.FlushUnlock()
+	if !unwritten() {
+		t.Fatal("nobody was there to take it")
+	}
+	c.Close()
+	c.Wait()
+}
+
+// A peer that took a part of it may have understood that.
+func TestWhatAnEndedConnectionTookAPartOfIsWritten(t *testing.T) {
+	a, b := pair(t)
+	c := New(a, &queue{b: make([]byte, 8<<20)})
+	c.Flush()
+	b.Close()
+	c.Settle()
+	c.Lock()
+	if c.Unwritten() {
+		t.Error("the socket took a part of it")
+	}
+	c.Unlock()
+	c.Close()
+	c.Wait()
+}
+
 func TestExpectedEndNeedsNoProbe(t *testing.T) {
 	a, b := pair(t)
 	c := New(a, &queue{})

@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 )
 
 // Side says which end of a connection this is.
@@ -44,6 +45,10 @@ type Conn struct {
 	highest  uint32 // the highest id that was opened, by whichever side opens
 	startedN uint32 // the highest id that was started
 	resets   int    // RESETs received since the last tick
+	taken    uint32 // what highest was when Take returned bytes last
+	before   uint32 // and the time before
+
+	unwritten uint32 // of the streams above nothing was written
 
 	out      []byte
 	refusals []refusal // RESETs for refused REQUESTs, encoded when flushed
@@ -77,7 +82,7 @@ type refusal struct {
 
 // NewConn returns a connection before its handshake. A dialer calls [Conn.Hello] next.
 func NewConn(cfg Config) *Conn {
-	return &Conn{side: cfg.Side, origin: cfg.Origin, local: cfg.Local.Normalize(), peer: DefaultLimits()}
+	return &Conn{side: cfg.Side, origin: cfg.Origin, local: cfg.Local.Normalize(), peer: DefaultLimits(), unwritten: math.MaxUint32}
 }
 
 // Hello queues the dialer's first word. Versions, and limits if they are zero, are filled in.
@@ -144,6 +149,9 @@ func (c *Conn) Take(spare []byte) []byte {
 	}
 	c.refusals = c.refusals[:0]
 	out := c.out
+	if len(out) > 0 {
+		c.before, c.taken = c.taken, c.highest
+	}
 	c.out = spare[:0]
 	c.pongQueued = false
 	return out

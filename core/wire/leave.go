@@ -74,8 +74,9 @@ func (c *Conn) Finish(code GoAwayCode, message string, ended func(call any, st S
 	c.phase = phaseClosed
 }
 
-// Abort closes every open stream because the connection ended, and tells for each what is known: a
-// stream above the last of a final GOAWAY was surely not processed, of the others nobody can say.
+// Abort closes every open stream because the connection ends here, and tells for each what is known: a
+// stream above the last of a final GOAWAY was surely not processed, of the others nobody can say. What is
+// queued may still be written.
 func (c *Conn) Abort(ended func(call any, st Status)) {
 	c.phase = phaseClosed
 	for _, s := range c.allStreams() {
@@ -87,12 +88,25 @@ func (c *Conn) Abort(ended func(call any, st Status)) {
 	}
 }
 
+// Lost is Abort for a connection that has ended, to which nothing more is written: streams of which nothing
+// was, surely were not processed. unwritten: the socket took nothing of what Take returned last.
+func (c *Conn) Lost(unwritten bool, ended func(call any, st Status)) {
+	c.unwritten = c.taken // ids are opened, and written, in their order
+	if unwritten {
+		c.unwritten = c.before
+	}
+	c.Abort(ended)
+}
+
 func (c *Conn) verdict(s *Stream) Status {
 	switch {
 	case c.gotFinal && s.ID > c.finalLast:
 		return Refuse(ReasonProxyDraining, c.origin, "the peer left before it took the call")
 	case c.gotFinal:
 		return Refuse(ReasonDrainDeadline, c.origin, "the peer left, its drain deadline had passed")
+	}
+	if c.opens && s.ID > c.unwritten {
+		return Refuse(ReasonProxyUnready, c.origin, "the connection was lost before it took the call")
 	}
 	return Refuse(ReasonConnectionLost, c.origin, "the connection was lost")
 }

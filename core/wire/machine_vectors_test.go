@@ -110,6 +110,7 @@ type eventInput struct {
 	Reason      wire.Reason
 	Disposition wire.Disposition
 	Payload     hexBytes
+	Unwritten   bool
 }
 
 func (p *player) act(name string, e eventInput) {
@@ -147,7 +148,7 @@ func (p *player) act(name string, e eventInput) {
 	case "tick":
 		p.conn.Tick()
 	case "lost":
-		p.conn.Abort(p.ended)
+		p.conn.Lost(e.Unwritten, p.ended)
 	default:
 		p.t.Fatalf("unknown event %s", name)
 	}

@@ -201,6 +201,33 @@ func TestResetStreamCountsUntilItsHandlerHasReturned(t *testing.T) {
 	})
 }
 
+func TestALostConnectionTellsWhatWasNotWritten(t *testing.T) {
+	for _, unwritten := range []bool{false, true} {
+		p := newPair(t, RoleCall, Limits{}, Limits{})
+		call := func(name string) {
+			s, _ := p.dialer.Open(name)
+			p.dialer.Send(s, &Out{Type: TypeRequest, Flags: FlagEnd})
+		}
+		call("written")
+		p.dialer.Take(nil)
+		call("of the last write")
+		p.dialer.Take(nil)
+		p.dialer.Take(nil) // there is nothing
+		call("queued")
+		got := map[any]Status{}
+		p.dialer.Lost(unwritten, func(call any, st Status) { got[call] = st })
+		for name, written := range map[string]bool{"written": true, "of the last write": !unwritten, "queued": false} {
+			want := Refuse(ReasonConnectionLost, p.dialer.origin, "")
+			if !written {
+				want = Refuse(ReasonProxyUnready, p.dialer.origin, "")
+			}
+			if st := got[name]; st.Code != want.Code || st.Reason != want.Reason || st.Disposition != want.Disposition {
+				t.Errorf("%v, the last write is unwritten: %v: %+v", name, unwritten, st)
+			}
+		}
+	}
+}
+
 func TestFinalGoAwayTellsWhatWasNotProcessed(t *testing.T) {
 	p := newPair(t, RoleCall, Limits{}, Limits{})
 	for _, name := range []string{"answered late", "queued", "on its way"} {

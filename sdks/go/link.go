@@ -252,9 +252,11 @@ func (l *link) endShake(err error) {
 // lost ends all that still hangs on the connection.
 func (l *link) lost(err error) {
 	l.usable.Store(false)
+	l.tc.Settle()
 	l.tc.Lock()
 	l.endShake(err)
-	l.abort()
+	l.wc.Lost(l.tc.Unwritten(), l.ended)
+	l.free()
 	l.tc.Unlock()
 	l.wake()
 	l.peer.lost(l)
@@ -262,9 +264,14 @@ func (l *link) lost(err error) {
 
 // abort ends every open call with what is known of it.
 func (l *link) abort() {
-	l.wc.Abort(func(call any, st wire.Status) {
-		l.finish(call.(*clientCall), fromWire(&st))
-	})
+	l.wc.Abort(l.ended)
+	l.free()
+}
+
+func (l *link) ended(call any, st wire.Status) { l.finish(call.(*clientCall), fromWire(&st)) }
+
+// free has those go elsewhere who wait for a stream here.
+func (l *link) free() {
 	for _, s := range l.slots {
 		close(s)
 	}

@@ -40,7 +40,7 @@ type Machine interface {
 	Done() bool
 	Finish(code wire.GoAwayCode, message string, ended func(call any, st wire.Status))
 	End(code wire.GoAwayCode, why string)
-	Abort(ended func(call any, st wire.Status))
+	Lost(unwritten bool, ended func(call any, st wire.Status))
 }
 
 // Foreign is the machine of a foreign protocol. One frame of it may mean several things: its Feed may return 0 with an event,

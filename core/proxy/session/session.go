@@ -262,12 +262,13 @@ func (s *Session) finish(err error) {
 	s.batch.Now = s.opts.Clock.Now()
 	var calls []*Call
 	var statuses []wire.Status
+	s.tc.Settle()
 	s.tc.Lock()
 	if s.why == nil {
 		s.why = err
 	}
 	s.ready = false
-	s.wc.Abort(func(call any, st wire.Status) {
+	s.wc.Lost(s.tc.Unwritten(), func(call any, st wire.Status) {
 		switch c := call.(type) {
 		case *Call:
 			calls = append(calls, c)

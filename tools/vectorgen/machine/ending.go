@@ -40,6 +40,12 @@ func endings() []script {
 				deliver("reset", merge(statusMap(1, cancelled, unknown), vector.Map{"stream": uint32(1), "http2_code": 8}))),
 		}},
 		{"opener/lost", "a lost connection ends open calls UNKNOWN", rules("W-CONN-4", "W-END-10"), opener, []step{opens(1), opens(3), lost(lostCall(1), lostCall(3), closes())}},
+		{"opener/lost-unwritten", "calls of which nothing was written go on elsewhere", rules("W-CONN-4", "S-AGAIN-1"), opener, []step{
+			opens(1), opens(3), unwritten(lostCall(1), ended(3, unavailable, proxyUnready, notProcessed), closes()),
+		}},
+		{"opener/lost-behind", "nothing of a frame that is no call's: the calls were written before", rules("W-CONN-4"), opener, []step{
+			opens(1), opens(3), drained(writes("DRAINED", 0, nil)), unwritten(lostCall(1), lostCall(3), closes()),
+		}},
 		{"callee/lost", "and cancels handlers", rules("W-CONN-4"), callee, []step{begun, lost(lostCall(1), closes())}},
 		{"opener/lost-closed", "a call that ended before is not ended again", rules("W-END-10", "L-FINE-3"), opener, []step{
 			opens(1), opens(3), recv("RESET 1", one(resetFrame(1, unavailable, proxyDraining, notProcessed)), getsReset(1, unavailable, proxyDraining, notProcessed)), lost(lostCall(3), closes()),

@@ -14,6 +14,7 @@ const (
 	unavailable       = 14
 
 	proxyDraining  = 1
+	proxyUnready   = 2
 	queueFull      = 14
 	badHead        = 22
 	unknownFlag    = 28
@@ -217,3 +218,8 @@ func leave(actions ...vector.Map) step   { return event("leave", vector.Map{"cod
 func final(actions ...vector.Map) step   { return event("final", vector.Map{"code": draining}, actions) }
 func drained(actions ...vector.Map) step { return event("drained", nil, actions) }
 func lost(actions ...vector.Map) step    { return event("lost", nil, actions) }
+
+// unwritten is a connection that is lost while it takes nothing of what was to be written last.
+func unwritten(actions ...vector.Map) step {
+	return event("lost", vector.Map{"unwritten": true}, actions)
+}

@@ -56,6 +56,8 @@ class Link(asyncio.BufferedProtocol):
         self._flushing = False
         self._paused = False
         self._closing = False
+        self._plain = False  # no TLS: what is written goes to the socket at once and whole, or waits
+        self._unwritten = False
         self._heard = False
         self.overdue = False
         """A sign of life is, since a miss (W-LIVE-6)."""
@@ -72,6 +74,7 @@ class Link(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin: the handshake has its own time, liveness its ticks."""
         self._transport = cast(asyncio.Transport, transport)
+        self._plain = transport.get_extra_info("sslcontext") is None
         self._shake = self.loop.call_later(HANDSHAKE_TIMEOUT, self._not_shaken)
         self._tick_at = self.loop.time() + TICK
         self._ticker = self.loop.call_at(self._tick_at, self._tick)
@@ -113,7 +116,7 @@ class Link(asyncio.BufferedProtocol):
             if timer is not None:
                 timer.cancel()
         self.fail(RefusedError(f"the connection was lost{f': {exc}' if exc else ''}"))
-        self.conn.abort()
+        self.conn.lost(unwritten=self._unwritten)
         self.gone()
         if not self.lost.done():
             self.lost.set_result(None)
@@ -252,6 +255,8 @@ class Link(asyncio.BufferedProtocol):
         data = self.conn.take()
         if data:
             transport.write(data)
+            # Whoever closes here writes before: the end has come from elsewhere, and the transport took nothing.
+            self._unwritten = self._plain and transport.is_closing()
         if not self._closing and (self.conn.closed or self.conn.done):
             self.settle()
 

@@ -177,7 +177,7 @@ class Player:
         elif name == "tick":
             conn.tick()
         elif name == "lost":
-            conn.abort()
+            conn.lost(unwritten=e.get("unwritten", False))
         else:
             raise AssertionError(f"unknown event {name}")
 

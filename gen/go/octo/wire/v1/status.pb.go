@@ -242,7 +242,8 @@ const (
 	Reason_REASON_UNSPECIFIED Reason = 0
 	// The proxy is leaving and did not start the call.
 	Reason_REASON_PROXY_DRAINING Reason = 1
-	// The proxy has no usable configuration, or the instance is not attached (yet).
+	// The proxy has no usable configuration, the instance is not attached (yet), or the connection to either was lost before
+	// it took a byte of the call.
 	Reason_REASON_PROXY_UNREADY Reason = 2
 	// No connection to the next hop could be made; no byte of the call was written.
 	Reason_REASON_PROXY_UNREACHABLE Reason = 3

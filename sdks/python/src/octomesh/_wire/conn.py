@@ -69,19 +69,34 @@ class Connection(Receiving):
             s.on_ended(status)
 
     def abort(self) -> None:
-        """The connection ended: closes every open stream, and tells each by `Stream.on_ended` what is known of it."""
+        """The connection ends here: closes every open stream, and tells each by `Stream.on_ended` what is known of it.
+
+        What is queued may still be written.
+        """
         self._end()
         for s in self.streams():
             status = self._verdict(s)
             self._remove(s)
             s.on_ended(status)
 
+    def lost(self, *, unwritten: bool) -> None:
+        """`abort` for a connection that has ended, to which nothing more is written.
+
+        Streams of which nothing was, surely were not processed. unwritten: the socket took nothing of what `take`
+        returned last.
+        """
+        self._unwritten = self._before if unwritten else self._taken  # ids are opened, and written, in their order
+        self.abort()
+
     def _verdict(self, s: Stream) -> Status:
         """What is known of a stream whose connection ended.
 
-        One above the last of a final GOAWAY was surely not processed (L-FINAL-3); of all others nobody can say.
+        One above the last of a final GOAWAY was surely not processed (L-FINAL-3), nor one of which nothing was written
+        (W-CONN-4); of all others nobody can say.
         """
         if not self.got_final:
+            if self.opens and s.id > self._unwritten:
+                return refuse(Reason.PROXY_UNREADY, self.origin, "the connection was lost before it took the call")
             return refuse(Reason.CONNECTION_LOST, self.origin, "the connection was lost")
         if s.id > self._final_last:
             return refuse(Reason.PROXY_DRAINING, self.origin, "the peer left before it took the call")

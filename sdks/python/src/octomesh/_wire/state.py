@@ -82,6 +82,7 @@ class State:
 
     __slots__ = (
         "_accept_parity",
+        "_before",
         "_final_last",
         "_highest",
         "_limit",
@@ -105,6 +106,8 @@ class State:
         "_side",
         "_started",
         "_streams",
+        "_taken",
+        "_unwritten",
         "_window",
         "got_final",
         "has_drained",
@@ -160,6 +163,9 @@ class State:
         self._limit = 0  # streams that this side may have open at once; 0: it opens none
         self._next_id = 1 + side
         self._highest = 0
+        self._taken = 0  # what _highest was when `take` returned bytes last
+        self._before = 0  # and the time before
+        self._unwritten = 1 << 32  # of the streams above nothing was written
         self._started = 0
         self._accept_parity = NOBODY
         self._open_parity = NOBODY
@@ -279,6 +285,8 @@ class State:
             self._flush_refusals()
         out = self._out
         data = b"".join(out)
+        if data:
+            self._before, self._taken = self._taken, self._highest
         out.clear()
         self._pong_queued = False
         return data
