@@ -58,6 +58,8 @@ class Link(asyncio.BufferedProtocol):
         self._closing = False
         self._plain = False  # no TLS: what is written goes to the socket at once and whole, or waits
         self._unwritten = False
+        self._given = 0  # bytes that the transport has been given to write
+        self._full: int | None = None  # how many a full socket had taken when that was looked at last
         self._heard = False
         self.overdue = False
         """A sign of life is, since a miss (W-LIVE-6)."""
@@ -124,6 +126,8 @@ class Link(asyncio.BufferedProtocol):
     def pause_writing(self) -> None:
         """Hold what is to be written: streams' credit bounds it."""
         self._paused = True
+        if self._full is None:
+            self._full = self._given - unsent(self._transport)
 
     def resume_writing(self) -> None:
         """Go on."""
@@ -254,11 +258,19 @@ class Link(asyncio.BufferedProtocol):
             return
         data = self.conn.take()
         if data:
+            self._given += len(data)
             transport.write(data)
             # Whoever closes here writes before: the end has come from elsewhere, and the transport took nothing.
             self._unwritten = self._plain and transport.is_closing()
         if not self._closing and (self.conn.closed or self.conn.done):
             self.settle()
+
+    def _moved(self) -> bool:
+        """The socket, having been full, has taken bytes since the last tick: the peer reads what is before the PING."""
+        waits = unsent(self._transport)
+        before, taken = self._full, self._given - waits
+        self._full = taken if waits else None
+        return before is not None and taken > before
 
     def _tick(self) -> None:
         now = self.loop.time()
@@ -268,7 +280,8 @@ class Link(asyncio.BufferedProtocol):
         self.conn.tick()
         heard, self._heard = self._heard, False
         # Had there been a byte, the loop would have brought it before this tick, unless the tick is late.
-        advice = self._liveness.tick(heard, not late, not heard and self.waiting())
+        drained = not self._moved() and not late
+        advice = self._liveness.tick(heard, drained, not heard and self.waiting())
         if advice == SEND_PING:
             self.conn.ping(0)
         elif advice == GONE:
@@ -277,6 +290,15 @@ class Link(asyncio.BufferedProtocol):
         elif self._liveness.missed:
             self.overdue = True
             self.missed()
+
+
+def unsent(transport: asyncio.Transport | None) -> int:
+    """Bytes that a transport has been given, and its socket has not taken."""
+    if transport is None:
+        return 0
+    # Under TLS a transport tells only of what is above it. asyncio's own has one below, which it shows nobody.
+    below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+    return transport.get_write_buffer_size() + (0 if below is None else int(below.get_write_buffer_size()))
 
 
 def _look(shaken: asyncio.Future[None]) -> None:
