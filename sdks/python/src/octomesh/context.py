@@ -17,7 +17,7 @@ from octomesh.errors import Code, Origin, Reason, from_status
 
 if TYPE_CHECKING:
     from octomesh._generated import Method
-    from octomesh._handling import ServerCall
+    from octomesh._handling.call import ServerCall
     from octomesh._wire.heads import RequestHead
 
 

@@ -13,7 +13,8 @@ from typing import Any, Final, Self
 from octomesh._calls import CONTENT_TYPES
 from octomesh._directory.registrar import Registrar
 from octomesh._generated import Service
-from octomesh._handling import Endpoint, ServerCall
+from octomesh._handling.call import ServerCall
+from octomesh._handling.endpoint import Endpoint
 from octomesh._link import Link, RefusedError
 from octomesh._settings import (
     DEFAULT_MAX_RECEIVE,
