@@ -16,7 +16,15 @@ try:
 except ImportError:
     pass
 
-ON_BOTH = ("test_calls.py", "test_errors.py", "test_interceptors.py", "test_process.py")
+ON_BOTH = (
+    "test_calls.py",
+    "test_errors.py",
+    "test_interceptors.py",
+    "test_malformed.py",
+    "test_process.py",
+    "test_tls.py",
+    "test_watch.py",
+)
 
 
 def pytest_asyncio_loop_factories(

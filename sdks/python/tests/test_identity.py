@@ -15,7 +15,8 @@ from echo.v1.echo_octo import Echo, EchoClient, EchoClientSync
 from echo.v1.echo_pb2 import Message
 
 import octomesh
-from directories import FakeDirectory, elsewhere, until, word
+from directories import FakeDirectory, until, word
+from elsewhere import elsewhere, served
 from octomesh._settings import PROCESS, Identity
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
@@ -32,11 +33,8 @@ class Service(Echo):
 @pytest.fixture
 def address() -> Iterator[str]:
     """A server in a thread of its own."""
-    with elsewhere() as run:
-        server = octomesh.Server("echo", listen="127.0.0.1:0", mode="off").add(Service())
-        run(server.start())
-        yield server.addresses[0]
-        run(server.stop(0))
+    with served(Service()) as address:
+        yield address
 
 
 def in_child(what: Callable[[], Any]) -> Any:

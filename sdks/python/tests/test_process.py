@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from echo.v1.echo_octo import Echo, EchoClient, EchoClientSync
 from echo.v1.echo_pb2 import Message
 
 import octomesh
+from elsewhere import served
 
 PATIENCE = 30.0
 
@@ -25,16 +25,8 @@ class Service(Echo):
 @pytest.fixture
 def address() -> Iterator[str]:
     """A server in a thread of its own."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    server = octomesh.Server("echo", listen="127.0.0.1:0", mode="off").add(Service())
-    asyncio.run_coroutine_threadsafe(server.start(), loop).result(PATIENCE)
-    yield server.addresses[0]
-    asyncio.run_coroutine_threadsafe(server.stop(0), loop).result(PATIENCE)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(PATIENCE)
-    loop.close()
+    with served(Service()) as address:
+        yield address
 
 
 def test_a_channel_calls_from_one_loop_after_another(address: str) -> None:

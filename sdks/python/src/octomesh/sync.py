@@ -70,11 +70,11 @@ class _Loop:
 _LOOP: Final = _Loop()
 
 
-async def _within(work: Coroutine[Any, Any, T], down: Any) -> T:
+async def _within(call: Callable[[], Coroutine[Any, Any, T]], down: Any) -> T:
     """Let a call have what the handler in whose thread it is made has received."""
     if down is not None:
         carried.set(down)
-    return await work
+    return await call()
 
 
 async def _later(work: Callable[[], T]) -> T:
@@ -190,7 +190,7 @@ class SyncChannel:
 
     def unary(self, method: Method[Req, Res], request: Req, options: CallOptions, /) -> Res:
         """Call a method with one request and one response."""
-        return _LOOP.run(_within(self._channel.unary(method, request, options), carried.get()))
+        return _LOOP.run(_within(lambda: self._channel.unary(method, request, options), carried.get()))
 
     def server_stream(self, method: Method[Req, Res], request: Req, options: CallOptions, /) -> SyncReceiveStream[Res]:
         """Call a method that answers with a stream."""
@@ -213,7 +213,7 @@ class SyncChannel:
         return _LOOP.run(_later(self._channel.status))
 
     def close(self) -> None:
-        """Close the connection; calls that are open end as lost."""
+        """Close the channel. A connection that no other uses is closed, and calls on it end as CANCELLED."""
         _LOOP.run(self._channel.close())
 
     def __enter__(self) -> Self:
