@@ -19,7 +19,7 @@ from octomesh._wire.frame import MSG
 from octomesh._wire.hello import ROLE_CALL
 from octomesh._wire.limits import Limits
 from octomesh._wire.liveness import TICK
-from octomesh._wire.status import Origin
+from octomesh._wire.status import Disposition, Origin, Reason, Status
 from octomesh._wire.stream import Stream
 from octomesh.tls import Security
 from proxies import RawLink, RawProxy
@@ -48,9 +48,9 @@ class Asking(Link):
     def waiting(self) -> bool:
         return True
 
-    def say(self, size: int) -> None:
+    def say(self, size: int, call: Stream | None = None) -> None:
         """Open a call with a long request."""
-        self.conn.open(Call(), MSG, say_head(), bytes(size))
+        self.conn.open(call or Call(), MSG, say_head(), bytes(size))
 
 
 class Silent(RawLink):
@@ -138,3 +138,30 @@ async def test_a_socket_that_was_full_between_two_ticks_says_as_much(tmp_path: P
             await asyncio.sleep(TICK / 2)
             assert not unsent(link.transport)
         assert not link.silent
+
+
+class Told(Call):
+    """Keeps how it ended."""
+
+    def __init__(self) -> None:
+        self.status: Status | None = None
+
+    def on_ended(self, status: Status) -> None:
+        self.status = status
+
+
+async def test_of_what_nothing_was_written_is_told(tmp_path: Path) -> None:
+    """The first call was written; the second one finds a socket that nobody reads any more, and takes nothing."""
+    async with connected(tmp_path, False) as (link, peer):
+        first, second = Told(), Told()
+        link.say(1, first)
+        await asyncio.sleep(0)
+        assert peer.transport is not None
+        with socket.socket(fileno=os.dup(peer.transport.get_extra_info("socket").fileno())) as far:
+            far.shutdown(socket.SHUT_RDWR)
+        link.say(1, second)
+        await link.lost
+    assert first.status is not None
+    assert second.status is not None
+    assert (first.status.reason, first.status.disposition) == (Reason.CONNECTION_LOST, Disposition.UNKNOWN)
+    assert (second.status.reason, second.status.disposition) == (Reason.PROXY_UNREADY, Disposition.NOT_PROCESSED)
