@@ -139,21 +139,23 @@ async def test_a_servers_interceptor_may_answer_change_and_refuse() -> None:
 async def test_a_server_says_where_the_time_went_to_who_asks() -> None:
     server = octomesh.Server("echo", listen="127.0.0.1:0", mode="off", instance="echo-1").add(Service())
     await server.start()
-    raw = await caller(server.addresses[0])
-    body = Message(text="sleep").SerializeToString()
-    for head, wanted in ((say_head(want_timings=True), True), (say_head(), False)):
-        raw.call(head, MSG | END, body)
+    try:
+        raw = await caller(server.addresses[0])
+        body = Message(text="sleep").SerializeToString()
+        for head, wanted in ((say_head(want_timings=True), True), (say_head(), False)):
+            raw.call(head, MSG | END, body)
+            stages = parse_stages(ResponseHead.parse((await raw.next(RESPONSE))[3]).timings)
+            assert bool(stages) == wanted
+            if wanted:
+                handler = {stage.kind: stage for stage in stages}[StageKind.HANDLER]
+                assert handler.duration_us >= 1000, "it sleeps for 2 ms, less what a loop's timer may come too early"
+                assert handler.instance == b"echo-1"
+        raw.call(say_head(want_timings=True, method=b"No"), MSG | END)
         stages = parse_stages(ResponseHead.parse((await raw.next(RESPONSE))[3]).timings)
-        assert bool(stages) == wanted
-        if wanted:
-            handler = {stage.kind: stage for stage in stages}[StageKind.HANDLER]
-            assert handler.duration_us >= 2000
-            assert handler.instance == b"echo-1"
-    raw.call(say_head(want_timings=True, method=b"No"), MSG | END)
-    stages = parse_stages(ResponseHead.parse((await raw.next(RESPONSE))[3]).timings)
-    assert {stage.kind for stage in stages} <= {StageKind.SERVER_QUEUE}
-    raw.writer.close()
-    await server.stop(0)
+        assert {stage.kind for stage in stages} <= {StageKind.SERVER_QUEUE}
+        raw.writer.close()
+    finally:
+        await server.stop(0)
 
 
 async def test_a_callers_interceptors_see_calls_of_all_kinds() -> None:
@@ -265,7 +267,9 @@ async def test_timings_add_up_to_what_the_caller_waited() -> None:
         client = EchoClient(channel)
         timings = octomesh.Timings()
         await client.say(Message(text="sleep"), timeout=PATIENCE, timings=timings)
-        assert timings.of(octomesh.StageKind.HANDLER) >= 0.002
+        assert (
+            timings.of(octomesh.StageKind.HANDLER) >= 0.001
+        )  # it sleeps for twice that, less what a timer may come too early
         assert timings.total - 2e-6 <= sum(stage.seconds for stage in timings.stages) <= timings.total + 1e-9
         assert {s.instance for s in timings.stages if s.kind is octomesh.StageKind.HANDLER} == {"echo-1"}
         timings = octomesh.Timings()
