@@ -6,12 +6,15 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -27,6 +30,7 @@ import (
 type stock struct {
 	*grpc.Server
 	address string
+	health  *health.Server
 	calls   atomic.Int64
 	// do is the unary method. nil: it echoes.
 	do func(context.Context, *msg) (*msg, error)
@@ -34,11 +38,25 @@ type stock struct {
 
 func startStock(t testing.TB, do func(context.Context, *msg) (*msg, error)) *stock {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return startStockAt(t, "127.0.0.1:0", do)
+}
+
+// startStockAt starts it at an address, or at a path with "unix:" before it.
+func startStockAt(t testing.TB, address string, do func(context.Context, *msg) (*msg, error), opts ...grpc.ServerOption) *stock {
+	t.Helper()
+	network, at := "tcp", address
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		network, at = "unix", path
+	}
+	l, err := net.Listen(network, at)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &stock{Server: grpc.NewServer(), address: l.Addr().String(), do: do}
+	s := &stock{Server: grpc.NewServer(opts...), address: address, health: health.NewServer(), do: do}
+	if network == "tcp" {
+		s.address = l.Addr().String()
+	}
+	grpc_health_v1.RegisterHealthServer(s, s.health)
 	s.RegisterService(&grpc.ServiceDesc{
 		ServiceName: service, HandlerType: (*any)(nil),
 		Methods: []grpc.MethodDesc{{MethodName: "Do", Handler: func(_ any, ctx context.Context, read func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {

@@ -14,10 +14,10 @@ import (
 type attached struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed, and made anew, at each change; nil: nobody waits
-	current atomic.Pointer[map[string][]*session.Session]
+	current atomic.Pointer[map[string][]member]
 }
 
-func (a *attached) load() map[string][]*session.Session {
+func (a *attached) load() map[string][]member {
 	if m := a.current.Load(); m != nil {
 		return *m
 	}
@@ -26,30 +26,51 @@ func (a *attached) load() map[string][]*session.Session {
 
 func (a *attached) has(target []byte) bool { return len(a.load()[string(target)]) > 0 }
 
-// pick returns, of two instances taken at random, the one with fewer calls.
-func (a *attached) pick(target []byte) *session.Session {
-	all := a.load()[string(target)]
-	switch n := len(all); n {
-	case 0:
-		return nil
-	case 1:
-		return all[0]
-	default:
-		i := rand.IntN(n)
-		j := (i + 1 + rand.IntN(n-1)) % n
-		if all[j].OpenCalls() < all[i].OpenCalls() {
-			return all[j]
-		}
-		return all[i]
-	}
+// member is an instance as calls come to it: by the connection that it has opened, or by one that the proxy keeps to it.
+type member struct {
+	session *session.Session // nil: it is a server
+	server  *server
 }
 
-// add puts an instance into rotation for the targets that it serves.
-func (a *attached) add(s *session.Session) {
-	a.change(func(m map[string][]*session.Session) {
-		for _, t := range s.Peer().Targets {
-			if !slices.Contains(m[t], s) {
-				m[t] = append(slices.Clone(m[t]), s)
+// now returns the connection that takes calls; nil: none does.
+func (m member) now() *session.Session {
+	if m.server != nil {
+		return m.server.session()
+	}
+	return m.session
+}
+
+// pick returns, of two instances taken at random, the one with fewer calls, and its connection; without one: no instance has
+// one, and the member, if there is any, is to be dialed.
+func (a *attached) pick(target []byte) (member, *session.Session) {
+	all := a.load()[string(target)]
+	n := len(all)
+	if n == 0 {
+		return member{}, nil
+	}
+	i := rand.IntN(n)
+	m, s := all[i], all[i].now()
+	if n == 1 {
+		return m, s
+	}
+	other := all[(i+1+rand.IntN(n-1))%n]
+	if t := other.now(); t != nil && (s == nil || t.OpenCalls() < s.OpenCalls()) {
+		m, s = other, t
+	}
+	for k := 0; s == nil && k < n; k++ {
+		if t := all[k].now(); t != nil {
+			m, s = all[k], t
+		}
+	}
+	return m, s
+}
+
+// add puts an instance into rotation for its targets.
+func (a *attached) add(m member, targets []string) {
+	a.change(func(all map[string][]member) {
+		for _, t := range targets {
+			if !slices.Contains(all[t], m) {
+				all[t] = append(slices.Clone(all[t]), m)
 			}
 		}
 	})
@@ -57,24 +78,24 @@ func (a *attached) add(s *session.Session) {
 
 // remove takes an instance out of rotation.
 func (a *attached) remove(s *session.Session) {
-	a.change(func(m map[string][]*session.Session) {
+	a.change(func(all map[string][]member) {
 		for _, t := range s.Peer().Targets {
-			rest := slices.DeleteFunc(slices.Clone(m[t]), func(o *session.Session) bool { return o == s })
+			rest := slices.DeleteFunc(slices.Clone(all[t]), func(m member) bool { return m.session == s })
 			if len(rest) == 0 {
-				delete(m, t)
+				delete(all, t)
 			} else {
-				m[t] = rest
+				all[t] = rest
 			}
 		}
 	})
 }
 
-func (a *attached) change(f func(map[string][]*session.Session)) {
+func (a *attached) change(f func(map[string][]member)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	next := maps.Clone(a.load())
 	if next == nil {
-		next = make(map[string][]*session.Session)
+		next = make(map[string][]member)
 	}
 	f(next)
 	a.current.Store(&next)

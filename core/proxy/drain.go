@@ -30,10 +30,11 @@ func (p *Proxy) sweep(ctx context.Context) {
 			return
 		case <-beat.C():
 			inTime := beat.Take()
-			for _, s := range p.list(callerKind, instanceKind, remoteKind, upstreamKind) {
+			for _, s := range p.list(callerKind, instanceKind, remoteKind, upstreamKind, serverKind) {
 				s.Tick(inTime)
 			}
 			p.pool.Tidy()
+			p.dialServers()
 			p.closeFinished()
 			continue
 		case <-wake:
@@ -72,7 +73,7 @@ func (p *Proxy) sweepOnce(b *session.Batch) (limited int) {
 // closeFinished closes the connections that this proxy dialed and that have served their time: the dialer
 // closes first.
 func (p *Proxy) closeFinished() {
-	for _, s := range p.list(upstreamKind) {
+	for _, s := range p.list(upstreamKind, serverKind) {
 		if s.Finished() {
 			s.Close()
 		}
@@ -101,14 +102,14 @@ func (p *Proxy) Drain(ctx context.Context) (cut int) {
 	cut = p.cutOff()
 	p.endCopies()
 	p.until(ctx, func() bool {
-		for _, s := range p.list(instanceKind, upstreamKind) { // also one whose dial has ended just now
+		for _, s := range p.list(instanceKind, upstreamKind, serverKind) { // also one whose dial has ended just now
 			s.SendDrained()
 		}
 		p.closeFinished()
-		return p.finished(instanceKind, upstreamKind)
+		return p.finished(instanceKind, upstreamKind, serverKind)
 	})
 	p.until(ctx, func() bool {
-		return len(p.list(callerKind, remoteKind, instanceKind, upstreamKind)) == 0 && p.open() == 0
+		return len(p.list(callerKind, remoteKind, instanceKind, upstreamKind, serverKind)) == 0 && p.open() == 0
 	})
 	p.awaited.stop()
 	p.Close()

@@ -54,7 +54,7 @@ func (h *localHandler) connections(hello *wire.Hello) int {
 func (h *localHandler) Open(s *session.Session) {
 	h.local.enters(s)
 	if p := s.Peer(); p.Role == wire.RoleServe {
-		h.attached.add(s)
+		h.attached.add(member{session: s}, s.Peer().Targets)
 		h.came(p, false)
 		h.registers(s)
 		if source := h.demand.source; source != nil {

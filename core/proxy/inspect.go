@@ -3,11 +3,12 @@ package proxy
 import "github.com/octomesh/octomesh/core/proxy/session"
 
 var kindNames = map[kind]string{
-	callerKind: "caller", instanceKind: "instance", remoteKind: "remote", upstreamKind: "upstream",
+	callerKind: "caller", instanceKind: "instance", remoteKind: "remote", upstreamKind: "upstream", serverKind: "server",
 }
 
 // Sessions counts the connections by what they are: "caller", "instance" (local applications that call
-// and that serve), "remote" and "upstream" (other proxies that call and that are called).
+// and that serve), "server" (local instances that this proxy has dialed), "remote" and "upstream" (other proxies that call and
+// that are called).
 func (p *Proxy) Sessions() map[string]int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -49,6 +49,8 @@ type Config struct {
 	Entrances []Entrance
 	// Dials are the foreign protocols that instances are called by, where their resources say so.
 	Dials map[resourcev1.Protocol]session.Protocol
+	// Servers are instances beside the proxy that do not attach by themselves, of protocols that Dials has.
+	Servers []Server
 	// Inbound is where other proxies come in: TCP. nil: no calls from other proxies.
 	Inbound net.Listener
 	// TLS, if set, is how proxies prove to each other who they are; plain connections are refused then.
@@ -112,6 +114,7 @@ type Proxy struct {
 	demand   demand
 	local    local
 	attached attached
+	servers  []*server
 	awaited  awaited
 	detaches sync.Map // *session.Session -> func(left bool), of instances that are registered
 	inbound  sync.Map // target name -> *route.Target, for attached targets that no resource names
@@ -139,6 +142,7 @@ const (
 	instanceKind             // a local instance that serves
 	remoteKind               // another proxy that calls
 	upstreamKind             // another proxy that is called
+	serverKind               // a local instance that serves, and that was dialed
 )
 
 // Start runs a proxy until ctx ends or Drain or Close is called.
@@ -193,6 +197,7 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 		p.demand.source = source
 		source.Answers(func() { p.demand.answered(); p.local.targets.Changed() })
 	}
+	p.openServers()
 	if cfg.Limiter != nil {
 		p.group.Go(func(ctx context.Context) { cfg.Limiter.Run(ctx, p.clock.Now) })
 	}
@@ -234,6 +239,7 @@ func (p *Proxy) listen() {
 	p.mu.Lock()
 	p.listeners = all
 	p.mu.Unlock()
+	p.dialServers()
 }
 
 func (p *Proxy) listening() []*listener.Listener {

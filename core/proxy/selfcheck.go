@@ -95,7 +95,7 @@ func (h *selfHandler) Hello(s *session.Session, _ *wire.Hello) *wire.GoAway {
 
 func (h *selfHandler) Open(s *session.Session) {
 	if s.Peer().Role == wire.RoleServe {
-		h.attached.add(s)
+		h.attached.add(member{session: s}, s.Peer().Targets)
 	}
 }
 

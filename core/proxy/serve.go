@@ -195,14 +195,19 @@ func where(e *cluster.Endpoint) string {
 
 // forwardInbound hands the call to an attached instance.
 func (p *Proxy) forwardInbound(c *session.Call, head *wire.RequestHead) {
+	var m member
 	for range maxPicks {
-		s := p.attached.pick(head.Target)
-		if s == nil {
+		var s *session.Session
+		if m, s = p.attached.pick(head.Target); s == nil {
+			if m.server.park(c) {
+				return
+			}
 			break
 		}
 		if c.Forward(s, head) {
 			return
 		}
+		m.server.full(s, c.Full)
 	}
 	if c.Full {
 		c.Refuse(wire.Refuse(wire.ReasonQueueFull, wire.OriginServerProxy, "too much waits for the target's instances"))
@@ -212,6 +217,9 @@ func (p *Proxy) forwardInbound(c *session.Call, head *wire.RequestHead) {
 		return
 	}
 	reason, why := p.absent()
+	if m.server != nil {
+		why = m.server.absent()
+	}
 	c.Refuse(wire.Refuse(reason, wire.OriginServerProxy, why))
 }
 

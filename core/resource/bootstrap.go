@@ -2,7 +2,6 @@ package resource
 
 import (
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -54,12 +53,13 @@ func ReadBootstrap(path string, getenv func(string) string) (*resourcev1.Bootstr
 	}
 	if g := b.Grpc; g != nil {
 		paths = append(paths, &g.CertificateFile, &g.KeyFile)
+		for _, s := range g.GetServers() {
+			absoluteSocket(dir, &s.Address)
+		}
 	}
 	paths = append(paths, telemetryPaths(b.Telemetry)...)
-	for i, a := range b.GetRateLimitServices().GetAddresses() {
-		if path, ok := SocketPath(a); ok && !filepath.IsAbs(path) {
-			b.RateLimitServices.Addresses[i] = unixScheme + filepath.Join(dir, path)
-		}
+	for i := range b.GetRateLimitServices().GetAddresses() {
+		absoluteSocket(dir, &b.RateLimitServices.Addresses[i])
 	}
 	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {
@@ -67,6 +67,13 @@ func ReadBootstrap(path string, getenv func(string) string) (*resourcev1.Bootstr
 		}
 	}
 	return b, doc.LocateError(CompleteBootstrap(b, getenv))
+}
+
+// absoluteSocket makes the path of an address one that is relative to nothing, if it has one.
+func absoluteSocket(dir string, address *string) {
+	if path, ok := SocketPath(*address); ok && path != "" && !filepath.IsAbs(path) {
+		*address = unixScheme + filepath.Join(dir, path)
+	}
 }
 
 // CompleteBootstrap fills in what a bootstrap leaves out, and checks it.
@@ -157,31 +164,13 @@ func (v *validator) bootstrap(b *resourcev1.Bootstrap) {
 		v.present("tls.key_file", t.GetKeyFile())
 		v.present("tls.authorities_file", t.GetAuthoritiesFile())
 	}
-	v.grpcBridge(b.GetGrpc())
+	v.grpcBridge(b)
 	v.telemetry(b.GetTelemetry())
 	v.rateLimitServices(b.GetRateLimitServices())
 	for i, u := range b.GetSocketUsers() {
 		for j, a := range u.GetApplications() {
 			v.name(fmt.Sprintf("socket_users[%d].applications[%d]", i, j), a, nameForm)
 		}
-	}
-}
-
-// grpcBridge checks how gRPC's clients come in.
-func (v *validator) grpcBridge(g *resourcev1.GrpcBridge) {
-	if g == nil {
-		return
-	}
-	v.name("grpc.application", g.GetApplication(), nameForm)
-	v.address("grpc.address", g.GetAddress(), true)
-	switch cert, key := g.GetCertificateFile(), g.GetKeyFile(); {
-	case (cert == "") != (key == ""):
-		v.bad("grpc.key_file", "and certificate_file go together: give both, or none")
-	case cert != "" && g.GetAddress() == "":
-		v.bad("grpc.certificate_file", "is for grpc.address, which is missing")
-	}
-	for _, service := range slices.Sorted(maps.Keys(g.GetTargets())) {
-		v.name(fmt.Sprintf("grpc.targets[%q]", shorten(service)), g.GetTargets()[service], nameForm)
 	}
 }
 

@@ -97,19 +97,15 @@ func TestStockClientsCallByTCPTLSAndTheSocket(t *testing.T) {
 	}
 }
 
-func TestHotRestartsFailNoCallOfAStockClient(t *testing.T) {
-	server := launch(t, "{}")
-	c := &counted{}
-	c.serve(t, server.socket)
-	at := freeAddress(t)
-	client := launchIn(t, t.TempDir(), endpoint("echo", server.inbound), bridgeLines+"  address: "+at+"\n")
-	cc := grpcClient(t, at, insecure.NewCredentials())
-	stop, done := make(chan struct{}), make(chan struct{})
+// keepCalling calls one after the other until the returned function is called.
+func (c *counted) keepCalling(t *testing.T, cc *grpc.ClientConn) (stop func()) {
+	t.Helper()
+	stopped, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
 		for n := 0; ; n++ {
 			select {
-			case <-stop:
+			case <-stopped:
 				return
 			default:
 			}
@@ -120,17 +116,43 @@ func TestHotRestartsFailNoCallOfAStockClient(t *testing.T) {
 			c.done.Add(1)
 		}
 	}()
+	return func() { close(stopped); <-done }
+}
+
+func TestHotRestartsFailNoCallOfAStockClient(t *testing.T) {
+	server := launch(t, "{}")
+	c := &counted{}
+	c.serve(t, server.socket)
+	at := freeAddress(t)
+	client := launchIn(t, t.TempDir(), endpoint("echo", server.inbound), bridgeLines+"  address: "+at+"\n")
+	cc := grpcClient(t, at, insecure.NewCredentials())
+	stop := c.keepCalling(t, cc)
 	for range 3 {
 		c.progress(t, 50)
 		client = client.takeover(t)
 	}
 	c.progress(t, 50)
-	close(stop)
-	<-done
+	stop()
 	t.Logf("%d calls, 3 hot restarts", c.done.Load())
 }
 
-func TestAStockServerIsAnInstanceByTheResourcesFile(t *testing.T) {
+func TestHotRestartsOfAStockServersProxyFailNoCall(t *testing.T) {
+	server := launchIn(t, t.TempDir(), "{}", "grpc: {servers: [{targets: [echo], instance: echo-1, address: \""+stockServer(t)+"\"}]}\n")
+	client := launchIn(t, t.TempDir(), endpoint("echo", server.inbound), bridgeLines)
+	c := &counted{}
+	stop := c.keepCalling(t, grpcClient(t, "unix:"+client.socket, insecure.NewCredentials()))
+	for range 3 {
+		c.progress(t, 50)
+		server = server.takeover(t)
+	}
+	c.progress(t, 50)
+	stop()
+	t.Logf("%d calls, 3 hot restarts", c.done.Load())
+}
+
+// stockServer answers "heard" and what it was told, until the test ends.
+func stockServer(t *testing.T) (address string) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -150,7 +172,11 @@ func TestAStockServerIsAnInstanceByTheResourcesFile(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	p := launchIn(t, t.TempDir(), "endpoints: [{target: echo, instance: a, direct_address: \""+l.Addr().String()+"\", direct_protocol: PROTOCOL_GRPC}]", bridgeLines)
+	return l.Addr().String()
+}
+
+func TestAStockServerIsAnInstanceByTheResourcesFile(t *testing.T) {
+	p := launchIn(t, t.TempDir(), "endpoints: [{target: echo, instance: a, direct_address: \""+stockServer(t)+"\", direct_protocol: PROTOCOL_GRPC}]", bridgeLines)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	got := &text{}

@@ -323,6 +323,7 @@ func (r *running) prepare(id *identity.Source, reload <-chan os.Signal) (err err
 		Limits:        wire.Limits{MaxStreams: l.GetMaxStreams(), StreamWindow: l.GetStreamWindow(), MaxFrameBody: l.GetMaxFrameBody()},
 		DrainDeadline: b.GetDrainDeadline().AsDuration(), MaxQueue: int(l.GetMaxQueuedBytes()), MaxWaiting: proxy.MaxWaiting(), Log: r.log,
 		AdmitHello: func(p *session.Peer) error { return admit(b, p) }, Protocols: r.bridge.protocols(), Dials: dials(),
+		Servers: r.bridge.instances(),
 	}
 	if r.limiter != nil {
 		cfg.Limiter = r.limiter

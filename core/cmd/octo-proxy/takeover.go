@@ -140,7 +140,7 @@ func (s *sockets) take(ctx context.Context, b *resourcev1.Bootstrap, next *hando
 			s.outbound = l.Listener
 		case l.Name == handover.Inbound && s.inbound == nil:
 			s.inbound = l.Listener
-		case l.Name == handover.GRPC && s.grpc == nil && b.GetGrpc() != nil:
+		case l.Name == handover.GRPC && s.grpc == nil && b.GetGrpc().GetAddress() != "":
 			s.grpc = l.Listener
 		case l.Name == handover.Takeover && s.takeover == nil:
 			s.takeover = l.Listener

@@ -2,7 +2,6 @@ package route
 
 import (
 	"maps"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -127,15 +126,9 @@ func (c *compiler) direct(r *resourcev1.Endpoint, p *resourcev1.ServicePolicy) b
 	}
 	if foreign := r.GetDirectProtocol(); foreign != resourcev1.Protocol_PROTOCOL_UNSPECIFIED {
 		// It is spoken without TLS, so a proxy that speaks TLS to all others uses it on its own host alone.
-		return c.Speaks != nil && c.Speaks(foreign) && r.GetDirectIdentity() == "" && (!c.Secure || onLoopback(r.GetDirectAddress()))
+		return c.Speaks != nil && c.Speaks(foreign) && r.GetDirectIdentity() == "" && (!c.Secure || resource.OnLoopback(r.GetDirectAddress()))
 	}
 	return (r.GetDirectIdentity() != "") == c.Secure
-}
-
-// onLoopback tells whether nobody but this host's processes can be reached at an address.
-func onLoopback(address string) bool {
-	at, err := netip.ParseAddrPort(address)
-	return err == nil && at.Addr().IsLoopback()
 }
 
 func same(a, b *cluster.Endpoint) bool {

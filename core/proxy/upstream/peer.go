@@ -19,6 +19,7 @@ import (
 	"github.com/octomesh/octomesh/core/lifecycle"
 	"github.com/octomesh/octomesh/core/proxy/cluster"
 	"github.com/octomesh/octomesh/core/proxy/session"
+	"github.com/octomesh/octomesh/core/resource"
 	"github.com/octomesh/octomesh/core/transport/identity"
 	"github.com/octomesh/octomesh/core/wire"
 )
@@ -53,9 +54,11 @@ type Config struct {
 	Expect func(at cluster.Place, identity string) bool
 	// Protocols are the foreign ones that instances are called by.
 	Protocols map[resourcev1.Protocol]session.Protocol
+	// Late is why a call is refused that has waited for a dial for too long. 0: PROXY_UNREACHABLE.
+	Late wire.Reason
 	// Idle is how long a connection to an instance itself stands without a call. 0: 30 s.
 	Idle time.Duration
-	// Dial connects to an address. nil: TCP.
+	// Dial connects to an address. nil: TCP, or a Unix socket where it begins with "unix:".
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 }
 
@@ -76,11 +79,17 @@ func NewPool(cfg Config) *Pool {
 	if cfg.Dial == nil {
 		cfg.Dial = func(ctx context.Context, address string) (net.Conn, error) {
 			var d net.Dialer
+			if path, ok := resource.SocketPath(address); ok {
+				return d.DialContext(ctx, "unix", path)
+			}
 			return d.DialContext(ctx, "tcp", address)
 		}
 	}
 	if cfg.Idle == 0 {
 		cfg.Idle = idle
+	}
+	if cfg.Late == 0 {
+		cfg.Late = wire.ReasonProxyUnreachable
 	}
 	return &Pool{cfg: cfg, base: time.Now(), direct: make(map[*Peer]bool)}
 }
@@ -175,14 +184,14 @@ func (p *Peer) Park(c *session.Call, hasty bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.current.Load() != nil && !p.closed { // its dial has ended since the caller looked
-		c.Park(waitForDial, wire.ReasonProxyUnreachable)
+		c.Park(waitForDial, p.pool.cfg.Late)
 		p.pool.cfg.Group.Go(func(context.Context) { c.Resume() })
 		return true
 	}
 	if p.closed || hasty && p.slow.Load() || !p.dialLocked() {
 		return false
 	}
-	c.Park(waitForDial, wire.ReasonProxyUnreachable)
+	c.Park(waitForDial, p.pool.cfg.Late)
 	if !hasty {
 		p.waiters = append(p.waiters, c)
 		return true

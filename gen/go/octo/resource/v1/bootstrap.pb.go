@@ -68,7 +68,7 @@ func (x OtlpExporter_Protocol) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use OtlpExporter_Protocol.Descriptor instead.
 func (OtlpExporter_Protocol) EnumDescriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{5, 0}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{6, 0}
 }
 
 // Bootstrap is what one proxy needs to start: where it stands, where it listens, what it may hold. It is
@@ -110,7 +110,7 @@ type Bootstrap struct {
 	// The Unix socket on which a successor asks for the listeners (octo-proxy --takeover). Absent: the admin socket's path, without one
 	// the outbound socket's, with the ending ".takeover" in place of its own; none if that is too long for a socket.
 	TakeoverSocket string `protobuf:"bytes,16,opt,name=takeover_socket,json=takeoverSocket,proto3" json:"takeover_socket,omitempty"`
-	// gRPC's own clients call through the proxy, too. Absent: gRPC is not spoken.
+	// gRPC's own clients call through the proxy, and its own servers are called. Absent: neither.
 	Grpc          *GrpcBridge `protobuf:"bytes,17,opt,name=grpc,proto3" json:"grpc,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -266,10 +266,10 @@ func (x *Bootstrap) GetGrpc() *GrpcBridge {
 }
 
 // GrpcBridge lets gRPC's own clients call through the proxy: at the outbound socket, as whoever may use it as the application,
-// and at an address of its own.
+// and at an address of its own. Of gRPC's own servers it makes instances.
 type GrpcBridge struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The application that their calls count as: gRPC has no word for it.
+	// The application that their calls count as: gRPC has no word for it. Absent: no clients come in.
 	Application string `protobuf:"bytes,1,opt,name=application,proto3" json:"application,omitempty"`
 	// "host:port" where they come in; port 0 lets the system choose. Whoever reaches it may call. Absent: at the outbound
 	// socket alone.
@@ -278,7 +278,9 @@ type GrpcBridge struct {
 	CertificateFile string `protobuf:"bytes,3,opt,name=certificate_file,json=certificateFile,proto3" json:"certificate_file,omitempty"`
 	KeyFile         string `protobuf:"bytes,4,opt,name=key_file,json=keyFile,proto3" json:"key_file,omitempty"`
 	// The target of each service, by its full name. A service that is not named here is its own target.
-	Targets       map[string]string `protobuf:"bytes,5,rep,name=targets,proto3" json:"targets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Targets map[string]string `protobuf:"bytes,5,rep,name=targets,proto3" json:"targets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Servers beside the proxy that are instances of targets, as if they had attached: the proxy dials them. At most 64.
+	Servers       []*GrpcServer `protobuf:"bytes,6,rep,name=servers,proto3" json:"servers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -348,6 +350,87 @@ func (x *GrpcBridge) GetTargets() map[string]string {
 	return nil
 }
 
+func (x *GrpcBridge) GetServers() []*GrpcServer {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+// GrpcServer is a server of gRPC's own. It is registered, and gets the calls of other proxies, while a connection to it stands
+// and it does not say NOT_SERVING, if it says anything by grpc.health.v1.
+type GrpcServer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The targets of which it is an instance: at least one, at most 64.
+	Targets []string `protobuf:"bytes,1,rep,name=targets,proto3" json:"targets,omitempty"`
+	// Its name, unique in the environment, and the same after each restart.
+	Instance string `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`
+	// Absent: the first target's name.
+	Application string `protobuf:"bytes,3,opt,name=application,proto3" json:"application,omitempty"`
+	// "host:port" or "unix:/path", without TLS: of the proxy's own host, if the proxy has tls.
+	Address       string `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrpcServer) Reset() {
+	*x = GrpcServer{}
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrpcServer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrpcServer) ProtoMessage() {}
+
+func (x *GrpcServer) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrpcServer.ProtoReflect.Descriptor instead.
+func (*GrpcServer) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *GrpcServer) GetTargets() []string {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+func (x *GrpcServer) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *GrpcServer) GetApplication() string {
+	if x != nil {
+		return x.Application
+	}
+	return ""
+}
+
+func (x *GrpcServer) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
 // RateLimitServices is who counts global rate limits, in Envoy's protocol (envoy.service.ratelimit.v3). All of them
 // must count in the same store.
 type RateLimitServices struct {
@@ -363,7 +446,7 @@ type RateLimitServices struct {
 
 func (x *RateLimitServices) Reset() {
 	*x = RateLimitServices{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[2]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -375,7 +458,7 @@ func (x *RateLimitServices) String() string {
 func (*RateLimitServices) ProtoMessage() {}
 
 func (x *RateLimitServices) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[2]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -388,7 +471,7 @@ func (x *RateLimitServices) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RateLimitServices.ProtoReflect.Descriptor instead.
 func (*RateLimitServices) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{2}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *RateLimitServices) GetAddresses() []string {
@@ -424,7 +507,7 @@ type ControlPlane struct {
 
 func (x *ControlPlane) Reset() {
 	*x = ControlPlane{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[3]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -436,7 +519,7 @@ func (x *ControlPlane) String() string {
 func (*ControlPlane) ProtoMessage() {}
 
 func (x *ControlPlane) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[3]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -449,7 +532,7 @@ func (x *ControlPlane) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlPlane.ProtoReflect.Descriptor instead.
 func (*ControlPlane) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{3}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ControlPlane) GetPilots() []string {
@@ -494,7 +577,7 @@ type Telemetry struct {
 
 func (x *Telemetry) Reset() {
 	*x = Telemetry{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[4]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -506,7 +589,7 @@ func (x *Telemetry) String() string {
 func (*Telemetry) ProtoMessage() {}
 
 func (x *Telemetry) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[4]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -519,7 +602,7 @@ func (x *Telemetry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Telemetry.ProtoReflect.Descriptor instead.
 func (*Telemetry) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{4}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Telemetry) GetOtlp() *OtlpExporter {
@@ -569,7 +652,7 @@ type OtlpExporter struct {
 
 func (x *OtlpExporter) Reset() {
 	*x = OtlpExporter{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[5]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -581,7 +664,7 @@ func (x *OtlpExporter) String() string {
 func (*OtlpExporter) ProtoMessage() {}
 
 func (x *OtlpExporter) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[5]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -594,7 +677,7 @@ func (x *OtlpExporter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OtlpExporter.ProtoReflect.Descriptor instead.
 func (*OtlpExporter) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{5}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *OtlpExporter) GetEndpoint() string {
@@ -658,7 +741,7 @@ type TraceSampling struct {
 
 func (x *TraceSampling) Reset() {
 	*x = TraceSampling{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[6]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -670,7 +753,7 @@ func (x *TraceSampling) String() string {
 func (*TraceSampling) ProtoMessage() {}
 
 func (x *TraceSampling) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[6]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -683,7 +766,7 @@ func (x *TraceSampling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceSampling.ProtoReflect.Descriptor instead.
 func (*TraceSampling) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{6}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *TraceSampling) GetRootPermille() uint32 {
@@ -712,7 +795,7 @@ type AccessLog struct {
 
 func (x *AccessLog) Reset() {
 	*x = AccessLog{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[7]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -724,7 +807,7 @@ func (x *AccessLog) String() string {
 func (*AccessLog) ProtoMessage() {}
 
 func (x *AccessLog) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[7]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -737,7 +820,7 @@ func (x *AccessLog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessLog.ProtoReflect.Descriptor instead.
 func (*AccessLog) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{7}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AccessLog) GetFile() string {
@@ -792,7 +875,7 @@ type ProxyTls struct {
 
 func (x *ProxyTls) Reset() {
 	*x = ProxyTls{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[8]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -804,7 +887,7 @@ func (x *ProxyTls) String() string {
 func (*ProxyTls) ProtoMessage() {}
 
 func (x *ProxyTls) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[8]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -817,7 +900,7 @@ func (x *ProxyTls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProxyTls.ProtoReflect.Descriptor instead.
 func (*ProxyTls) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{8}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ProxyTls) GetCertificateFile() string {
@@ -859,7 +942,7 @@ type ProxyLimits struct {
 
 func (x *ProxyLimits) Reset() {
 	*x = ProxyLimits{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[9]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -871,7 +954,7 @@ func (x *ProxyLimits) String() string {
 func (*ProxyLimits) ProtoMessage() {}
 
 func (x *ProxyLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[9]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -884,7 +967,7 @@ func (x *ProxyLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProxyLimits.ProtoReflect.Descriptor instead.
 func (*ProxyLimits) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{9}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ProxyLimits) GetMaxStreams() uint32 {
@@ -927,7 +1010,7 @@ type SocketUser struct {
 
 func (x *SocketUser) Reset() {
 	*x = SocketUser{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[10]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -939,7 +1022,7 @@ func (x *SocketUser) String() string {
 func (*SocketUser) ProtoMessage() {}
 
 func (x *SocketUser) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[10]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -952,7 +1035,7 @@ func (x *SocketUser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketUser.ProtoReflect.Descriptor instead.
 func (*SocketUser) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{10}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SocketUser) GetUid() uint32 {
@@ -992,17 +1075,24 @@ const file_octo_resource_v1_bootstrap_proto_rawDesc = "" +
 	"\acontrol\x18\x0e \x01(\v2\x1e.octo.resource.v1.ControlPlaneR\acontrol\x12S\n" +
 	"\x13rate_limit_services\x18\x0f \x01(\v2#.octo.resource.v1.RateLimitServicesR\x11rateLimitServices\x12'\n" +
 	"\x0ftakeover_socket\x18\x10 \x01(\tR\x0etakeoverSocket\x120\n" +
-	"\x04grpc\x18\x11 \x01(\v2\x1c.octo.resource.v1.GrpcBridgeR\x04grpc\"\x8f\x02\n" +
+	"\x04grpc\x18\x11 \x01(\v2\x1c.octo.resource.v1.GrpcBridgeR\x04grpc\"\xc7\x02\n" +
 	"\n" +
 	"GrpcBridge\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12)\n" +
 	"\x10certificate_file\x18\x03 \x01(\tR\x0fcertificateFile\x12\x19\n" +
 	"\bkey_file\x18\x04 \x01(\tR\akeyFile\x12C\n" +
-	"\atargets\x18\x05 \x03(\v2).octo.resource.v1.GrpcBridge.TargetsEntryR\atargets\x1a:\n" +
+	"\atargets\x18\x05 \x03(\v2).octo.resource.v1.GrpcBridge.TargetsEntryR\atargets\x126\n" +
+	"\aservers\x18\x06 \x03(\v2\x1c.octo.resource.v1.GrpcServerR\aservers\x1a:\n" +
 	"\fTargetsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"O\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"~\n" +
+	"\n" +
+	"GrpcServer\x12\x18\n" +
+	"\atargets\x18\x01 \x03(\tR\atargets\x12\x1a\n" +
+	"\binstance\x18\x02 \x01(\tR\binstance\x12 \n" +
+	"\vapplication\x18\x03 \x01(\tR\vapplication\x12\x18\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\"O\n" +
 	"\x11RateLimitServices\x12\x1c\n" +
 	"\taddresses\x18\x01 \x03(\tR\taddresses\x12\x1c\n" +
 	"\tplaintext\x18\x02 \x01(\bR\tplaintext\"\x8c\x01\n" +
@@ -1075,47 +1165,49 @@ func file_octo_resource_v1_bootstrap_proto_rawDescGZIP() []byte {
 }
 
 var file_octo_resource_v1_bootstrap_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_octo_resource_v1_bootstrap_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_octo_resource_v1_bootstrap_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_octo_resource_v1_bootstrap_proto_goTypes = []any{
 	(OtlpExporter_Protocol)(0),  // 0: octo.resource.v1.OtlpExporter.Protocol
 	(*Bootstrap)(nil),           // 1: octo.resource.v1.Bootstrap
 	(*GrpcBridge)(nil),          // 2: octo.resource.v1.GrpcBridge
-	(*RateLimitServices)(nil),   // 3: octo.resource.v1.RateLimitServices
-	(*ControlPlane)(nil),        // 4: octo.resource.v1.ControlPlane
-	(*Telemetry)(nil),           // 5: octo.resource.v1.Telemetry
-	(*OtlpExporter)(nil),        // 6: octo.resource.v1.OtlpExporter
-	(*TraceSampling)(nil),       // 7: octo.resource.v1.TraceSampling
-	(*AccessLog)(nil),           // 8: octo.resource.v1.AccessLog
-	(*ProxyTls)(nil),            // 9: octo.resource.v1.ProxyTls
-	(*ProxyLimits)(nil),         // 10: octo.resource.v1.ProxyLimits
-	(*SocketUser)(nil),          // 11: octo.resource.v1.SocketUser
-	nil,                         // 12: octo.resource.v1.GrpcBridge.TargetsEntry
-	nil,                         // 13: octo.resource.v1.OtlpExporter.HeadersEntry
-	nil,                         // 14: octo.resource.v1.OtlpExporter.ResourceEntry
-	(*durationpb.Duration)(nil), // 15: google.protobuf.Duration
+	(*GrpcServer)(nil),          // 3: octo.resource.v1.GrpcServer
+	(*RateLimitServices)(nil),   // 4: octo.resource.v1.RateLimitServices
+	(*ControlPlane)(nil),        // 5: octo.resource.v1.ControlPlane
+	(*Telemetry)(nil),           // 6: octo.resource.v1.Telemetry
+	(*OtlpExporter)(nil),        // 7: octo.resource.v1.OtlpExporter
+	(*TraceSampling)(nil),       // 8: octo.resource.v1.TraceSampling
+	(*AccessLog)(nil),           // 9: octo.resource.v1.AccessLog
+	(*ProxyTls)(nil),            // 10: octo.resource.v1.ProxyTls
+	(*ProxyLimits)(nil),         // 11: octo.resource.v1.ProxyLimits
+	(*SocketUser)(nil),          // 12: octo.resource.v1.SocketUser
+	nil,                         // 13: octo.resource.v1.GrpcBridge.TargetsEntry
+	nil,                         // 14: octo.resource.v1.OtlpExporter.HeadersEntry
+	nil,                         // 15: octo.resource.v1.OtlpExporter.ResourceEntry
+	(*durationpb.Duration)(nil), // 16: google.protobuf.Duration
 }
 var file_octo_resource_v1_bootstrap_proto_depIdxs = []int32{
-	15, // 0: octo.resource.v1.Bootstrap.drain_deadline:type_name -> google.protobuf.Duration
-	10, // 1: octo.resource.v1.Bootstrap.limits:type_name -> octo.resource.v1.ProxyLimits
-	11, // 2: octo.resource.v1.Bootstrap.socket_users:type_name -> octo.resource.v1.SocketUser
-	9,  // 3: octo.resource.v1.Bootstrap.tls:type_name -> octo.resource.v1.ProxyTls
-	5,  // 4: octo.resource.v1.Bootstrap.telemetry:type_name -> octo.resource.v1.Telemetry
-	4,  // 5: octo.resource.v1.Bootstrap.control:type_name -> octo.resource.v1.ControlPlane
-	3,  // 6: octo.resource.v1.Bootstrap.rate_limit_services:type_name -> octo.resource.v1.RateLimitServices
+	16, // 0: octo.resource.v1.Bootstrap.drain_deadline:type_name -> google.protobuf.Duration
+	11, // 1: octo.resource.v1.Bootstrap.limits:type_name -> octo.resource.v1.ProxyLimits
+	12, // 2: octo.resource.v1.Bootstrap.socket_users:type_name -> octo.resource.v1.SocketUser
+	10, // 3: octo.resource.v1.Bootstrap.tls:type_name -> octo.resource.v1.ProxyTls
+	6,  // 4: octo.resource.v1.Bootstrap.telemetry:type_name -> octo.resource.v1.Telemetry
+	5,  // 5: octo.resource.v1.Bootstrap.control:type_name -> octo.resource.v1.ControlPlane
+	4,  // 6: octo.resource.v1.Bootstrap.rate_limit_services:type_name -> octo.resource.v1.RateLimitServices
 	2,  // 7: octo.resource.v1.Bootstrap.grpc:type_name -> octo.resource.v1.GrpcBridge
-	12, // 8: octo.resource.v1.GrpcBridge.targets:type_name -> octo.resource.v1.GrpcBridge.TargetsEntry
-	6,  // 9: octo.resource.v1.Telemetry.otlp:type_name -> octo.resource.v1.OtlpExporter
-	7,  // 10: octo.resource.v1.Telemetry.sampling:type_name -> octo.resource.v1.TraceSampling
-	8,  // 11: octo.resource.v1.Telemetry.access_log:type_name -> octo.resource.v1.AccessLog
-	0,  // 12: octo.resource.v1.OtlpExporter.protocol:type_name -> octo.resource.v1.OtlpExporter.Protocol
-	13, // 13: octo.resource.v1.OtlpExporter.headers:type_name -> octo.resource.v1.OtlpExporter.HeadersEntry
-	15, // 14: octo.resource.v1.OtlpExporter.timeout:type_name -> google.protobuf.Duration
-	14, // 15: octo.resource.v1.OtlpExporter.resource:type_name -> octo.resource.v1.OtlpExporter.ResourceEntry
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	13, // 8: octo.resource.v1.GrpcBridge.targets:type_name -> octo.resource.v1.GrpcBridge.TargetsEntry
+	3,  // 9: octo.resource.v1.GrpcBridge.servers:type_name -> octo.resource.v1.GrpcServer
+	7,  // 10: octo.resource.v1.Telemetry.otlp:type_name -> octo.resource.v1.OtlpExporter
+	8,  // 11: octo.resource.v1.Telemetry.sampling:type_name -> octo.resource.v1.TraceSampling
+	9,  // 12: octo.resource.v1.Telemetry.access_log:type_name -> octo.resource.v1.AccessLog
+	0,  // 13: octo.resource.v1.OtlpExporter.protocol:type_name -> octo.resource.v1.OtlpExporter.Protocol
+	14, // 14: octo.resource.v1.OtlpExporter.headers:type_name -> octo.resource.v1.OtlpExporter.HeadersEntry
+	16, // 15: octo.resource.v1.OtlpExporter.timeout:type_name -> google.protobuf.Duration
+	15, // 16: octo.resource.v1.OtlpExporter.resource:type_name -> octo.resource.v1.OtlpExporter.ResourceEntry
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_octo_resource_v1_bootstrap_proto_init() }
@@ -1123,16 +1215,16 @@ func file_octo_resource_v1_bootstrap_proto_init() {
 	if File_octo_resource_v1_bootstrap_proto != nil {
 		return
 	}
-	file_octo_resource_v1_bootstrap_proto_msgTypes[3].OneofWrappers = []any{}
-	file_octo_resource_v1_bootstrap_proto_msgTypes[6].OneofWrappers = []any{}
+	file_octo_resource_v1_bootstrap_proto_msgTypes[4].OneofWrappers = []any{}
 	file_octo_resource_v1_bootstrap_proto_msgTypes[7].OneofWrappers = []any{}
+	file_octo_resource_v1_bootstrap_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_resource_v1_bootstrap_proto_rawDesc), len(file_octo_resource_v1_bootstrap_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
