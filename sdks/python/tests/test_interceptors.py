@@ -267,9 +267,8 @@ async def test_timings_add_up_to_what_the_caller_waited() -> None:
         client = EchoClient(channel)
         timings = octomesh.Timings()
         await client.say(Message(text="sleep"), timeout=PATIENCE, timings=timings)
-        assert (
-            timings.of(octomesh.StageKind.HANDLER) >= 0.001
-        )  # it sleeps for twice that, less what a timer may come too early
+        # It sleeps for twice that, less what a timer may come too early.
+        assert timings.of(octomesh.StageKind.HANDLER) >= 0.001
         assert timings.total - 2e-6 <= sum(stage.seconds for stage in timings.stages) <= timings.total + 1e-9
         assert {s.instance for s in timings.stages if s.kind is octomesh.StageKind.HANDLER} == {"echo-1"}
         timings = octomesh.Timings()
