@@ -103,15 +103,15 @@ func (p *Process) User() (uint32, error) {
 	return info.Sys().(*syscall.Stat_t).Uid, nil
 }
 
-// Signal signals the process. [ErrGone]: it has ended.
+// Signal signals the process. [ErrGone]: it has ended, or the Process is closed.
 func (p *Process) Signal(s syscall.Signal) error {
 	raw, err := p.pidfd.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var sent error
-	if err := raw.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), s, nil, 0) }); err != nil {
-		return err
+	if raw.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), s, nil, 0) }) != nil { // it is closed
+		return ErrGone
 	}
 	if errors.Is(sent, unix.ESRCH) {
 		return ErrGone

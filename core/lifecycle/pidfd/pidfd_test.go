@@ -87,4 +87,8 @@ func TestWaitEndsWithTheProcessOrTheContext(t *testing.T) {
 	if _, err := p.User(); !errors.Is(err, pidfd.ErrGone) || p.Binary() != "" {
 		t.Error(err, p.Binary())
 	}
+	p.Close()
+	if err := p.Signal(syscall.SIGTERM); !errors.Is(err, pidfd.ErrGone) { // who waits for its end may have closed it already
+		t.Errorf("a process that is known no more was signalled: %v", err)
+	}
 }
