@@ -147,8 +147,8 @@ func startMesh(t *testing.T, server string) (port string) {
 // TestInterop runs grpc-go's own client and server, unmodified but for where the server listens, with both proxies between.
 func TestInterop(t *testing.T) {
 	client, server := program(t, "client"), startServer(t)
-	port := startMesh(t, server)
 	awaitServer(t, server)
+	port := startMesh(t, server)
 	for _, name := range cases {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
