@@ -90,6 +90,7 @@ func (p *Proxy) Drain(ctx context.Context) (cut int) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.DrainDeadline)
 	defer cancel()
+	p.local.targets.Changed()
 	p.withdraw(ctx)
 	p.draining.Store(true)
 	for _, l := range p.listening() {

@@ -72,6 +72,10 @@ func (h *localHandler) Serve(c *session.Call, head *wire.RequestHead) {
 		h.serveLocal(c, head)
 		return
 	}
+	if a := h.answerer(c, head); a != nil {
+		h.answer(a, c, head)
+		return
+	}
 	h.Proxy.Serve(c, head, route.Outbound)
 }
 

@@ -93,31 +93,14 @@ type withoutSwitches struct{ Demander }
 func (withoutSwitches) Switches(string) map[string]*resourcev1.MeshSwitch { return nil }
 func (withoutSwitches) Silent() time.Time                                 { return time.Time{} }
 
-// serveLocal answers a call to the proxy itself, on a goroutine of its own.
+// serveLocal answers a call to the proxy itself.
 func (p *Proxy) serveLocal(c *session.Call, head *wire.RequestHead) {
 	method, refused, ok := answers.Check(head)
-	switch {
-	case !ok:
+	if !ok {
 		c.Refuse(refused)
 		return
-	case p.draining.Load():
-		c.Refuse(wire.Refuse(wire.ReasonProxyDraining, wire.OriginClientProxy, "the proxy leaves"))
-		return
-	case p.local.open.Add(1) > maxLocal:
-		p.local.open.Add(-1)
-		c.Refuse(wire.Refuse(wire.ReasonQueueFull, wire.OriginClientProxy, "the proxy answers as many calls itself as it can"))
-		return
 	}
-	l := c.Here(p.local.ctx)
-	if l == nil {
-		p.local.open.Add(-1)
-		c.Refuse(wire.Refuse(wire.ReasonQueueFull, wire.OriginClientProxy, "the proxy answers as many calls of this connection itself as it can"))
-		return
-	}
-	p.group.Go(func(context.Context) {
-		defer p.local.open.Add(-1)
-		answers.Answer(p.local.service, l, method)
-	})
+	p.serveHere(c, func(l *session.Local) { answers.Answer(p.local.service, l, method) })
 }
 
 // serves is the targets that a caller's process has attached with, and a channel that closes when they may have changed.

@@ -47,6 +47,8 @@ type Config struct {
 	Protocols []session.Protocol
 	// Entrances are further places where clients of foreign protocols come in.
 	Entrances []Entrance
+	// Answers are who answers clients of foreign protocols in the proxy itself, by the protocol's name.
+	Answers map[string]Answerer
 	// Dials are the foreign protocols that instances are called by, where their resources say so.
 	Dials map[resourcev1.Protocol]session.Protocol
 	// Servers are instances beside the proxy that do not attach by themselves, of protocols that Dials has.

@@ -2,7 +2,9 @@ package main
 
 import (
 	"crypto/tls"
+	"maps"
 	"net"
+	"slices"
 
 	"github.com/octomesh/octomesh/bridge/grpc"
 	"github.com/octomesh/octomesh/core/proxy"
@@ -13,6 +15,7 @@ import (
 // bridged is how clients of foreign protocols come in, and which servers are instances.
 type bridged struct {
 	grpc    *grpc.Protocol // nil: no clients come in
+	answers *grpc.Answers  // what they ask of the proxy itself
 	servers []proxy.Server
 	tls     *tls.Config // at the address of its own; nil: it is plain there
 }
@@ -37,6 +40,10 @@ func loadBridge(b *resourcev1.Bootstrap) (*bridged, error) {
 			return service
 		},
 	}}
+	out.answers = &grpc.Answers{
+		Config: &out.grpc.Config, Services: slices.Sorted(maps.Keys(targets)),
+		Passed: func(service string) bool { return targets[service] != "" },
+	}
 	if g.GetCertificateFile() != "" {
 		cert, err := tls.LoadX509KeyPair(g.GetCertificateFile(), g.GetKeyFile())
 		if err != nil {
@@ -73,6 +80,14 @@ func (b *bridged) protocols() []session.Protocol {
 		return nil
 	}
 	return []session.Protocol{b.grpc}
+}
+
+// answerers are who answers clients in the proxy itself.
+func (b *bridged) answerers() map[string]proxy.Answerer {
+	if b == nil || b.grpc == nil {
+		return nil
+	}
+	return map[string]proxy.Answerer{b.grpc.Name(): b.answers}
 }
 
 // entrances are where foreign clients come in beside the proxy's own socket. l may be nil.

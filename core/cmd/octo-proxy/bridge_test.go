@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health/grpc_health_v1"
 
 	octomesh "github.com/octomesh/octomesh/sdks/go"
 )
@@ -93,6 +94,13 @@ func TestStockClientsCallByTCPTLSAndTheSocket(t *testing.T) {
 	} {
 		if err := c.once(cc, name); err != nil || c.times(name) != 1 {
 			t.Errorf("%s: %v, it ran %d times", name, err, c.times(name))
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		r, err := grpc_health_v1.NewHealthClient(cc).List(ctx, &grpc_health_v1.HealthListRequest{})
+		cancel()
+		all := r.GetStatuses()
+		if up := grpc_health_v1.HealthCheckResponse_SERVING; err != nil || all[""].GetStatus() != up || all[echoService].GetStatus() != up {
+			t.Errorf("%s: health is %v, %v", name, r, err)
 		}
 	}
 }

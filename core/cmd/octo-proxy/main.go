@@ -322,7 +322,7 @@ func (r *running) prepare(id *identity.Source, reload <-chan os.Signal) (err err
 		Source: source, Register: r.register,
 		Limits:        wire.Limits{MaxStreams: l.GetMaxStreams(), StreamWindow: l.GetStreamWindow(), MaxFrameBody: l.GetMaxFrameBody()},
 		DrainDeadline: b.GetDrainDeadline().AsDuration(), MaxQueue: int(l.GetMaxQueuedBytes()), MaxWaiting: proxy.MaxWaiting(), Log: r.log,
-		AdmitHello: func(p *session.Peer) error { return admit(b, p) }, Protocols: r.bridge.protocols(), Dials: dials(),
+		AdmitHello: func(p *session.Peer) error { return admit(b, p) }, Protocols: r.bridge.protocols(), Answers: r.bridge.answerers(), Dials: dials(),
 		Servers: r.bridge.instances(),
 	}
 	if r.limiter != nil {

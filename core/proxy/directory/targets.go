@@ -33,13 +33,14 @@ type Targets struct {
 
 	mu      sync.Mutex
 	targets map[string]*target
-	silent  bool // as it was last looked at
+	others  map[*listener]struct{} // who is told of changes of anything
+	silent  bool                   // as it was last looked at
 	stale   bool
 }
 
 // NewTargets makes the knowledge of a store that source fills; nil: a file does.
 func NewTargets(s *store.Store, source Source) *Targets {
-	return &Targets{store: s, source: source, targets: make(map[string]*target)}
+	return &Targets{store: s, source: source, targets: make(map[string]*target), others: make(map[*listener]struct{})}
 }
 
 const (
@@ -92,6 +93,25 @@ func (t *Targets) Changed() {
 		for w := range each.watchers {
 			w.changed()
 		}
+	}
+	for l := range t.others {
+		l.changed()
+	}
+}
+
+// listener is one who is told of changes.
+type listener struct{ changed func() }
+
+// Listen has changed called as Follow has, whatever has changed, without following a target.
+func (t *Targets) Listen(changed func()) (stop func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l := &listener{changed}
+	t.others[l] = struct{}{}
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.others, l)
 	}
 }
 
