@@ -20,6 +20,7 @@ ON_BOTH = (
     "test_calls.py",
     "test_errors.py",
     "test_interceptors.py",
+    "test_left.py",
     "test_link.py",
     "test_malformed.py",
     "test_process.py",

@@ -76,3 +76,11 @@ def test_titles_are_those_of_the_first_sdk() -> None:
         return re.findall(r"^## (.*)$", readme, re.MULTILINE)
 
     assert titles("python") == titles("go")
+
+
+def test_the_tests_that_the_kit_names_are_there() -> None:
+    kit = (HERE.parents[1] / "README.md").read_text("utf-8")
+    named = set(re.findall(r"`(test_\w+)`", kit))
+    assert named
+    defined = {n for f in HERE.rglob("test_*.py") for n in re.findall(r"def (test_\w+)\(", f.read_text("utf-8"))}
+    assert named <= defined, f"sdks/README.md names tests that are not there: {sorted(named - defined)}"
