@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
@@ -19,7 +20,7 @@ const MaxSchema = 400 << 10
 // CompleteSchema fills in the services of a schema that can be read, and leaves out of its descriptor set what nobody
 // needs who calls: comments and positions in files. Two schemas of the same files are equal then.
 func CompleteSchema(s *resourcev1.Schema) {
-	set, services, err := readSchema(s.GetDescriptorSet())
+	set, _, services, err := readSchema(s.GetDescriptorSet())
 	if err != nil {
 		return // the validation says what is wrong
 	}
@@ -45,14 +46,14 @@ func SchemaFile(target string, descriptorSet []byte) []byte {
 	return Format(&resourcev1.Configuration{Schemas: []*resourcev1.Schema{s}})
 }
 
-// readSchema reads a descriptor set, and returns the names of its services, sorted.
-func readSchema(raw []byte) (*descriptorpb.FileDescriptorSet, []string, error) {
+// readSchema reads a descriptor set, and returns its files, and the names of its services, sorted.
+func readSchema(raw []byte) (*descriptorpb.FileDescriptorSet, *protoregistry.Files, []string, error) {
 	set := &descriptorpb.FileDescriptorSet{}
 	if err := proto.Unmarshal(raw, set); err != nil {
-		return nil, nil, fmt.Errorf("is no google.protobuf.FileDescriptorSet: %w", err)
+		return nil, nil, nil, fmt.Errorf("is no google.protobuf.FileDescriptorSet: %w", err)
 	}
 	if len(set.GetFile()) == 0 {
-		return nil, nil, errors.New("holds no file")
+		return nil, nil, nil, errors.New("holds no file")
 	}
 	have := make(map[string]bool)
 	for _, f := range set.GetFile() {
@@ -61,13 +62,13 @@ func readSchema(raw []byte) (*descriptorpb.FileDescriptorSet, []string, error) {
 	for _, f := range set.GetFile() {
 		for _, dep := range f.GetDependency() {
 			if !have[dep] {
-				return nil, nil, fmt.Errorf("%s imports %s, which is not in it: write it with all imports (buf build -o, protoc --include_imports)", f.GetName(), dep)
+				return nil, nil, nil, fmt.Errorf("%s imports %s, which is not in it: write it with all imports (buf build -o, protoc --include_imports)", f.GetName(), dep)
 			}
 		}
 	}
 	files, err := protodesc.NewFiles(set)
 	if err != nil {
-		return nil, nil, fmt.Errorf("does not hold together: %w", err)
+		return nil, nil, nil, fmt.Errorf("does not hold together: %w", err)
 	}
 	var services []string
 	files.RangeFiles(func(f protoreflect.FileDescriptor) bool {
@@ -77,7 +78,7 @@ func readSchema(raw []byte) (*descriptorpb.FileDescriptorSet, []string, error) {
 		return true
 	})
 	slices.Sort(services)
-	return set, services, nil
+	return set, files, services, nil
 }
 
 func (v *validator) checkSchemas(schemas []*resourcev1.Schema) {
@@ -95,7 +96,7 @@ func (v *validator) checkSchemas(schemas []*resourcev1.Schema) {
 			v.bad(at+".descriptor_set", "has %d bytes, at most %d: leave out files that the services do not need", len(s.GetDescriptorSet()), MaxSchema)
 			continue
 		}
-		_, have, err := readSchema(s.GetDescriptorSet())
+		_, _, have, err := readSchema(s.GetDescriptorSet())
 		switch {
 		case len(s.GetDescriptorSet()) == 0:
 			v.bad(at+".descriptor_set", "is missing: `octo schema push` takes it from a file")

@@ -123,4 +123,23 @@ func TestSchemasArePushed(t *testing.T) {
 	o.expect(exitDone, "", args("schema push shop.cart "+path+" -m x"), "schema/shop.cart created (revision 1)")
 	o.expect(exitDone, "", args("get schema shop.cart -o yaml"), "octo.resource.v1.Cart")
 	o.expect(exitDone, "", args("explain shop.cart"), "what the target serves", "sha256")
+	set.File[1].Service[0].Method = []*descriptorpb.MethodDescriptorProto{
+		{Name: proto.String("Put"), InputType: proto.String(".octo.resource.v1.Route"), OutputType: proto.String(".octo.resource.v1.Limits"), ClientStreaming: proto.Bool(true)},
+	}
+	write()
+	o.expect(exitDone, "", args("schema push shop.cart "+path+" -m x"), "schema/shop.cart updated (revision 2)")
+	o.expect(exitDone, "", args("schema push mail "+path+" -m x"), "schema/mail created (revision 1)")
+	o.expect(exitDone, "", args("schema list"), "TARGET", "shop.cart", "mail", "octo.resource.v1.Cart")
+	o.expect(exitDone, "", args("schema list -o yaml"), "descriptor_set")
+	o.expect(exitDone, "", args("schema get shop.cart"), "octo.resource.v1.Cart", "Put", "stream octo.resource.v1.Route", "octo.resource.v1.Limits")
+	copied := filepath.Join(o.dir, "copy.binpb")
+	o.expect(exitDone, "", args("schema get shop.cart --out "+copied))
+	o.expect(exitDone, "", args("schema push other "+copied+" -m x"), "schema/other created")
+	o.expect(exitUsage, "", args("schema delete mail"), "a reason is missing")
+	o.expect(exitDone, "", args("schema delete -m x mail other"), "schema/mail deleted", "schema/other deleted")
+	o.expect(exitNotFound, "", args("schema get mail"), "mail")
+	o.expect(exitNotFound, "", args("schema delete nobody -m x"), "nobody")
+	for _, line := range []string{"schema get", "schema list x", "schema what", "schema delete -m x"} {
+		o.expect(exitUsage, "", args(line))
+	}
 }

@@ -10,8 +10,6 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	configv1 "github.com/octomesh/octomesh/gen/control/octo/config/v1"
-
-	"github.com/octomesh/octomesh/core/resource"
 )
 
 // look is how often one looks who waits for a roll-out's end.
@@ -187,44 +185,4 @@ func showRollout(t *terminal, r *configv1.Rollout) {
 		rows = append(rows, []string{e.GetTime().AsTime().Format("2006-01-02 15:04:05Z"), e.GetText(), e.GetAuthor()})
 	}
 	table(t.out, rows)
-}
-
-func runSchema(ctx context.Context, t *terminal, args []string) error {
-	o := newOptions(t, "schema", "push TARGET FILE -m WHY [flags]",
-		"Says what a target serves: FILE is a google.protobuf.FileDescriptorSet with all imports, as\n"+
-			"buf build -o FILE and protoc --include_imports -o FILE write it.").changes()
-	w := o.waves()
-	rest, err := o.parse(args)
-	if err != nil {
-		return err
-	}
-	if len(rest) != 3 || rest[0] != "push" {
-		return usage("octo schema push TARGET FILE -m WHY")
-	}
-	why, err := o.why()
-	if err != nil {
-		return err
-	}
-	raw, err := resource.ReadBytes(rest[2])
-	if err != nil {
-		return usage("%v", err)
-	}
-	file := resource.SchemaFile(rest[1], raw)
-	client, done, err := o.client()
-	if err != nil {
-		return err
-	}
-	defer done()
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	r, err := client.Apply(ctx, &configv1.ApplyRequest{
-		Environment: o.environment, Files: []*configv1.File{{Name: rest[2], Content: file}}, Why: why, Waves: w.request(), Force: w.force,
-	})
-	if err != nil {
-		return err
-	}
-	showProblems(t.err, r.GetWarnings())
-	showChanges(t.out, r.GetChanges(), "")
-	showBegun(t, r.GetRollout())
-	return nil
 }

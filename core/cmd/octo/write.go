@@ -180,15 +180,22 @@ func runRollback(ctx context.Context, t *terminal, args []string) error {
 func runDelete(ctx context.Context, t *terminal, args []string) error {
 	o := newOptions(t, "delete", "KIND NAME | KIND/NAME... -m WHY [flags]",
 		"Removes resources, all or none. Their history stays, and rollback brings them back.").changes()
+	return remove(ctx, o, args, func(rest []string) []string {
+		if one, err := name(rest); err == nil {
+			return []string{one}
+		}
+		return rest
+	})
+}
+
+// remove removes resources. What is left of the command line names makes names of.
+func remove(ctx context.Context, o *options, args []string, names func(rest []string) []string) error {
 	w := o.waves()
 	rest, err := o.parse(args)
 	if err != nil {
 		return err
 	}
-	if one, err := name(rest); err == nil {
-		rest = []string{one}
-	}
-	if len(rest) == 0 {
+	if rest = names(rest); len(rest) == 0 {
 		return usage("name what to delete, such as: policy shop.cart")
 	}
 	why, err := o.why()
@@ -206,7 +213,7 @@ func runDelete(ctx context.Context, t *terminal, args []string) error {
 	if err != nil {
 		return err
 	}
-	showChanges(t.out, r.GetChanges(), "")
-	showBegun(t, r.GetRollout())
+	showChanges(o.terminal.out, r.GetChanges(), "")
+	showBegun(o.terminal, r.GetRollout())
 	return nil
 }
