@@ -24,8 +24,12 @@ const learn = 5 * time.Second
 type Answers struct {
 	// Config is that of the connections that the questions come on.
 	Config *Config
-	// Services are known by name, and listed.
+	// Services are known by name: their health is listed, and the schemas of their targets.
 	Services []string
+	// Targets are further ones whose schemas are listed.
+	Targets []string
+	// Schemas are what reflection tells. nil: what the proxy itself answers, and no more.
+	Schemas Schemas
 	// Passed tells which of the services that are answered here are not: calls to them go on, as to any service. nil: none.
 	Passed func(service string) bool
 }
@@ -37,7 +41,7 @@ const healthService = "grpc.health.v1.Health"
 // Answers implements proxy.Answerer.
 func (a *Answers) Answers(service []byte) bool {
 	switch string(service) {
-	case healthService:
+	case healthService, reflectionService, reflectionAlpha:
 		return a.Passed == nil || !a.Passed(string(service))
 	}
 	return false
@@ -46,7 +50,12 @@ func (a *Answers) Answers(service []byte) bool {
 // Answer implements proxy.Answerer.
 func (a *Answers) Answer(m proxy.Mesh, l *session.Local, q proxy.Question) {
 	ask := &question{Question: q, a: a, mesh: m, l: l}
-	err := ask.health()
+	var err error
+	if q.Service == healthService {
+		err = ask.health()
+	} else {
+		err = ask.reflect()
+	}
 	l.End(ask.end(err))
 }
 

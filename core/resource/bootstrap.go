@@ -56,6 +56,11 @@ func ReadBootstrap(path string, getenv func(string) string) (*resourcev1.Bootstr
 		for _, s := range g.GetServers() {
 			absoluteSocket(dir, &s.Address)
 		}
+		for target, file := range g.GetSchemas() {
+			if file != "" && !filepath.IsAbs(file) {
+				g.Schemas[target] = filepath.Join(dir, file)
+			}
+		}
 	}
 	paths = append(paths, telemetryPaths(b.Telemetry)...)
 	for i := range b.GetRateLimitServices().GetAddresses() {

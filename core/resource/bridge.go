@@ -13,6 +13,7 @@ import (
 const (
 	maxGRPCServers = 64
 	maxGRPCTargets = 64
+	maxGRPCSchemas = 64
 )
 
 // grpcBridge checks how gRPC's clients come in, and which servers are dialed.
@@ -35,6 +36,14 @@ func (v *validator) grpcBridge(b *resourcev1.Bootstrap) {
 	}
 	for _, service := range slices.Sorted(maps.Keys(g.GetTargets())) {
 		v.name(fmt.Sprintf("grpc.targets[%q]", shorten(service)), g.GetTargets()[service], nameForm)
+	}
+	if len(g.GetSchemas()) > maxGRPCSchemas {
+		v.bad("grpc.schemas", "holds more than %d: push them to the control plane (octo schema push)", maxGRPCSchemas)
+	}
+	for _, target := range slices.Sorted(maps.Keys(g.GetSchemas())) {
+		at := fmt.Sprintf("grpc.schemas[%q]", shorten(target))
+		v.name(at, target, nameForm)
+		v.present(at, g.GetSchemas()[target])
 	}
 	v.grpcServers(g.GetServers(), b.GetTls() != nil)
 }

@@ -16,6 +16,7 @@ import (
 type bridged struct {
 	grpc    *grpc.Protocol // nil: no clients come in
 	answers *grpc.Answers  // what they ask of the proxy itself
+	schemas *schemas
 	servers []proxy.Server
 	tls     *tls.Config // at the address of its own; nil: it is plain there
 }
@@ -40,8 +41,13 @@ func loadBridge(b *resourcev1.Bootstrap) (*bridged, error) {
 			return service
 		},
 	}}
+	files, err := readSchemas(g.GetSchemas())
+	if err != nil {
+		return nil, err
+	}
+	out.schemas = &schemas{files: files}
 	out.answers = &grpc.Answers{
-		Config: &out.grpc.Config, Services: slices.Sorted(maps.Keys(targets)),
+		Config: &out.grpc.Config, Services: slices.Sorted(maps.Keys(targets)), Targets: slices.Sorted(maps.Keys(files)), Schemas: out.schemas,
 		Passed: func(service string) bool { return targets[service] != "" },
 	}
 	if g.GetCertificateFile() != "" {

@@ -315,6 +315,7 @@ func (r *running) prepare(id *identity.Source, reload <-chan os.Signal) (err err
 		return err
 	}
 	source := sourceOf(b, pilots, reload, r.log)
+	r.bridge.follow(source)
 	r.register = registerOf(b, id, pilots, source, r.log)
 	l := b.GetLimits()
 	cfg := proxy.Config{

@@ -71,6 +71,7 @@ type Client struct {
 	changes  uint64            // of what is kept on the disk
 	saved    uint64            // the last of them that is there
 	calls    map[string]uint64 // to targets, when they were looked at last
+	schemas  schemas
 }
 
 // New makes a client with what is on the disk. What cannot be read there is logged and passed over.
@@ -81,6 +82,7 @@ func New(cfg Config) *Client {
 	c := &Client{
 		cfg: cfg, disk: disk{dir: cfg.Dir}, state: newState(cfg.Environment), health: health{since: time.Now()},
 		answered: make(chan struct{}), tell: func() {}, calls: make(map[string]uint64),
+		schemas: schemas{held: make(map[string]*schema)},
 	}
 	var problems []error
 	c.quarantine, problems = openQuarantine(cfg.Dir, cfg.Software)
@@ -267,6 +269,9 @@ func (c *Client) follow(ctx context.Context, pilot grpc.ClientConnInterface) (he
 	}
 	c.mu.Lock()
 	s.begin(c.state)
+	if r := c.resumeSchemas(); r != nil {
+		s.say(r)
+	}
 	c.stream = s
 	c.mu.Unlock()
 	heard, err = c.receive(s)
@@ -291,6 +296,10 @@ func (c *Client) receive(s *stream) (heard bool, err error) {
 			again := c.health.heard(time.Now())
 			c.mu.Unlock()
 			c.cfg.Log.Info("the control plane answers", "environment", c.cfg.Environment, "after", again)
+		}
+		if r.TypeUrl == resource.KindSchema.TypeURL() {
+			s.answer(r, c.takeSchemas(r))
+			continue
 		}
 		s.answer(r, c.take(r))
 	}

@@ -280,7 +280,10 @@ type GrpcBridge struct {
 	// The target of each service, by its full name. A service that is not named here is its own target.
 	Targets map[string]string `protobuf:"bytes,5,rep,name=targets,proto3" json:"targets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Servers beside the proxy that are instances of targets, as if they had attached: the proxy dials them. At most 64.
-	Servers       []*GrpcServer `protobuf:"bytes,6,rep,name=servers,proto3" json:"servers,omitempty"`
+	Servers []*GrpcServer `protobuf:"bytes,6,rep,name=servers,proto3" json:"servers,omitempty"`
+	// What targets serve, for reflection: files with a descriptor set and all its imports, as `buf build -o FILE` writes them, by target.
+	// They hold over what the control plane says, and are read at the start. At most 64.
+	Schemas       map[string]string `protobuf:"bytes,7,rep,name=schemas,proto3" json:"schemas,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -353,6 +356,13 @@ func (x *GrpcBridge) GetTargets() map[string]string {
 func (x *GrpcBridge) GetServers() []*GrpcServer {
 	if x != nil {
 		return x.Servers
+	}
+	return nil
+}
+
+func (x *GrpcBridge) GetSchemas() map[string]string {
+	if x != nil {
+		return x.Schemas
 	}
 	return nil
 }
@@ -1075,7 +1085,7 @@ const file_octo_resource_v1_bootstrap_proto_rawDesc = "" +
 	"\acontrol\x18\x0e \x01(\v2\x1e.octo.resource.v1.ControlPlaneR\acontrol\x12S\n" +
 	"\x13rate_limit_services\x18\x0f \x01(\v2#.octo.resource.v1.RateLimitServicesR\x11rateLimitServices\x12'\n" +
 	"\x0ftakeover_socket\x18\x10 \x01(\tR\x0etakeoverSocket\x120\n" +
-	"\x04grpc\x18\x11 \x01(\v2\x1c.octo.resource.v1.GrpcBridgeR\x04grpc\"\xc7\x02\n" +
+	"\x04grpc\x18\x11 \x01(\v2\x1c.octo.resource.v1.GrpcBridgeR\x04grpc\"\xc8\x03\n" +
 	"\n" +
 	"GrpcBridge\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x18\n" +
@@ -1083,8 +1093,12 @@ const file_octo_resource_v1_bootstrap_proto_rawDesc = "" +
 	"\x10certificate_file\x18\x03 \x01(\tR\x0fcertificateFile\x12\x19\n" +
 	"\bkey_file\x18\x04 \x01(\tR\akeyFile\x12C\n" +
 	"\atargets\x18\x05 \x03(\v2).octo.resource.v1.GrpcBridge.TargetsEntryR\atargets\x126\n" +
-	"\aservers\x18\x06 \x03(\v2\x1c.octo.resource.v1.GrpcServerR\aservers\x1a:\n" +
+	"\aservers\x18\x06 \x03(\v2\x1c.octo.resource.v1.GrpcServerR\aservers\x12C\n" +
+	"\aschemas\x18\a \x03(\v2).octo.resource.v1.GrpcBridge.SchemasEntryR\aschemas\x1a:\n" +
 	"\fTargetsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
+	"\fSchemasEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"~\n" +
 	"\n" +
@@ -1165,7 +1179,7 @@ func file_octo_resource_v1_bootstrap_proto_rawDescGZIP() []byte {
 }
 
 var file_octo_resource_v1_bootstrap_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_octo_resource_v1_bootstrap_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_octo_resource_v1_bootstrap_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_octo_resource_v1_bootstrap_proto_goTypes = []any{
 	(OtlpExporter_Protocol)(0),  // 0: octo.resource.v1.OtlpExporter.Protocol
 	(*Bootstrap)(nil),           // 1: octo.resource.v1.Bootstrap
@@ -1181,12 +1195,13 @@ var file_octo_resource_v1_bootstrap_proto_goTypes = []any{
 	(*ProxyLimits)(nil),         // 11: octo.resource.v1.ProxyLimits
 	(*SocketUser)(nil),          // 12: octo.resource.v1.SocketUser
 	nil,                         // 13: octo.resource.v1.GrpcBridge.TargetsEntry
-	nil,                         // 14: octo.resource.v1.OtlpExporter.HeadersEntry
-	nil,                         // 15: octo.resource.v1.OtlpExporter.ResourceEntry
-	(*durationpb.Duration)(nil), // 16: google.protobuf.Duration
+	nil,                         // 14: octo.resource.v1.GrpcBridge.SchemasEntry
+	nil,                         // 15: octo.resource.v1.OtlpExporter.HeadersEntry
+	nil,                         // 16: octo.resource.v1.OtlpExporter.ResourceEntry
+	(*durationpb.Duration)(nil), // 17: google.protobuf.Duration
 }
 var file_octo_resource_v1_bootstrap_proto_depIdxs = []int32{
-	16, // 0: octo.resource.v1.Bootstrap.drain_deadline:type_name -> google.protobuf.Duration
+	17, // 0: octo.resource.v1.Bootstrap.drain_deadline:type_name -> google.protobuf.Duration
 	11, // 1: octo.resource.v1.Bootstrap.limits:type_name -> octo.resource.v1.ProxyLimits
 	12, // 2: octo.resource.v1.Bootstrap.socket_users:type_name -> octo.resource.v1.SocketUser
 	10, // 3: octo.resource.v1.Bootstrap.tls:type_name -> octo.resource.v1.ProxyTls
@@ -1196,18 +1211,19 @@ var file_octo_resource_v1_bootstrap_proto_depIdxs = []int32{
 	2,  // 7: octo.resource.v1.Bootstrap.grpc:type_name -> octo.resource.v1.GrpcBridge
 	13, // 8: octo.resource.v1.GrpcBridge.targets:type_name -> octo.resource.v1.GrpcBridge.TargetsEntry
 	3,  // 9: octo.resource.v1.GrpcBridge.servers:type_name -> octo.resource.v1.GrpcServer
-	7,  // 10: octo.resource.v1.Telemetry.otlp:type_name -> octo.resource.v1.OtlpExporter
-	8,  // 11: octo.resource.v1.Telemetry.sampling:type_name -> octo.resource.v1.TraceSampling
-	9,  // 12: octo.resource.v1.Telemetry.access_log:type_name -> octo.resource.v1.AccessLog
-	0,  // 13: octo.resource.v1.OtlpExporter.protocol:type_name -> octo.resource.v1.OtlpExporter.Protocol
-	14, // 14: octo.resource.v1.OtlpExporter.headers:type_name -> octo.resource.v1.OtlpExporter.HeadersEntry
-	16, // 15: octo.resource.v1.OtlpExporter.timeout:type_name -> google.protobuf.Duration
-	15, // 16: octo.resource.v1.OtlpExporter.resource:type_name -> octo.resource.v1.OtlpExporter.ResourceEntry
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	14, // 10: octo.resource.v1.GrpcBridge.schemas:type_name -> octo.resource.v1.GrpcBridge.SchemasEntry
+	7,  // 11: octo.resource.v1.Telemetry.otlp:type_name -> octo.resource.v1.OtlpExporter
+	8,  // 12: octo.resource.v1.Telemetry.sampling:type_name -> octo.resource.v1.TraceSampling
+	9,  // 13: octo.resource.v1.Telemetry.access_log:type_name -> octo.resource.v1.AccessLog
+	0,  // 14: octo.resource.v1.OtlpExporter.protocol:type_name -> octo.resource.v1.OtlpExporter.Protocol
+	15, // 15: octo.resource.v1.OtlpExporter.headers:type_name -> octo.resource.v1.OtlpExporter.HeadersEntry
+	17, // 16: octo.resource.v1.OtlpExporter.timeout:type_name -> google.protobuf.Duration
+	16, // 17: octo.resource.v1.OtlpExporter.resource:type_name -> octo.resource.v1.OtlpExporter.ResourceEntry
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_octo_resource_v1_bootstrap_proto_init() }
@@ -1224,7 +1240,7 @@ func file_octo_resource_v1_bootstrap_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_resource_v1_bootstrap_proto_rawDesc), len(file_octo_resource_v1_bootstrap_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
