@@ -191,6 +191,42 @@ func TestRequestBecomesOneFrame(t *testing.T) {
 	same(t, "trace", h.Traceparent, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 }
 
+// TestPrefixAloneTakesNothingOfAnotherCall: clients write a message's prefix as a DATA frame of its own, and go on with another call.
+func TestPrefixAloneTakesNothingOfAnotherCall(t *testing.T) {
+	other := func(e *end, id uint32) {
+		e.headers(id, false, ":method", "POST", ":scheme", "http", ":path", "/octo.test.v1.Thing/Do", ":authority", "thing", "content-type", "application/grpc")
+	}
+	for name, between := range map[string]func(*end){
+		"a new call": func(e *end) { other(e, 5); _ = e.WriteData(5, true, []byte("\x00\x00\x00\x00\x05other")) },
+		"its bytes":  func(e *end) { _ = e.WriteData(1, true, []byte("\x00\x00\x00\x00\x05other")) },
+		"its end":    func(e *end) { _ = e.WriteRSTStream(1, http2.ErrCodeCancel) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEnd(t, wire.Acceptor)
+			e.request(false)
+			e.feed()
+			other(e, 3)
+			_ = e.WriteData(3, false, []byte("\x00\x00\x00\x00\x05"))
+			between(e)
+			_ = e.WriteData(3, true, []byte("hello"))
+			e.feed()
+			var bodies []string
+			for _, ev := range e.events {
+				if ev.Kind != wire.EventReset {
+					bodies = append(bodies, fmt.Sprintf("%d %s", ev.Frame.Stream, ev.Frame.Body))
+				} else {
+					bodies = append(bodies, fmt.Sprintf("%d reset", ev.Frame.Stream))
+				}
+			}
+			want := map[string][]string{
+				"a new call": {"1 ", "3 ", "5 other", "3 hello"}, "its bytes": {"1 ", "3 ", "1 other", "3 hello"}, "its end": {"1 ", "3 ", "1 reset", "3 hello"},
+			}
+			same(t, "what came for which call", bodies, want[name])
+			same(t, "answers", e.read(), "")
+		})
+	}
+}
+
 func TestTimeouts(t *testing.T) {
 	for text, us := range map[string]uint64{
 		"1n": 1, "1000n": 1, "1001n": 2, "7u": 7, "3m": 3000, "2S": 2e6, "1M": 60e6, "1H": 3600e6, "99999999H": 3153600000000000, "00000001S": 1e6,

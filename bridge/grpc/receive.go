@@ -170,10 +170,15 @@ func (c *Conn) request(rest []byte, ev *wire.Event) (n int, err error) {
 func (c *Conn) absorb(s *stream, b []byte, ev *wire.Event) (n int, err error) {
 	const header = 9
 	if len(b) < header+len(s.prefix) || http2.FrameType(b[3]) != http2.FrameData || b[4]&byte(http2.FlagDataPadded) != 0 ||
-		binary.BigEndian.Uint32(b[5:])&(1<<31-1) != s.ID || b[0] == 0 && b[1] == 0 && int(b[2]) < len(s.prefix) {
+		binary.BigEndian.Uint32(b[5:])&(1<<31-1) != s.ID {
 		return 0, nil
 	}
-	for range 2 { // the prefix, then bytes of the message
+	size := int(b[0])<<16 | int(b[1])<<8 | int(b[2])
+	if size < len(s.prefix) {
+		return 0, nil
+	}
+	b = b[:min(len(b), header+size)] // behind the frame stands what may be another call's
+	for range 2 {                    // the prefix, then bytes of the message
 		k, err := c.h.Feed(b[n:], &c.hev)
 		if n += k; err != nil || c.hev.Kind != h2.EventData {
 			return n, err
