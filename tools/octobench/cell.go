@@ -65,12 +65,15 @@ func (c *cell) peer(name, template, dial string) string {
 	return address
 }
 
-// proxy starts one whose target is at an address of TCP.
-func (c *cell) proxy(role, mesh string) *proxyProcess {
+// proxy starts one with the target behind it. Addresses are those of TCP that servers tell.
+func (c *cell) proxy(role string, b behind) *proxyProcess {
 	if c.err != nil {
 		return &proxyProcess{}
 	}
-	p, err := startProxy(role, c.bench.proxyBinary, c.dir, strings.TrimPrefix(mesh, "tcp:"), c.bench.collector)
+	for _, address := range []*string{&b.mesh, &b.direct, &b.server} {
+		*address = strings.TrimPrefix(*address, "tcp:")
+	}
+	p, err := startProxy(role, c.bench.proxyBinary, c.dir, b, c.bench.collector)
 	if err != nil {
 		c.err = err
 		return &proxyProcess{}
@@ -81,9 +84,15 @@ func (c *cell) proxy(role, mesh string) *proxyProcess {
 
 // twoProxies starts a server behind two proxies and returns where its clients come in.
 func (c *cell) twoProxies(server string) string {
-	inner := c.proxy("server-proxy", unused)
+	inner := c.proxy("server-proxy", behind{})
 	c.side("server", side.Spec{Kind: server, Dial: inner.socket})
-	return c.proxy("client-proxy", inner.inbound).socket
+	return c.proxy("client-proxy", behind{mesh: inner.inbound}).socket
+}
+
+// bridgeOfTwo starts a gRPC server as an instance of the second of two proxies and returns where clients of gRPC come in.
+func (c *cell) bridgeOfTwo() string {
+	inner := c.proxy("server-proxy", behind{server: c.server("grpc-server", c.socket("srv"))})
+	return c.proxy("client-proxy", behind{mesh: inner.inbound, grpc: true}).socket
 }
 
 func (c *cell) profileOf(role string) string {

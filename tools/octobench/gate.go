@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/octomesh/octomesh/tools/octobench/side"
@@ -67,6 +68,7 @@ func gates(results []Row) []Gate {
 	j.peers()
 	j.sdk(results)
 	j.python()
+	j.bridge()
 	return j.gates
 }
 
@@ -97,6 +99,29 @@ func (j *judge) python() {
 		for _, end := range []string{"uds", "client", "server"} {
 			j.ratio("calls a second", column, "python-"+end, "grpcio-"+end, callsPerS, Gate{Goal: 5, Hard: 3, AtLeast: true})
 		}
+	}
+}
+
+// bridge is what gRPC through ours may cost: a call of 1 KiB in each process, and no more than other relays of gRPC in the same run.
+func (j *judge) bridge() {
+	for _, column := range []string{"1:16", "4:100"} {
+		for _, name := range []string{"bridge-1", "bridge-2"} {
+			r := j.rows[rowKey{name, column}]
+			if r == nil {
+				continue
+			}
+			for _, role := range r.roles() {
+				if strings.Contains(role, "proxy") {
+					j.add(Gate{What: fmt.Sprintf("%s, µs of CPU a call of the %s", name, role), Load: column, Is: r.CPU[role] * 10, Goal: 12})
+				}
+			}
+		}
+		for _, relay := range []string{"grpc-relay", "envoy-grpc", "nginx-grpc"} {
+			j.ratio("CPU between the ends", column, "bridge-1", relay, (*Row).between, Gate{Goal: 1})
+		}
+	}
+	for _, column := range []string{"1:16/64k", "4:100/64k"} {
+		j.ratio("CPU between the ends", column, "bridge-1", "grpc-relay", (*Row).between, Gate{Goal: 1})
 	}
 }
 

@@ -68,17 +68,33 @@ func buildProxy(dir string) (string, error) {
 	return binary, nil
 }
 
-// startProxy runs an octo-proxy whose target of the measurement is at the mesh address. It traces to the
-// collector and writes an access log, unless the collector is empty.
-func startProxy(role, binary, dir, mesh, collector string) (*proxyProcess, error) {
+// behind is what a proxy has behind it: where the target of the measurement is.
+type behind struct {
+	mesh   string // the address of a proxy, or of raw ends that stand for one
+	direct string // the address of a gRPC server that the proxy calls itself, instead
+	server string // the address of a gRPC server that is an instance of this proxy
+	grpc   bool   // gRPC's clients come in, too
+}
+
+// grpcIn is a proxy's section for gRPC's clients on its socket.
+const grpcIn = "grpc:\n  application: octobench\n  targets: {%s: %s}\n"
+
+// startProxy runs an octo-proxy. It traces to the collector and writes an access log, unless the collector is empty.
+func startProxy(role, binary, dir string, b behind, collector string) (*proxyProcess, error) {
 	base := filepath.Join(dir, role)
 	admin := base + ".adm"
 	bootstrap := fmt.Sprintf("environment: %s\ninstance: %s\noutbound_socket: %s\ninbound_address: 127.0.0.1:0\n"+
 		"admin_socket: %s\nresources_file: %s\n", side.Environment, role, base+".sock", admin, base+".res.yaml")
+	if b.grpc {
+		bootstrap += fmt.Sprintf(grpcIn, side.Service, side.Target)
+	}
+	if b.server != "" {
+		bootstrap += fmt.Sprintf("grpc:\n  servers:\n  - {targets: [%s], instance: %s-0, address: %q}\n", side.Target, side.Target, b.server)
+	}
 	if collector != "" {
 		bootstrap += fmt.Sprintf(telemetry, collector, base+".log")
 	}
-	if err := os.WriteFile(base+".res.yaml", []byte(resources(mesh)), 0o600); err != nil {
+	if err := os.WriteFile(base+".res.yaml", []byte(resources(b)), 0o600); err != nil {
 		return nil, err
 	}
 	if err := os.WriteFile(base+".yaml", []byte(bootstrap), 0o600); err != nil {
@@ -102,15 +118,21 @@ func startProxy(role, binary, dir, mesh, collector string) (*proxyProcess, error
 }
 
 // resources is a proxy's configuration: targets with one endpoint each, default policies.
-func resources(mesh string) string {
+func resources(b behind) string {
 	var policies, endpoints strings.Builder
 	for i := range targets {
-		name, address := fmt.Sprintf("target-%02d", i), unused
+		name, where := fmt.Sprintf("target-%02d", i), fmt.Sprintf("mesh_address: %q", unused)
 		if i == targets/2 {
-			name, address = side.Target, mesh
+			name = side.Target
+			switch {
+			case b.direct != "":
+				where = fmt.Sprintf("direct_address: %q, direct_protocol: PROTOCOL_GRPC", b.direct)
+			case b.mesh != "":
+				where = fmt.Sprintf("mesh_address: %q", b.mesh)
+			}
 		}
 		fmt.Fprintf(&policies, "- {target: %s}\n", name)
-		fmt.Fprintf(&endpoints, "- {target: %s, instance: %s-0, mesh_address: \"%s\"}\n", name, name, address)
+		fmt.Fprintf(&endpoints, "- {target: %s, instance: %s-0, %s}\n", name, name, where)
 	}
 	return fmt.Sprintf("environment: %s\npolicies:\n%sendpoints:\n%s", side.Environment, &policies, &endpoints)
 }

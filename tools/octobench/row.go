@@ -52,7 +52,7 @@ func raw(dial string) side.Spec { return side.Spec{Kind: "raw-client", Dial: dia
 
 // rows are all there are: ours, what they are compared with, and the peers.
 func rows() []row {
-	return slices.Concat(directRows, meshRows, peerRows, pythonRows)
+	return slices.Concat(directRows, meshRows, bridgeRows, peerRows, pythonRows)
 }
 
 var directRows = []row{
@@ -81,13 +81,13 @@ var meshRows = []row{
 		return raw(c.byteCopy(c.server("raw-server", anyPort))), nil
 	}},
 	{name: "mesh-1", what: "raw ends, one proxy: Unix socket in, TCP out to a server that stands for the next proxy", start: func(c *cell) (side.Spec, error) {
-		return raw(c.proxy("proxy", c.server("raw-server", anyPort)).socket), nil
+		return raw(c.proxy("proxy", behind{mesh: c.server("raw-server", anyPort)}).socket), nil
 	}},
 	{name: "mesh-1-deadline", what: "mesh-1 with a deadline on each call", reach: basic, start: func(c *cell) (side.Spec, error) {
-		return deadline(raw(c.proxy("proxy", c.server("raw-server", anyPort)).socket)), nil
+		return deadline(raw(c.proxy("proxy", behind{mesh: c.server("raw-server", anyPort)}).socket)), nil
 	}},
 	{name: "mesh-1-sdk", what: "Go SDK ends, one proxy", start: func(c *cell) (side.Spec, error) {
-		return side.Spec{Kind: "sdk-client", Dial: c.proxy("proxy", c.server("sdk-server", anyPort)).socket}, nil
+		return side.Spec{Kind: "sdk-client", Dial: c.proxy("proxy", behind{mesh: c.server("sdk-server", anyPort)}).socket}, nil
 	}},
 	{name: "mesh-2", what: "raw ends, two proxies: Unix socket, TCP, Unix socket on which the server has attached", start: func(c *cell) (side.Spec, error) {
 		return raw(c.twoProxies("raw-attached")), nil
@@ -97,6 +97,21 @@ var meshRows = []row{
 	}},
 	{name: "mesh-2-sdk", what: "Go SDK ends, two proxies", start: func(c *cell) (side.Spec, error) {
 		return side.Spec{Kind: "sdk-client", Dial: c.twoProxies("sdk-server")}, nil
+	}},
+}
+
+// gRPC on both sides of ours, and what it is compared with: grpc-go's own relay. What comes out of one proxy goes by TCP, as it
+// would to a server on another host.
+var bridgeRows = []row{
+	{name: "bridge-1", what: "grpc-go ends, one proxy: Unix socket in, TCP out to gRPC's server", start: func(c *cell) (side.Spec, error) {
+		return side.Spec{Kind: "grpc-client", Dial: c.proxy("proxy", behind{direct: c.server("grpc-server", anyPort), grpc: true}).socket}, nil
+	}},
+	{name: "bridge-2", what: "grpc-go ends, two proxies: Unix socket, TCP, Unix socket of gRPC's server", start: func(c *cell) (side.Spec, error) {
+		return side.Spec{Kind: "grpc-client", Dial: c.bridgeOfTwo()}, nil
+	}},
+	{name: "grpc-relay", what: "grpc-go ends, a relay by grpc-go with a raw codec: Unix socket in, TCP out", start: func(c *cell) (side.Spec, error) {
+		relay := side.Spec{Kind: "grpc-relay", Listen: c.socket("relay"), Dial: c.server("grpc-server", anyPort)}
+		return side.Spec{Kind: "grpc-client", Dial: c.side("relay", relay)}, nil
 	}},
 }
 

@@ -17,5 +17,6 @@ func Kinds() side.Kinds {
 		"sdk-direct-client": sdkDirectClient,
 		"grpc-server":       grpcServer,
 		"grpc-client":       grpcClient,
+		"grpc-relay":        grpcRelay,
 	}
 }
