@@ -501,6 +501,32 @@ func (e *end) granted() (n uint32) {
 	return n
 }
 
+func TestLastMessageOfAnAnswerWithoutTrailersCounts(t *testing.T) {
+	for name, split := range map[string]int{"in one piece": 10, "its prefix alone": 5, "in two": 7} {
+		e := newEnd(t, wire.Dialer)
+		e.call(wire.RequestHead{Service: []byte("s"), Method: []byte("m")}, wire.FlagMessage, "x")
+		e.headers(1, false, ":status", "200", "content-type", "application/grpc")
+		message := []byte("\x00\x00\x00\x00\x05hello")
+		_ = e.WriteData(1, split == len(message), message[:split])
+		if split < len(message) {
+			_ = e.WriteData(1, true, message[split:])
+		}
+		e.feed()
+		var got []string
+		for _, ev := range e.events {
+			got = append(got, fmt.Sprintf("%v %s %v", ev.Kind, ev.Frame.Body, ev.Frame.Flags&wire.FlagEnd != 0))
+		}
+		want := []string{"response  false", "message hello false", "failed  false"}
+		if name == "in two" {
+			want = []string{"response  false", "message he false", "message llo false", "failed  false"}
+		}
+		same(t, name, got, want)
+		if e.c.OpenStreams() != 0 || e.events[len(e.events)-1].Status.Code != wire.Internal {
+			t.Errorf("%s: %d streams are open, and the call ended by %v", name, e.c.OpenStreams(), e.events[len(e.events)-1].Status)
+		}
+	}
+}
+
 func TestCreditGoesBackAsBytesLeave(t *testing.T) {
 	e := newEnd(t, wire.Acceptor)
 	e.request(false)

@@ -52,6 +52,12 @@ func (c *Conn) beginData(b []byte, size int, flags http2.Flags, id uint32, ev *E
 	return n, nil
 }
 
+// dataEnd tells that the peer says nothing more on a stream, by a DATA frame.
+func (c *Conn) dataEnd(s *Stream, ev *Event) {
+	ev.End, s.recvEnd = true, true
+	c.ended(s)
+}
+
 // received counts a frame against the connection's window and opens it again.
 func (c *Conn) received(size int) error {
 	if c.connPending += int64(size); c.connPending > connWindow {
@@ -75,12 +81,15 @@ func (c *Conn) feedData(b []byte, ev *Event) (n int) {
 	d.left -= n
 	if s != nil {
 		ev.Kind, ev.Stream, ev.User, ev.Data, ev.Flow = EventData, s, s.User, b[:n:n], n+d.flow
-		ev.End = d.end && d.left == 0
 		d.flow = 0
-		if ev.End {
-			s.recvEnd = true
+		if d.end && d.left == 0 {
 			d.stream = nil
-			c.ended(s)
+			if c.cfg.Side == Client && n > 0 {
+				// An answer that ends without trailers: its last bytes count, whatever its end is taken for.
+				c.ready = append(c.ready, ready{EventData, s.ID, s})
+			} else {
+				c.dataEnd(s, ev)
+			}
 		}
 	}
 	if d.left == 0 {

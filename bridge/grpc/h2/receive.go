@@ -49,7 +49,10 @@ func (c *Conn) nextReady(ev *Event) bool {
 			continue // it was closed meanwhile
 		}
 		ev.Kind, ev.Stream, ev.User = r.kind, s, s.User
-		if r.kind == EventFailed {
+		switch r.kind {
+		case EventData:
+			c.dataEnd(s, ev)
+		case EventFailed:
 			ev.Code, ev.Unprocessed, ev.Message = http2.ErrCodeRefusedStream, true, "the peer left before it saw the stream"
 			c.remove(s, closedByPeer)
 		}
