@@ -116,6 +116,7 @@ func (j *judge) bridge() {
 				}
 			}
 		}
+		j.ratio("CPU between the ends", column, "bridge-1", "grpc-copy", (*Row).between, Gate{Goal: 1.5, Hard: 2.5})
 		for _, relay := range []string{"grpc-relay", "envoy-grpc", "nginx-grpc"} {
 			j.ratio("CPU between the ends", column, "bridge-1", relay, (*Row).between, Gate{Goal: 1})
 		}

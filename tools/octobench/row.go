@@ -109,6 +109,9 @@ var bridgeRows = []row{
 	{name: "bridge-2", what: "grpc-go ends, two proxies: Unix socket, TCP, Unix socket of gRPC's server", start: func(c *cell) (side.Spec, error) {
 		return side.Spec{Kind: "grpc-client", Dial: c.bridgeOfTwo()}, nil
 	}},
+	{name: "grpc-copy", what: "grpc-go ends, a byte copy between them: Unix socket in, TCP out", start: func(c *cell) (side.Spec, error) {
+		return side.Spec{Kind: "grpc-client", Dial: c.byteCopy(c.server("grpc-server", anyPort))}, nil
+	}},
 	{name: "grpc-relay", what: "grpc-go ends, a relay by grpc-go with a raw codec: Unix socket in, TCP out", start: func(c *cell) (side.Spec, error) {
 		relay := side.Spec{Kind: "grpc-relay", Listen: c.socket("relay"), Dial: c.server("grpc-server", anyPort)}
 		return side.Spec{Kind: "grpc-client", Dial: c.side("relay", relay)}, nil
