@@ -99,14 +99,19 @@ func (c *Conn) frame(b []byte, ev *Event) (int, error) {
 	return size, c.judge(err, id, ev)
 }
 
-// judge tells errors of one stream from those of the connection.
+// judge tells errors of one stream from those of the connection. What it looks for in an error escapes, so that none costs nothing.
 func (c *Conn) judge(err error, id uint32, ev *Event) error {
+	if err == nil {
+		return nil
+	}
+	return c.judgeError(err, id, ev)
+}
+
+func (c *Conn) judgeError(err error, id uint32, ev *Event) error {
 	var of http2.StreamError
 	var all http2.ConnectionError
 	var own *ConnError
 	switch {
-	case err == nil:
-		return nil
 	case errors.As(err, &own):
 		return err
 	case errors.As(err, &of):
