@@ -1,7 +1,9 @@
 package grpc
 
 import (
+	"math"
 	"strconv"
+	"strings"
 
 	"golang.org/x/net/http2/hpack"
 
@@ -26,12 +28,12 @@ func (a *said) note(f *hpack.HeaderField) {
 	case "grpc-accept-encoding":
 		a.accepted = f.Value
 	case "grpc-status":
-		n, err := strconv.ParseInt(f.Value, 10, 32)
-		if err != nil {
+		n, err := strconv.ParseInt(f.Value, 10, 64)
+		if err != nil || n < math.MinInt32 || n > math.MaxUint32 { // grpc-go writes negative ones as if they had no sign
 			n = int64(wire.Unknown)
 			a.status.Message = []byte("bridge: a grpc-status that is no number: " + f.Value)
 		}
-		a.status.Code, a.hasStatus = wire.Code(n), true
+		a.status.Code, a.hasStatus = wire.Code(int32(n)), true
 	case "grpc-message":
 		a.status.Message = percentDecode(f.Value)
 	case "grpc-status-details-bin":
@@ -93,8 +95,7 @@ func appendAnswerEntries(h []byte, fields []hpack.HeaderField, end bool) []byte 
 		switch {
 		case !isMetadata(f.Name):
 		case len(f.Name) > 4 && f.Name[len(f.Name)-4:] == "-bin":
-			var list [8]string
-			for _, one := range splitList(list[:0], f.Value) {
+			for one := range strings.SplitSeq(f.Value, ",") { // an empty one is one
 				if raw, ok := decodeBin(one); ok {
 					h = put(h, f.Name, raw)
 				}

@@ -37,6 +37,10 @@ func (c *Call) streamEnded(s *Session, ev *wire.Event) {
 	if ev.Kind == wire.EventReset {
 		raw = ev.Frame.Head
 	}
+	if s.foreign != nil && ev.Status.Code == wire.Cancelled && !c.inTime(b.Now) {
+		// Nobody here has cancelled it: a foreign server kept the deadline itself, and was a moment before the sweep.
+		ev.Status, raw = wire.Refuse(wire.ReasonDeadline, s.opts.Origin, "the time ran out at the server"), nil
+	}
 	if !c.again(&ev.Status, wire.TypeReset, raw, b) {
 		c.endDown(&ev.Status, raw, b)
 	}
