@@ -71,10 +71,15 @@ func (p *Proxy) sweepOnce(b *session.Batch) (limited int) {
 }
 
 // closeFinished closes the connections that this proxy dialed and that have served their time: the dialer
-// closes first.
+// closes first, unless its protocol has no word that asks it to.
 func (p *Proxy) closeFinished() {
 	for _, s := range p.list(upstreamKind, serverKind) {
 		if s.Finished() {
+			s.Close()
+		}
+	}
+	for _, s := range p.list(callerKind) {
+		if s.Wordless() && s.Finished() {
 			s.Close()
 		}
 	}

@@ -67,6 +67,7 @@ func (p *Proxy) dialServers() {
 	}
 	for _, d := range p.servers {
 		d.peer.Wake()
+		d.peer.Trim()
 	}
 }
 

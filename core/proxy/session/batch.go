@@ -20,14 +20,10 @@ type Batch struct {
 func (s *Session) next() *Call {
 	s.tc.Lock()
 	defer s.tc.Unlock()
-	if len(s.waiting) == 0 || s.wc.CanOpen() == wire.ErrStreamLimit {
+	if err := s.wc.CanOpen(); err == wire.ErrStreamLimit || err != nil && s.line.Free != nil { // in a shared line they wait for others
 		return nil
 	}
-	c := s.waiting[0]
-	s.waiting[0] = nil
-	s.waiting = s.waiting[1:]
-	s.waiters.Add(-1)
-	return c
+	return s.line.first()
 }
 
 // sharedFor is for how many batches a session counts as shared after two have written to it in turn.
@@ -66,14 +62,21 @@ func (b *Batch) Flush() {
 		b.shared = false
 		runtime.Gosched()
 	}
-	for _, s := range b.sessions {
-		s.flush()
+	for i := 0; i < len(b.sessions); i++ { // it may grow meanwhile
+		b.sessions[i].flush(b)
 	}
 	b.sessions = b.sessions[:0]
+	if len(b.freed) > 0 {
+		b.Flush()
+	}
 }
 
-func (s *Session) flush() {
+func (s *Session) flush(b *Batch) {
 	s.tc.Lock()
 	s.touched = false
+	late := s.plain != nil
 	s.tc.FlushUnlock()
+	if late {
+		s.tellLate(b)
+	}
 }

@@ -239,7 +239,7 @@ func (c *Call) Forward(up *Session, head *wire.RequestHead) bool {
 		return false
 	}
 	us, err := up.wc.Open(c)
-	if err == wire.ErrStreamLimit && len(up.waiting) < up.opts.MaxWaiting {
+	if err == wire.ErrStreamLimit && int(up.line.n.Load()) < up.opts.MaxWaiting {
 		c.waitFor(up) // unlocks
 		return true
 	}
@@ -414,7 +414,7 @@ func (c *Call) closedUp(b *Batch) {
 	if c.Endpoint != nil {
 		c.Endpoint.Open.Add(-1)
 	}
-	if c.up.waiters.Load() > 0 {
+	if c.up.line.Waits() {
 		b.freed = append(b.freed, c.up)
 	}
 }

@@ -32,7 +32,10 @@ func (s *Session) feed(b []byte) (used int, err error) {
 		}
 	}
 	s.batch.Flush()
-	s.flush() // what the state machine had to say for itself
+	s.flush(&s.batch) // what the state machine had to say for itself
+	if len(s.batch.sessions) > 0 || len(s.batch.freed) > 0 {
+		s.batch.Flush()
+	}
 	return used, err
 }
 
@@ -104,7 +107,7 @@ func (s *Session) handleRare() error {
 		switch c := ev.Call.(type) {
 		case *Call:
 			c.mu.Lock()
-			c.streamEnded(s, ev)
+			c.streamEnded(s, ev, &s.batch)
 			c.mu.Unlock()
 			c.drop() // the stream's
 		case *Shadow:

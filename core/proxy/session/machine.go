@@ -1,6 +1,9 @@
 package session
 
-import "github.com/octomesh/octomesh/core/wire"
+import (
+	"github.com/octomesh/octomesh/core/proxy/policy"
+	"github.com/octomesh/octomesh/core/wire"
+)
 
 // Machine is the state machine of one connection: bytes in, events out, and output that somebody else writes. wire.Conn is
 // the one of OctoMesh's own protocol, and says what each method means. One of a foreign protocol does the same in that
@@ -51,6 +54,15 @@ type Foreign interface {
 	Begin()
 }
 
+// Plain is the machine of a protocol that has neither handshakes nor pings nor a word for leaving. Its dialer may open calls at once; a client's
+// silence proves nothing, and this side closes the connection of one that has served its time.
+type Plain interface {
+	Foreign
+	// Late tells what no byte has brought: EventWelcome, of a dialer, before anything else; EventFailed for a call that cannot be sent in the
+	// protocol; EventResponse for one that was sent and gets no answer. nil: nothing. The session's owner asks whenever it flushes.
+	Late() *wire.Event
+}
+
 // Protocol is a foreign protocol that connections may speak.
 type Protocol interface {
 	Name() string
@@ -58,6 +70,12 @@ type Protocol interface {
 	Sniff(prefix []byte) Verdict
 	// Machine makes the machine of one connection.
 	Machine(side wire.Side, origin wire.Origin) Foreign
+}
+
+// Solitary is a Protocol that may carry one call at a time on a connection: as many connections are made to a peer as calls are open.
+type Solitary interface {
+	Protocol
+	Solitary() bool
 }
 
 // Verdict is what a connection's first bytes say about its protocol.
@@ -81,15 +99,67 @@ func (o output) Queued() int { return o.wc.Queued() }
 func (s *Session) speak(p Protocol) {
 	s.choosing = false
 	s.foreign, s.spoken = p.Machine(s.side, s.opts.Origin), p.Name()
+	s.plain, _ = s.foreign.(Plain)
 	s.wc, s.native = s.foreign, nil
 }
 
 // Protocol names the foreign protocol that is spoken; empty: it is OctoMesh's own. It is for handlers.
 func (s *Session) Protocol() string { return s.spoken }
 
-// patient tells whether the peer's silence proves nothing: a foreign server may take it amiss to be asked. The kernel's
-// keep-alive finds the dead ones then.
-func (s *Session) patient() bool { return s.foreign != nil && s.side == wire.Dialer }
+// patient tells whether the peer's silence proves nothing: a foreign server may take it amiss to be asked, and some protocols have
+// no words for it. The kernel's keep-alive finds the dead ones then.
+func (s *Session) patient() bool {
+	return s.foreign != nil && (s.side == wire.Dialer || s.plain != nil)
+}
+
+// Wordless tells whether the protocol has no word by which a peer that was asked to move says that it has: whoever finds the session
+// finished closes it.
+func (s *Session) Wordless() bool {
+	s.tc.Lock()
+	defer s.tc.Unlock()
+	return s.plain != nil
+}
+
+// begin opens a dialed session whose protocol has no handshake.
+func (s *Session) begin() {
+	if s.plain == nil {
+		return
+	}
+	s.tc.Lock()
+	ev := s.plain.Late()
+	s.tc.Unlock()
+	if ev != nil && ev.Kind == wire.EventWelcome {
+		s.ev = *ev
+		s.onConnection()
+	}
+}
+
+// tellLate handles what the machine has to tell of calls though no byte has come. No lock is held.
+func (s *Session) tellLate(b *Batch) {
+	for {
+		s.tc.Lock()
+		ev := s.plain.Late()
+		s.tc.Unlock()
+		if ev == nil {
+			return
+		}
+		switch c := ev.Call.(type) {
+		case *Call:
+			c.mu.Lock()
+			if s == c.up && ev.Frame.Stream == c.usID { // else it is of an attempt that was given up
+				if ev.Kind == wire.EventResponse {
+					c.fromUp(ev.Kind, &ev.Frame, b)
+				} else {
+					c.streamEnded(s, ev, b)
+				}
+			}
+			c.mu.Unlock()
+			c.drop() // the stream's
+		case *Shadow:
+			s.shadowEnded(c, policy.CopyOutcome(ev.Status.Code))
+		}
+	}
+}
 
 // choose gives an accepted session its machine by the first bytes; false: too few have come. What no protocol knows is
 // OctoMesh's own to refuse.

@@ -51,9 +51,13 @@ const StreamWait = 5 * time.Second
 // waitFor parks the call until a stream of up ends. up is locked on entry and not on return.
 func (c *Call) waitFor(up *Session) {
 	c.Park(StreamWait, wire.ReasonQueueFull)
-	up.waiting = append(up.waiting, c)
-	up.waiters.Add(1)
+	up.line.add(c)
 	up.tc.Unlock()
+	if up.line.Free != nil {
+		if other := up.line.Free(); other != nil { // it has been freed since the caller looked
+			c.batch.freed = append(c.batch.freed, other)
+		}
+	}
 }
 
 // Resume decides anew about a parked call.

@@ -22,8 +22,7 @@ func (c *Call) fromUp(kind wire.EventKind, f *wire.Frame, b *Batch) {
 
 // streamEnded handles the end of the call's stream on s by a RESET, the peer's or, because of a broken
 // rule, this side's. The call is locked.
-func (c *Call) streamEnded(s *Session, ev *wire.Event) {
-	b := &s.batch
+func (c *Call) streamEnded(s *Session, ev *wire.Event, b *Batch) {
 	if s == c.down {
 		s.tc.Lock()
 		s.wc.Release()

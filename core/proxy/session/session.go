@@ -52,6 +52,8 @@ type Options struct {
 	FromSDK bool
 	// Protocols are foreign ones that a dialer may speak instead of OctoMesh's own: its first bytes tell.
 	Protocols []Protocol
+	// Line is shared by the sessions of one peer, where each carries one call. nil: each has its own.
+	Line *Line
 	// Speaks is the foreign protocol that is spoken, whatever the first bytes. nil: OctoMesh's own.
 	Speaks Protocol
 }
@@ -83,6 +85,7 @@ type Session struct {
 	wc       Machine
 	native   *wire.Conn
 	foreign  Foreign
+	plain    Plain // the foreign one, if it is one
 	choosing bool
 	spoken   string // the foreign protocol's name
 	// What the foreign one is given.
@@ -93,17 +96,16 @@ type Session struct {
 	caller []byte // the peer's application
 
 	// Guarded by tc's lock.
-	touched bool    // somebody is about to flush it
-	writer  *Batch  // that touched it last, since the last tick
-	shared  int     // above 0: several touch it
-	waiting []*Call // calls that wait for a stream here
+	touched bool   // somebody is about to flush it
+	writer  *Batch // that touched it last, since the last tick
+	shared  int    // above 0: several touch it
 	ready   bool
 	leaving bool
 
 	shadows atomic.Int32 // copies of calls that are open here
 	locals  atomic.Int32 // calls from here that the proxy itself answers
 	open    atomic.Int32 // calls that this side opened here and that are open
-	waiters atomic.Int32 // len(waiting), for a look without the lock
+	line    *Line        // of calls that wait for a stream
 	silent  atomic.Bool  // see Silent
 
 	// Owned by the reader.
@@ -130,6 +132,9 @@ func New(nc net.Conn, side wire.Side, opts Options) *Session {
 	}
 	wc := wire.NewConn(wire.Config{Side: side, Local: opts.Local, Origin: opts.Origin})
 	s := &Session{opts: opts, side: side, wc: wc, native: wc, choosing: side == wire.Acceptor && len(opts.Protocols) > 0, done: make(chan struct{})}
+	if s.line = opts.Line; s.line == nil {
+		s.line = new(Line)
+	}
 	s.tc = transport.New(nc, output{s})
 	if opts.Waiting != nil {
 		s.tc.Account(&opts.Waiting.bytes)
@@ -162,6 +167,7 @@ const HelloTimeout = 2 * time.Second
 // Run reads until the connection ends, then ends its calls and tells the handler. It returns why.
 func (s *Session) Run() error {
 	timer := time.AfterFunc(HelloTimeout, s.checkHandshake)
+	s.begin()
 	err := s.tc.Read(s.feed)
 	timer.Stop()
 	s.finish(err)
@@ -277,9 +283,9 @@ func (s *Session) finish(err error) {
 			s.shadowEnded(c, policy.CopyFailed)
 		}
 	})
-	waiting, why := s.waiting, s.why
-	s.waiting = nil
+	why := s.why
 	s.tc.Unlock()
+	waiting := s.line.all()
 	for i, c := range calls {
 		c.linkLost(s, &statuses[i], &s.batch)
 	}
@@ -348,10 +354,7 @@ func (s *Session) SendDrained() {
 	s.tc.Lock()
 	s.wc.Drained()
 	s.tc.FlushUnlock()
-	if s.waiters.Load() > 0 {
-		b := Batch{Now: s.opts.Clock.Now(), freed: []*Session{s}}
-		b.Flush()
-	}
+	s.CallWaiting()
 }
 
 // Finished tells whether nothing that matters can happen here any more.

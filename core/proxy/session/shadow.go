@@ -56,7 +56,7 @@ func (c *Call) copyTo(to *CopyTo, out *wire.Out) bool {
 	up.tc.Lock()
 	defer up.tc.Unlock()
 	_, peer := up.wc.Limits()
-	if !up.ready || len(up.waiting) > 0 || up.wc.OpenStreams() >= int(peer.MaxStreams)/2 || up.wc.Queued() > up.opts.MaxQueue/4 {
+	if !up.ready || up.line.Waits() || up.wc.OpenStreams() >= int(peer.MaxStreams)/2 || up.wc.Queued() > up.opts.MaxQueue/4 {
 		return false
 	}
 	sh := shadows.Get().(*Shadow)

@@ -96,7 +96,11 @@ func NewPool(cfg Config) *Pool {
 
 // Peer makes the peer of a place; it dials nothing yet.
 func (p *Pool) Peer(at cluster.Place) *Peer {
-	return &Peer{pool: p, at: at, sessions: make(map[*session.Session]bool)}
+	peer := &Peer{pool: p, at: at, sessions: make(map[*session.Session]bool)}
+	if s, ok := p.cfg.Protocols[at.Protocol].(session.Solitary); ok && s.Solitary() {
+		peer.crowd = newCrowd(peer)
+	}
+	return peer
 }
 
 // Tidy gives up the connections to instances themselves that no call has used for a while.
@@ -124,6 +128,8 @@ type Peer struct {
 	pool    *Pool
 	at      cluster.Place
 	current atomic.Pointer[session.Session]
+	// crowd is of a peer to which a connection carries one call; nil: it carries many.
+	crowd *crowd
 	// restEnd is when the next dial is due after a failed one, on the pool's clock. 0: at once.
 	restEnd atomic.Int64
 	// slow: the dial that is under way takes so long that calls with another way do not wait for it.
@@ -176,7 +182,12 @@ func (p *Peer) rests() bool {
 }
 
 // Session returns the connection for new calls, or nil if none stands.
-func (p *Peer) Session() *session.Session { return p.current.Load() }
+func (p *Peer) Session() *session.Session {
+	if p.crowd != nil {
+		return p.crowd.session()
+	}
+	return p.current.Load()
+}
 
 // Park lets a call wait for a connection, which is dialed unless a dial failed just now: then it reports
 // false. A call that has another way waits for a while only, and is then decided anew.
@@ -277,6 +288,9 @@ func (p *Peer) connect(ctx context.Context, mayRepeat bool) (again bool) {
 	h := &handler{peer: p, mayRepeat: mayRepeat}
 	opts := p.pool.cfg.Session
 	opts.Handler, opts.Speaks = h, p.pool.cfg.Protocols[p.at.Protocol]
+	if p.crowd != nil {
+		opts.Line = &p.crowd.line
+	}
 	s := session.New(nc, wire.Dialer, opts)
 	if p.secure() {
 		s.SetIdentity(id)
@@ -379,6 +393,7 @@ func (p *Peer) dialEnded(s *session.Session, err error) {
 		p.restEnd.Store(0)
 		p.sessions[s] = false
 		p.current.Store(s)
+		p.crowd.joined(s)
 	} else {
 		p.failures++
 		if p.refused++; !errors.Is(err, syscall.ECONNREFUSED) {
@@ -407,6 +422,9 @@ func (p *Peer) dialEnded(s *session.Session, err error) {
 	for _, c := range waiters {
 		c.Resume()
 	}
+	if err == nil && p.crowd != nil {
+		p.crowd.opened(s)
+	}
 }
 
 // rest puts off the next dial.
@@ -421,6 +439,7 @@ func (p *Peer) Used() { p.used.Store(p.pool.now()) }
 
 // tidy gives up a connection that no call has used for a while. It tells whether none stands.
 func (p *Peer) tidy(now int64) bool {
+	p.Trim()
 	s := p.current.Load()
 	if s == nil {
 		return true
@@ -526,6 +545,7 @@ func (h *handler) Closed(s *session.Session, err error) {
 	p.current.CompareAndSwap(s, nil)
 	p.mu.Lock()
 	delete(p.sessions, s)
+	p.crowd.left(s)
 	p.mu.Unlock()
 	if !h.opened && !h.again {
 		p.dialEnded(nil, err)
