@@ -27,10 +27,11 @@ conformance-programs: $(PY_DONE)
 	go build $(CONFORMANCE_BUILD) -tags octofault -o $(CONFORMANCE)/octo-proxy-octofault ./core/cmd/octo-proxy
 	go build $(CONFORMANCE_BUILD) -o $(CONFORMANCE)/octo ./core/cmd/octo
 	go build $(CONFORMANCE_BUILD) -o $(CONFORMANCE)/testee-go ./conformance/testees/go
+	go build $(CONFORMANCE_BUILD) -o $(CONFORMANCE)/testee-grpc ./conformance/testees/grpc
 	printf '#!/bin/sh\nexec %s %s "$$@"\n' '$(PYTHON)' '$(CURDIR)/conformance/testees/python/main.py' >$(CONFORMANCE)/testee-python
 	chmod +x $(CONFORMANCE)/testee-python
 
-run-conformance = $(CONFORMANCE)/runner --proxy $(CONFORMANCE)/octo-proxy --octo $(CONFORMANCE)/octo $(addprefix --testee ,$(TESTEES)) \
+run-conformance = $(CONFORMANCE)/runner --proxy $(CONFORMANCE)/octo-proxy --octo $(CONFORMANCE)/octo $(addprefix --testee ,$(TESTEES)) --bridge grpc=$(CONFORMANCE)/testee-grpc \
 	--trap-proxy $(CONFORMANCE)/octo-proxy-octofault $(previous-flags) --no-skips --results $(CONFORMANCE)/results $(CONFORMANCE_FLAGS)
 
 .PHONY: conformance-quick

@@ -61,7 +61,7 @@ func parseKnown(testee, line string) (*knownFailure, error) {
 	if err != nil {
 		return nil, err
 	}
-	pattern, err := regexp.Compile("^" + strings.ReplaceAll(regexp.QuoteMeta(fields[0]), `\*`, ".*") + "$")
+	pattern, err := wildcard(fields[0])
 	return &knownFailure{line: line, testee: testee, pattern: pattern, expires: expires}, err
 }
 

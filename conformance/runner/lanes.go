@@ -20,7 +20,7 @@ func (w *world) serveLane(name string, e *end, binary string) (err error) {
 	i := &instance{}
 	e.lane = i
 	if e.proxy != nil {
-		if i.proxy, err = startProxy(w.dir, name+inLane+"-proxy", binary, proxyOptions{bootstrap: w.proxyTLS(name)}); err != nil {
+		if i.proxy, err = startProxy(w.dir, name+inLane+"-proxy", binary, proxyOptions{bootstrap: w.proxyLines(name, name+inLane)}); err != nil {
 			return err
 		}
 	}

@@ -35,7 +35,8 @@ type run struct {
 	ids      atomic.Int64
 	noTrace  bool
 	previous versions
-	memory   uint // factor of what cases allow
+	memory   uint    // factor of what cases allow
+	bridge   *bridge // nil: none
 
 	mu      sync.Mutex
 	results []*conformancev1.CaseResult
@@ -50,7 +51,8 @@ type versions struct {
 // options are the command line's.
 type options struct {
 	suites, known, results, matrix string
-	profiles                       string
+	profiles, gaps                 string
+	bridge                         *program // gRPC's own; nil: none
 	filter                         []string
 	quick, brief, long, noSkips    bool
 	left                           []*job // by quick
@@ -61,6 +63,15 @@ func main() {
 	r := &run{}
 	o := &options{}
 	flag.Func("testee", "name=command: a program under test; may be given several times", o.addTestee)
+	flag.Func("bridge", "name=command: gRPC's own client and server, for the topologies with a bridge", func(text string) error {
+		stock := &options{}
+		if err := stock.addTestee(text); err != nil {
+			return err
+		}
+		o.bridge = stock.testees[0]
+		return nil
+	})
+	flag.StringVar(&o.gaps, "bridge-gaps", "conformance/bridge.yaml", "what does not apply with a bridge")
 	flag.StringVar(&r.proxy, "proxy", "", "the octo-proxy binary")
 	flag.StringVar(&r.octo, "octo", "", "the octo binary, for scenarios with a control plane")
 	flag.StringVar(&r.etcd, "etcd", "etcd", "the etcd binary, for those whose parts are apart")
@@ -123,8 +134,13 @@ func (r *run) main(o *options) (ok bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	jobs, err := plan(suites, o.testees)
+	b, err := readBridge(o.gaps, o.bridge)
 	if err != nil {
+		return false, err
+	}
+	r.bridge = b
+	jobs, err := plan(suites, o.testees, b)
+	if err := errors.Join(err, b.unused()); err != nil {
 		return false, err
 	}
 	if err := readProfiles(o.profiles, o.testees); err != nil {
@@ -153,7 +169,7 @@ func (r *run) main(o *options) (ok bool, err error) {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	r.all(ctx, r.skip(jobs))
+	r.all(ctx, r.skip(r.leaveOut(jobs)))
 	r.apply(known, len(o.filter) == 0 && !o.quick && !o.brief && !o.long)
 	ok, err = r.report(o, time.Since(begin))
 	if ok && err == nil {
@@ -282,6 +298,9 @@ func (r *run) traceFailures(js []*job) {
 	n := 0
 	for _, j := range js {
 		if r.noTrace || j.result == nil || j.result.Verdict != conformancev1.CaseResult_VERDICT_FAILED || j.testee != nil {
+			continue
+		}
+		if slices.Contains(bridged, j.topology) { // not all of its connections speak the protocol
 			continue
 		}
 		if n++; n > maxTraces {

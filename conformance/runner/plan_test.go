@@ -29,7 +29,7 @@ func ids(jobs []*job) []string {
 }
 
 func TestCasesAreExpandedOverTopologiesPairsAndPlaces(t *testing.T) {
-	jobs, err := plan([]*conformancev1.TestSuite{suite(t, planned)}, []*program{{name: "x"}, {name: "y"}})
+	jobs, err := plan([]*conformancev1.TestSuite{suite(t, planned)}, []*program{{name: "x"}, {name: "y"}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestQuickKeepsOnePairAndTLSShapes(t *testing.T) {
 	x := &program{name: "x"}
 	s := suite(t, planned)
 	other := suite(t, strings.Replace(planned, "suite: shapes", "suite: other", 1))
-	jobs, err := plan([]*conformancev1.TestSuite{s, other}, []*program{x, {name: "y"}})
+	jobs, err := plan([]*conformancev1.TestSuite{s, other}, []*program{x, {name: "y"}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func TestWhatAProfileLeavesOutIsSkipped(t *testing.T) {
 - {name: crash, semantics: [20], method: Throw, response: {throw: THROW_CRASH}}
 - {name: gzip, semantics: [11], method: Unary, options: {compression: gzip}}
 - {name: said, semantics: [11], method: Unary, requires: [FEATURE_TLS]}
-`)}, []*program{x, y})
+`)}, []*program{x, y}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,6 +40,8 @@ func (r *run) report(o *options, elapsed time.Duration) (ok bool, err error) {
 				unable++
 			}
 			fmt.Printf("SKIPPED %s: %s\n", resultID(res), strings.Join(res.Problems, "; "))
+		case conformancev1.CaseResult_VERDICT_NOT_APPLICABLE:
+			rep.NotApplicable++
 		default:
 			rep.Failed++
 			fmt.Printf("FAILED %s\n", resultID(res))
@@ -55,9 +57,13 @@ func (r *run) report(o *options, elapsed time.Duration) (ok bool, err error) {
 	fmt.Print(counted)
 	whole := &conformancev1.RunReport{Testees: rep.Testees, Results: slices.Clone(rep.Results)}
 	for _, j := range o.left { // the committed matrix is that of a whole run, in which these pass
-		whole.Results = append(whole.Results, j.unjudged(conformancev1.CaseResult_VERDICT_PASSED))
+		verdict := conformancev1.CaseResult_VERDICT_PASSED
+		if j.gap != "" {
+			verdict = conformancev1.CaseResult_VERDICT_NOT_APPLICABLE
+		}
+		whole.Results = append(whole.Results, j.unjudged(verdict))
 	}
-	matrix := matrix(whole)
+	matrix := matrix(whole, o.bridge) + r.bridge.table()
 	if o.results != "" {
 		err = writeResults(o.results, rep, matrix, counted)
 	}
@@ -67,7 +73,7 @@ func (r *run) report(o *options, elapsed time.Duration) (ok bool, err error) {
 			err = errors.Join(err, rerr, fmt.Errorf("%s is not what this run gives: run `make conformance-matrix` and commit it", o.matrix))
 		}
 	}
-	fmt.Printf("conformance: %d cases of %d in %.1f s\n", len(r.results), len(rep.Testees), elapsed.Seconds())
+	fmt.Printf("conformance: %d cases of %d in %.1f s, %d of them not applicable\n", len(r.results), len(rep.Testees), elapsed.Seconds(), rep.NotApplicable)
 	fmt.Printf("%d passed, %d failed, %d skipped\n", rep.Passed, rep.Failed, rep.Skipped)
 	return ok, err
 }
@@ -157,10 +163,10 @@ func (j *job) unjudged(v conformancev1.CaseResult_Verdict) *conformancev1.CaseRe
 }
 
 // cell counts what a semantic has in one topology between one pair.
-type cell struct{ passed, known, skipped, failed int }
+type cell struct{ passed, known, skipped, inapplicable, failed int }
 
 // matrix says which semantics hold where. It has no times, so that equal runs give equal texts.
-func matrix(rep *conformancev1.RunReport) string {
+func matrix(rep *conformancev1.RunReport, bridge *program) string {
 	type column struct {
 		pair     string
 		topology conformancev1.Topology
@@ -176,6 +182,14 @@ func matrix(rep *conformancev1.RunReport) string {
 			}
 			if a.Name == b.Name {
 				k := column{a.Name + "→" + b.Name, conformancev1.Topology_TOPOLOGY_SCENARIO}
+				columns = append(columns, k)
+				cells[k] = make(map[uint32]*cell)
+			}
+		}
+	}
+	if bridge != nil {
+		for _, t := range rep.Testees {
+			for _, k := range []column{{bridge.name + "→" + t.Name, bridged[0]}, {t.Name + "→" + bridge.name, bridged[1]}} {
 				columns = append(columns, k)
 				cells[k] = make(map[uint32]*cell)
 			}
@@ -234,6 +248,8 @@ func (c *cell) add(v conformancev1.CaseResult_Verdict) {
 		c.known++
 	case conformancev1.CaseResult_VERDICT_SKIPPED:
 		c.skipped++
+	case conformancev1.CaseResult_VERDICT_NOT_APPLICABLE:
+		c.inapplicable++
 	default:
 		c.failed++
 	}
@@ -247,6 +263,9 @@ func (c *cell) String() string {
 	text := fmt.Sprintf("%d passed", c.passed)
 	if c.known > 0 {
 		text += fmt.Sprintf(", %d known to fail", c.known)
+	}
+	if c.inapplicable > 0 {
+		text += fmt.Sprintf(", %d not applicable", c.inapplicable)
 	}
 	if c.skipped > 0 {
 		text += fmt.Sprintf(", %d skipped", c.skipped)

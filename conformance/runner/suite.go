@@ -22,7 +22,7 @@ import (
 // serviceName is the service that testees serve.
 const serviceName = "octo.conformance.v1.Conformance"
 
-// topologies are those that a run has, in its order. Bridges come with the feature.
+// topologies are those that a run has between all pairs of testees, in its order.
 var topologies = []conformancev1.Topology{
 	conformancev1.Topology_TOPOLOGY_DIRECT,
 	conformancev1.Topology_TOPOLOGY_DIRECT_UDS,
@@ -34,6 +34,9 @@ var topologies = []conformancev1.Topology{
 	conformancev1.Topology_TOPOLOGY_MIXED_C_TLS,
 	conformancev1.Topology_TOPOLOGY_MIXED_S_TLS,
 }
+
+// bridged are the topologies that have gRPC's own client or server at one end.
+var bridged = []conformancev1.Topology{conformancev1.Topology_TOPOLOGY_BRIDGE_IN, conformancev1.Topology_TOPOLOGY_BRIDGE_OUT}
 
 // withoutTLS are the topologies that differ from others by TLS alone.
 var withoutTLS = map[conformancev1.Topology]conformancev1.Topology{
@@ -101,6 +104,7 @@ type job struct {
 	topology       conformancev1.Topology
 	client, server *program
 	testee         *program // beside the reference peer, which is the other end or both
+	gap            string   // why it does not apply; empty: it does
 }
 
 // id names the job in lists of known failures.
@@ -216,8 +220,8 @@ func single(k wirev1.CallKind, request bool) bool {
 	return false
 }
 
-// plan is all jobs: each case in each of its topologies, between all pairs of testees, and each scenario.
-func plan(suites []*conformancev1.TestSuite, testees []*program) ([]*job, error) {
+// plan is all jobs: each case in each of its topologies, between all pairs of testees or with a bridge, and each scenario.
+func plan(suites []*conformancev1.TestSuite, testees []*program, b *bridge) ([]*job, error) {
 	var jobs []*job
 	for _, s := range suites {
 		cases, err := expand(s)
@@ -239,6 +243,7 @@ func plan(suites []*conformancev1.TestSuite, testees []*program) ([]*job, error)
 					}
 				}
 			}
+			jobs = append(jobs, b.jobs(c, testees)...)
 		}
 		scenarios, err := expandScenarios(s)
 		if err != nil {

@@ -68,7 +68,7 @@ func topologyName(t conformancev1.Topology) string {
 // meshed tells whether the end has a proxy.
 func meshed(t conformancev1.Topology, name string) bool {
 	switch plain(t) {
-	case conformancev1.Topology_TOPOLOGY_MESH:
+	case conformancev1.Topology_TOPOLOGY_MESH, conformancev1.Topology_TOPOLOGY_BRIDGE_IN, conformancev1.Topology_TOPOLOGY_BRIDGE_OUT:
 		return true
 	case conformancev1.Topology_TOPOLOGY_MIXED_C:
 		return name == clientEnd
@@ -135,7 +135,7 @@ func (w *world) start(binary string, programs map[string]*program) error {
 	}
 	err := w.each(func(name string, e *end) (err error) {
 		if meshed(w.topology, name) {
-			if e.proxy, err = startProxy(w.dir, name+"-proxy", binary, proxyOptions{bootstrap: w.proxyTLS(name)}); err != nil {
+			if e.proxy, err = startProxy(w.dir, name+"-proxy", binary, proxyOptions{bootstrap: w.proxyLines(name, name)}); err != nil {
 				return err
 			}
 		}
@@ -188,13 +188,19 @@ func (w *world) serve(name, target string, t *testee, p *proxy) (string, error) 
 	}
 	s.Tls = w.tls(target, "")
 	switch plain(w.topology) {
-	case conformancev1.Topology_TOPOLOGY_MESH:
+	case conformancev1.Topology_TOPOLOGY_MESH, conformancev1.Topology_TOPOLOGY_BRIDGE_IN, conformancev1.Topology_TOPOLOGY_BRIDGE_OUT:
+		if stock(w.topology, target) {
+			s.Socket, s.Listen = "", w.stockListen(name)
+		}
 	case conformancev1.Topology_TOPOLOGY_DIRECT_UDS:
 		s.Listen = "unix:" + filepath.Join(w.dir, name+".srv")
 	default:
 		s.Listen = "127.0.0.1:0"
 	}
 	r, err := t.do(&conformancev1.Command{Command: &conformancev1.Command_StartServer{StartServer: s}})
+	if err == nil && stock(w.topology, target) {
+		err = p.dialed()
+	}
 	return r.GetStarted().GetAddress(), err
 }
 

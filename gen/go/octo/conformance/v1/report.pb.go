@@ -30,6 +30,8 @@ const (
 	// It failed, and known_failing says so.
 	CaseResult_VERDICT_KNOWN   CaseResult_Verdict = 3
 	CaseResult_VERDICT_SKIPPED CaseResult_Verdict = 4
+	// The case says what gRPC has no word for: conformance/bridge.yaml tells why.
+	CaseResult_VERDICT_NOT_APPLICABLE CaseResult_Verdict = 5
 )
 
 // Enum value maps for CaseResult_Verdict.
@@ -40,13 +42,15 @@ var (
 		2: "VERDICT_FAILED",
 		3: "VERDICT_KNOWN",
 		4: "VERDICT_SKIPPED",
+		5: "VERDICT_NOT_APPLICABLE",
 	}
 	CaseResult_Verdict_value = map[string]int32{
-		"VERDICT_UNSPECIFIED": 0,
-		"VERDICT_PASSED":      1,
-		"VERDICT_FAILED":      2,
-		"VERDICT_KNOWN":       3,
-		"VERDICT_SKIPPED":     4,
+		"VERDICT_UNSPECIFIED":    0,
+		"VERDICT_PASSED":         1,
+		"VERDICT_FAILED":         2,
+		"VERDICT_KNOWN":          3,
+		"VERDICT_SKIPPED":        4,
+		"VERDICT_NOT_APPLICABLE": 5,
 	}
 )
 
@@ -86,6 +90,7 @@ type RunReport struct {
 	Failed        uint32                 `protobuf:"varint,4,opt,name=failed,proto3" json:"failed,omitempty"`
 	Skipped       uint32                 `protobuf:"varint,5,opt,name=skipped,proto3" json:"skipped,omitempty"`
 	ElapsedMs     uint64                 `protobuf:"varint,6,opt,name=elapsed_ms,json=elapsedMs,proto3" json:"elapsed_ms,omitempty"`
+	NotApplicable uint32                 `protobuf:"varint,7,opt,name=not_applicable,json=notApplicable,proto3" json:"not_applicable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -158,6 +163,13 @@ func (x *RunReport) GetSkipped() uint32 {
 func (x *RunReport) GetElapsedMs() uint64 {
 	if x != nil {
 		return x.ElapsedMs
+	}
+	return 0
+}
+
+func (x *RunReport) GetNotApplicable() uint32 {
+	if x != nil {
+		return x.NotApplicable
 	}
 	return 0
 }
@@ -356,7 +368,7 @@ var File_octo_conformance_v1_report_proto protoreflect.FileDescriptor
 
 const file_octo_conformance_v1_report_proto_rawDesc = "" +
 	"\n" +
-	" octo/conformance/v1/report.proto\x12\x13octo.conformance.v1\x1a!octo/conformance/v1/control.proto\x1a\x1focto/conformance/v1/suite.proto\"\xe6\x01\n" +
+	" octo/conformance/v1/report.proto\x12\x13octo.conformance.v1\x1a!octo/conformance/v1/control.proto\x1a\x1focto/conformance/v1/suite.proto\"\x8d\x02\n" +
 	"\tRunReport\x125\n" +
 	"\atestees\x18\x01 \x03(\v2\x1b.octo.conformance.v1.TestedR\atestees\x129\n" +
 	"\aresults\x18\x02 \x03(\v2\x1f.octo.conformance.v1.CaseResultR\aresults\x12\x16\n" +
@@ -364,10 +376,11 @@ const file_octo_conformance_v1_report_proto_rawDesc = "" +
 	"\x06failed\x18\x04 \x01(\rR\x06failed\x12\x18\n" +
 	"\askipped\x18\x05 \x01(\rR\askipped\x12\x1d\n" +
 	"\n" +
-	"elapsed_ms\x18\x06 \x01(\x04R\telapsedMs\"N\n" +
+	"elapsed_ms\x18\x06 \x01(\x04R\telapsedMs\x12%\n" +
+	"\x0enot_applicable\x18\a \x01(\rR\rnotApplicable\"N\n" +
 	"\x06Tested\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x120\n" +
-	"\x05hello\x18\x02 \x01(\v2\x1a.octo.conformance.v1.HelloR\x05hello\"\xff\x03\n" +
+	"\x05hello\x18\x02 \x01(\v2\x1a.octo.conformance.v1.HelloR\x05hello\"\x9c\x04\n" +
 	"\n" +
 	"CaseResult\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
@@ -385,13 +398,14 @@ const file_octo_conformance_v1_report_proto_rawDesc = "" +
 	"\x05calls\x18\v \x01(\x04R\x05calls\x12\x1e\n" +
 	"\n" +
 	"successors\x18\f \x01(\rR\n" +
-	"successors\"r\n" +
+	"successors\"\x8e\x01\n" +
 	"\aVerdict\x12\x17\n" +
 	"\x13VERDICT_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eVERDICT_PASSED\x10\x01\x12\x12\n" +
 	"\x0eVERDICT_FAILED\x10\x02\x12\x11\n" +
 	"\rVERDICT_KNOWN\x10\x03\x12\x13\n" +
-	"\x0fVERDICT_SKIPPED\x10\x04B\xdb\x01\n" +
+	"\x0fVERDICT_SKIPPED\x10\x04\x12\x1a\n" +
+	"\x16VERDICT_NOT_APPLICABLE\x10\x05B\xdb\x01\n" +
 	"\x17com.octo.conformance.v1B\vReportProtoP\x01ZEgithub.com/octomesh/octomesh/gen/go/octo/conformance/v1;conformancev1\xa2\x02\x03OCX\xaa\x02\x13Octo.Conformance.V1\xca\x02\x13Octo\\Conformance\\V1\xe2\x02\x1fOcto\\Conformance\\V1\\GPBMetadata\xea\x02\x15Octo::Conformance::V1b\x06proto3"
 
 var (

@@ -44,6 +44,9 @@ const (
 	Topology_TOPOLOGY_MESH_TLS    Topology = 8
 	Topology_TOPOLOGY_MIXED_C_TLS Topology = 9
 	Topology_TOPOLOGY_MIXED_S_TLS Topology = 10
+	// As MESH, with gRPC's own client in the place of the client's SDK, or its own server in that of the server's.
+	Topology_TOPOLOGY_BRIDGE_IN  Topology = 11
+	Topology_TOPOLOGY_BRIDGE_OUT Topology = 12
 	// The reference peer is one end, or both; the case's name says in which place it stands.
 	Topology_TOPOLOGY_REFERENCE Topology = 20
 )
@@ -62,6 +65,8 @@ var (
 		8:  "TOPOLOGY_MESH_TLS",
 		9:  "TOPOLOGY_MIXED_C_TLS",
 		10: "TOPOLOGY_MIXED_S_TLS",
+		11: "TOPOLOGY_BRIDGE_IN",
+		12: "TOPOLOGY_BRIDGE_OUT",
 		20: "TOPOLOGY_REFERENCE",
 	}
 	Topology_value = map[string]int32{
@@ -76,6 +81,8 @@ var (
 		"TOPOLOGY_MESH_TLS":    8,
 		"TOPOLOGY_MIXED_C_TLS": 9,
 		"TOPOLOGY_MIXED_S_TLS": 10,
+		"TOPOLOGY_BRIDGE_IN":   11,
+		"TOPOLOGY_BRIDGE_OUT":  12,
 		"TOPOLOGY_REFERENCE":   20,
 	}
 )
@@ -218,6 +225,115 @@ func (Side) EnumDescriptor() ([]byte, []int) {
 	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{2}
 }
 
+// Bridge is conformance/bridge.yaml, read strictly: what gRPC's own clients and servers cannot say, whoever bridges them.
+type Bridge struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Gaps          []*Gap                 `protobuf:"bytes,1,rep,name=gaps,proto3" json:"gaps,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Bridge) Reset() {
+	*x = Bridge{}
+	mi := &file_octo_conformance_v1_suite_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Bridge) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Bridge) ProtoMessage() {}
+
+func (x *Bridge) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_conformance_v1_suite_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Bridge.ProtoReflect.Descriptor instead.
+func (*Bridge) Descriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *Bridge) GetGaps() []*Gap {
+	if x != nil {
+		return x.Gaps
+	}
+	return nil
+}
+
+// Gap is cases that do not apply where one end is gRPC's own.
+type Gap struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names, in which * stands for anything. Each must fit a case.
+	Cases []string `protobuf:"bytes,1,rep,name=cases,proto3" json:"cases,omitempty"`
+	// Absent: both with a bridge.
+	Topologies []Topology `protobuf:"varint,2,rep,packed,name=topologies,proto3,enum=octo.conformance.v1.Topology" json:"topologies,omitempty"`
+	// Why, in terms of the mapping.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Gap) Reset() {
+	*x = Gap{}
+	mi := &file_octo_conformance_v1_suite_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Gap) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Gap) ProtoMessage() {}
+
+func (x *Gap) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_conformance_v1_suite_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Gap.ProtoReflect.Descriptor instead.
+func (*Gap) Descriptor() ([]byte, []int) {
+	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Gap) GetCases() []string {
+	if x != nil {
+		return x.Cases
+	}
+	return nil
+}
+
+func (x *Gap) GetTopologies() []Topology {
+	if x != nil {
+		return x.Topologies
+	}
+	return nil
+}
+
+func (x *Gap) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // Profile is conformance/profiles/<testee>.yaml, read strictly. A testee without one is taken to have all.
 type Profile struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -230,7 +346,7 @@ type Profile struct {
 
 func (x *Profile) Reset() {
 	*x = Profile{}
-	mi := &file_octo_conformance_v1_suite_proto_msgTypes[0]
+	mi := &file_octo_conformance_v1_suite_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -242,7 +358,7 @@ func (x *Profile) String() string {
 func (*Profile) ProtoMessage() {}
 
 func (x *Profile) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_suite_proto_msgTypes[0]
+	mi := &file_octo_conformance_v1_suite_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -255,7 +371,7 @@ func (x *Profile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Profile.ProtoReflect.Descriptor instead.
 func (*Profile) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{0}
+	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Profile) GetOwner() string {
@@ -288,7 +404,7 @@ type TestSuite struct {
 
 func (x *TestSuite) Reset() {
 	*x = TestSuite{}
-	mi := &file_octo_conformance_v1_suite_proto_msgTypes[1]
+	mi := &file_octo_conformance_v1_suite_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -300,7 +416,7 @@ func (x *TestSuite) String() string {
 func (*TestSuite) ProtoMessage() {}
 
 func (x *TestSuite) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_suite_proto_msgTypes[1]
+	mi := &file_octo_conformance_v1_suite_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -313,7 +429,7 @@ func (x *TestSuite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestSuite.ProtoReflect.Descriptor instead.
 func (*TestSuite) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{1}
+	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *TestSuite) GetSuite() string {
@@ -398,7 +514,7 @@ type Case struct {
 
 func (x *Case) Reset() {
 	*x = Case{}
-	mi := &file_octo_conformance_v1_suite_proto_msgTypes[2]
+	mi := &file_octo_conformance_v1_suite_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -410,7 +526,7 @@ func (x *Case) String() string {
 func (*Case) ProtoMessage() {}
 
 func (x *Case) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_suite_proto_msgTypes[2]
+	mi := &file_octo_conformance_v1_suite_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -423,7 +539,7 @@ func (x *Case) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Case.ProtoReflect.Descriptor instead.
 func (*Case) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{2}
+	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Case) GetName() string {
@@ -594,7 +710,7 @@ type Step struct {
 
 func (x *Step) Reset() {
 	*x = Step{}
-	mi := &file_octo_conformance_v1_suite_proto_msgTypes[3]
+	mi := &file_octo_conformance_v1_suite_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -606,7 +722,7 @@ func (x *Step) String() string {
 func (*Step) ProtoMessage() {}
 
 func (x *Step) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_suite_proto_msgTypes[3]
+	mi := &file_octo_conformance_v1_suite_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -619,7 +735,7 @@ func (x *Step) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Step.ProtoReflect.Descriptor instead.
 func (*Step) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{3}
+	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Step) GetStep() isStep_Step {
@@ -814,7 +930,7 @@ type Expect struct {
 
 func (x *Expect) Reset() {
 	*x = Expect{}
-	mi := &file_octo_conformance_v1_suite_proto_msgTypes[4]
+	mi := &file_octo_conformance_v1_suite_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -826,7 +942,7 @@ func (x *Expect) String() string {
 func (*Expect) ProtoMessage() {}
 
 func (x *Expect) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_suite_proto_msgTypes[4]
+	mi := &file_octo_conformance_v1_suite_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -839,7 +955,7 @@ func (x *Expect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Expect.ProtoReflect.Descriptor instead.
 func (*Expect) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{4}
+	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Expect) GetStatus() *ExpectStatus {
@@ -970,7 +1086,7 @@ type ExpectStatus struct {
 
 func (x *ExpectStatus) Reset() {
 	*x = ExpectStatus{}
-	mi := &file_octo_conformance_v1_suite_proto_msgTypes[5]
+	mi := &file_octo_conformance_v1_suite_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -982,7 +1098,7 @@ func (x *ExpectStatus) String() string {
 func (*ExpectStatus) ProtoMessage() {}
 
 func (x *ExpectStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_conformance_v1_suite_proto_msgTypes[5]
+	mi := &file_octo_conformance_v1_suite_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -995,7 +1111,7 @@ func (x *ExpectStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpectStatus.ProtoReflect.Descriptor instead.
 func (*ExpectStatus) Descriptor() ([]byte, []int) {
-	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{5}
+	return file_octo_conformance_v1_suite_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ExpectStatus) GetCode() v1.Code {
@@ -1044,7 +1160,15 @@ var File_octo_conformance_v1_suite_proto protoreflect.FileDescriptor
 
 const file_octo_conformance_v1_suite_proto_rawDesc = "" +
 	"\n" +
-	"\x1focto/conformance/v1/suite.proto\x12\x13octo.conformance.v1\x1a!octo/conformance/v1/control.proto\x1a\x1docto/conformance/v1/raw.proto\x1a\"octo/conformance/v1/scenario.proto\x1a!octo/conformance/v1/service.proto\x1a\x17octo/wire/v1/head.proto\x1a\x19octo/wire/v1/status.proto\"Y\n" +
+	"\x1focto/conformance/v1/suite.proto\x12\x13octo.conformance.v1\x1a!octo/conformance/v1/control.proto\x1a\x1docto/conformance/v1/raw.proto\x1a\"octo/conformance/v1/scenario.proto\x1a!octo/conformance/v1/service.proto\x1a\x17octo/wire/v1/head.proto\x1a\x19octo/wire/v1/status.proto\"6\n" +
+	"\x06Bridge\x12,\n" +
+	"\x04gaps\x18\x01 \x03(\v2\x18.octo.conformance.v1.GapR\x04gaps\"r\n" +
+	"\x03Gap\x12\x14\n" +
+	"\x05cases\x18\x01 \x03(\tR\x05cases\x12=\n" +
+	"\n" +
+	"topologies\x18\x02 \x03(\x0e2\x1d.octo.conformance.v1.TopologyR\n" +
+	"topologies\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"Y\n" +
 	"\aProfile\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\tR\x05owner\x128\n" +
 	"\bfeatures\x18\x02 \x03(\x0e2\x1c.octo.conformance.v1.FeatureR\bfeatures\"\xef\x01\n" +
@@ -1131,7 +1255,7 @@ const file_octo_conformance_v1_suite_proto_rawDesc = "" +
 	"\vdisposition\x18\x04 \x01(\x0e2\x19.octo.wire.v1.DispositionH\x00R\vdisposition\x88\x01\x01\x12-\n" +
 	"\x12accepted_encodings\x18\x05 \x03(\tR\x11acceptedEncodings\x125\n" +
 	"\adetails\x18\x06 \x03(\v2\x1b.octo.conformance.v1.DetailR\adetailsB\x0e\n" +
-	"\f_disposition*\xa4\x02\n" +
+	"\f_disposition*\xd5\x02\n" +
 	"\bTopology\x12\x18\n" +
 	"\x14TOPOLOGY_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fTOPOLOGY_DIRECT\x10\x01\x12\x17\n" +
@@ -1145,6 +1269,8 @@ const file_octo_conformance_v1_suite_proto_rawDesc = "" +
 	"\x14TOPOLOGY_MIXED_C_TLS\x10\t\x12\x18\n" +
 	"\x14TOPOLOGY_MIXED_S_TLS\x10\n" +
 	"\x12\x16\n" +
+	"\x12TOPOLOGY_BRIDGE_IN\x10\v\x12\x17\n" +
+	"\x13TOPOLOGY_BRIDGE_OUT\x10\f\x12\x16\n" +
 	"\x12TOPOLOGY_REFERENCE\x10\x14*t\n" +
 	"\aFeature\x12\x17\n" +
 	"\x13FEATURE_UNSPECIFIED\x10\x00\x12\x13\n" +
@@ -1172,61 +1298,65 @@ func file_octo_conformance_v1_suite_proto_rawDescGZIP() []byte {
 }
 
 var file_octo_conformance_v1_suite_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_octo_conformance_v1_suite_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_octo_conformance_v1_suite_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_octo_conformance_v1_suite_proto_goTypes = []any{
 	(Topology)(0),              // 0: octo.conformance.v1.Topology
 	(Feature)(0),               // 1: octo.conformance.v1.Feature
 	(Side)(0),                  // 2: octo.conformance.v1.Side
-	(*Profile)(nil),            // 3: octo.conformance.v1.Profile
-	(*TestSuite)(nil),          // 4: octo.conformance.v1.TestSuite
-	(*Case)(nil),               // 5: octo.conformance.v1.Case
-	(*Step)(nil),               // 6: octo.conformance.v1.Step
-	(*Expect)(nil),             // 7: octo.conformance.v1.Expect
-	(*ExpectStatus)(nil),       // 8: octo.conformance.v1.ExpectStatus
-	(*Scenario)(nil),           // 9: octo.conformance.v1.Scenario
-	(v1.CallKind)(0),           // 10: octo.wire.v1.CallKind
-	(*Payload)(nil),            // 11: octo.conformance.v1.Payload
-	(*CallOptions)(nil),        // 12: octo.conformance.v1.CallOptions
-	(*ResponseDefinition)(nil), // 13: octo.conformance.v1.ResponseDefinition
-	(*RawPeer)(nil),            // 14: octo.conformance.v1.RawPeer
-	(LedgerEntry_Event)(0),     // 15: octo.conformance.v1.LedgerEntry.Event
-	(Signal_Kind)(0),           // 16: octo.conformance.v1.Signal.Kind
-	(v1.Code)(0),               // 17: octo.wire.v1.Code
-	(v1.Reason)(0),             // 18: octo.wire.v1.Reason
-	(v1.Origin)(0),             // 19: octo.wire.v1.Origin
-	(v1.Disposition)(0),        // 20: octo.wire.v1.Disposition
-	(*Detail)(nil),             // 21: octo.conformance.v1.Detail
+	(*Bridge)(nil),             // 3: octo.conformance.v1.Bridge
+	(*Gap)(nil),                // 4: octo.conformance.v1.Gap
+	(*Profile)(nil),            // 5: octo.conformance.v1.Profile
+	(*TestSuite)(nil),          // 6: octo.conformance.v1.TestSuite
+	(*Case)(nil),               // 7: octo.conformance.v1.Case
+	(*Step)(nil),               // 8: octo.conformance.v1.Step
+	(*Expect)(nil),             // 9: octo.conformance.v1.Expect
+	(*ExpectStatus)(nil),       // 10: octo.conformance.v1.ExpectStatus
+	(*Scenario)(nil),           // 11: octo.conformance.v1.Scenario
+	(v1.CallKind)(0),           // 12: octo.wire.v1.CallKind
+	(*Payload)(nil),            // 13: octo.conformance.v1.Payload
+	(*CallOptions)(nil),        // 14: octo.conformance.v1.CallOptions
+	(*ResponseDefinition)(nil), // 15: octo.conformance.v1.ResponseDefinition
+	(*RawPeer)(nil),            // 16: octo.conformance.v1.RawPeer
+	(LedgerEntry_Event)(0),     // 17: octo.conformance.v1.LedgerEntry.Event
+	(Signal_Kind)(0),           // 18: octo.conformance.v1.Signal.Kind
+	(v1.Code)(0),               // 19: octo.wire.v1.Code
+	(v1.Reason)(0),             // 20: octo.wire.v1.Reason
+	(v1.Origin)(0),             // 21: octo.wire.v1.Origin
+	(v1.Disposition)(0),        // 22: octo.wire.v1.Disposition
+	(*Detail)(nil),             // 23: octo.conformance.v1.Detail
 }
 var file_octo_conformance_v1_suite_proto_depIdxs = []int32{
-	1,  // 0: octo.conformance.v1.Profile.features:type_name -> octo.conformance.v1.Feature
-	0,  // 1: octo.conformance.v1.TestSuite.topologies:type_name -> octo.conformance.v1.Topology
-	5,  // 2: octo.conformance.v1.TestSuite.cases:type_name -> octo.conformance.v1.Case
-	9,  // 3: octo.conformance.v1.TestSuite.scenarios:type_name -> octo.conformance.v1.Scenario
-	0,  // 4: octo.conformance.v1.Case.topologies:type_name -> octo.conformance.v1.Topology
-	10, // 5: octo.conformance.v1.Case.kind:type_name -> octo.wire.v1.CallKind
-	11, // 6: octo.conformance.v1.Case.requests:type_name -> octo.conformance.v1.Payload
-	12, // 7: octo.conformance.v1.Case.options:type_name -> octo.conformance.v1.CallOptions
-	13, // 8: octo.conformance.v1.Case.response:type_name -> octo.conformance.v1.ResponseDefinition
-	2,  // 9: octo.conformance.v1.Case.relay:type_name -> octo.conformance.v1.Side
-	6,  // 10: octo.conformance.v1.Case.steps:type_name -> octo.conformance.v1.Step
-	7,  // 11: octo.conformance.v1.Case.expect:type_name -> octo.conformance.v1.Expect
-	5,  // 12: octo.conformance.v1.Case.variants:type_name -> octo.conformance.v1.Case
-	14, // 13: octo.conformance.v1.Case.raw:type_name -> octo.conformance.v1.RawPeer
-	1,  // 14: octo.conformance.v1.Case.requires:type_name -> octo.conformance.v1.Feature
-	2,  // 15: octo.conformance.v1.Case.lanes:type_name -> octo.conformance.v1.Side
-	15, // 16: octo.conformance.v1.Step.await:type_name -> octo.conformance.v1.LedgerEntry.Event
-	16, // 17: octo.conformance.v1.Step.signal:type_name -> octo.conformance.v1.Signal.Kind
-	8,  // 18: octo.conformance.v1.Expect.status:type_name -> octo.conformance.v1.ExpectStatus
-	17, // 19: octo.conformance.v1.ExpectStatus.code:type_name -> octo.wire.v1.Code
-	18, // 20: octo.conformance.v1.ExpectStatus.reason:type_name -> octo.wire.v1.Reason
-	19, // 21: octo.conformance.v1.ExpectStatus.origins:type_name -> octo.wire.v1.Origin
-	20, // 22: octo.conformance.v1.ExpectStatus.disposition:type_name -> octo.wire.v1.Disposition
-	21, // 23: octo.conformance.v1.ExpectStatus.details:type_name -> octo.conformance.v1.Detail
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	4,  // 0: octo.conformance.v1.Bridge.gaps:type_name -> octo.conformance.v1.Gap
+	0,  // 1: octo.conformance.v1.Gap.topologies:type_name -> octo.conformance.v1.Topology
+	1,  // 2: octo.conformance.v1.Profile.features:type_name -> octo.conformance.v1.Feature
+	0,  // 3: octo.conformance.v1.TestSuite.topologies:type_name -> octo.conformance.v1.Topology
+	7,  // 4: octo.conformance.v1.TestSuite.cases:type_name -> octo.conformance.v1.Case
+	11, // 5: octo.conformance.v1.TestSuite.scenarios:type_name -> octo.conformance.v1.Scenario
+	0,  // 6: octo.conformance.v1.Case.topologies:type_name -> octo.conformance.v1.Topology
+	12, // 7: octo.conformance.v1.Case.kind:type_name -> octo.wire.v1.CallKind
+	13, // 8: octo.conformance.v1.Case.requests:type_name -> octo.conformance.v1.Payload
+	14, // 9: octo.conformance.v1.Case.options:type_name -> octo.conformance.v1.CallOptions
+	15, // 10: octo.conformance.v1.Case.response:type_name -> octo.conformance.v1.ResponseDefinition
+	2,  // 11: octo.conformance.v1.Case.relay:type_name -> octo.conformance.v1.Side
+	8,  // 12: octo.conformance.v1.Case.steps:type_name -> octo.conformance.v1.Step
+	9,  // 13: octo.conformance.v1.Case.expect:type_name -> octo.conformance.v1.Expect
+	7,  // 14: octo.conformance.v1.Case.variants:type_name -> octo.conformance.v1.Case
+	16, // 15: octo.conformance.v1.Case.raw:type_name -> octo.conformance.v1.RawPeer
+	1,  // 16: octo.conformance.v1.Case.requires:type_name -> octo.conformance.v1.Feature
+	2,  // 17: octo.conformance.v1.Case.lanes:type_name -> octo.conformance.v1.Side
+	17, // 18: octo.conformance.v1.Step.await:type_name -> octo.conformance.v1.LedgerEntry.Event
+	18, // 19: octo.conformance.v1.Step.signal:type_name -> octo.conformance.v1.Signal.Kind
+	10, // 20: octo.conformance.v1.Expect.status:type_name -> octo.conformance.v1.ExpectStatus
+	19, // 21: octo.conformance.v1.ExpectStatus.code:type_name -> octo.wire.v1.Code
+	20, // 22: octo.conformance.v1.ExpectStatus.reason:type_name -> octo.wire.v1.Reason
+	21, // 23: octo.conformance.v1.ExpectStatus.origins:type_name -> octo.wire.v1.Origin
+	22, // 24: octo.conformance.v1.ExpectStatus.disposition:type_name -> octo.wire.v1.Disposition
+	23, // 25: octo.conformance.v1.ExpectStatus.details:type_name -> octo.conformance.v1.Detail
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_octo_conformance_v1_suite_proto_init() }
@@ -1238,7 +1368,7 @@ func file_octo_conformance_v1_suite_proto_init() {
 	file_octo_conformance_v1_raw_proto_init()
 	file_octo_conformance_v1_scenario_proto_init()
 	file_octo_conformance_v1_service_proto_init()
-	file_octo_conformance_v1_suite_proto_msgTypes[3].OneofWrappers = []any{
+	file_octo_conformance_v1_suite_proto_msgTypes[5].OneofWrappers = []any{
 		(*Step_Await)(nil),
 		(*Step_Signal)(nil),
 		(*Step_Calls)(nil),
@@ -1249,15 +1379,15 @@ func file_octo_conformance_v1_suite_proto_init() {
 		(*Step_AwaitStopped)(nil),
 		(*Step_SentAtMost)(nil),
 	}
-	file_octo_conformance_v1_suite_proto_msgTypes[4].OneofWrappers = []any{}
-	file_octo_conformance_v1_suite_proto_msgTypes[5].OneofWrappers = []any{}
+	file_octo_conformance_v1_suite_proto_msgTypes[6].OneofWrappers = []any{}
+	file_octo_conformance_v1_suite_proto_msgTypes[7].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_conformance_v1_suite_proto_rawDesc), len(file_octo_conformance_v1_suite_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   6,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
