@@ -12,9 +12,7 @@ func (c *serverCall) finish(k *worker, res proto.Message, st *wire.Status) {
 	out := wire.Out{Type: wire.TypeResponse, Flags: wire.FlagEnd}
 	encoding := ""
 	if res != nil && st == nil {
-		if c.encoding == encodingGzip && c.acceptsGzip {
-			encoding = encodingGzip
-		}
+		encoding = c.answers()
 		b, err := encode(k.body[:0], res, encoding)
 		if err != nil {
 			s := wire.Refuse(wire.ReasonBadMessage, wire.OriginServerSDK, "the response does not serialize: "+err.Error())

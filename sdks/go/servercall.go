@@ -282,17 +282,26 @@ func (c *serverCall) sendHeader() error {
 	s := c.ses
 	s.tc.Lock()
 	if c.stream != nil { // else nobody would read it, and the handler's context says so
-		s.wc.Send(c.stream, &wire.Out{Type: wire.TypeResponse, Head: c.firstHead("")})
+		s.wc.Send(c.stream, &wire.Out{Type: wire.TypeResponse, Head: c.firstHead()})
 	}
 	s.release()
 	return nil
 }
 
-// firstHead builds the head of the first RESPONSE, where that does not end the call.
-func (c *serverCall) firstHead(encoding string) []byte {
+// firstHead builds the head of the first RESPONSE, where that does not end the call. It names the encoding also where no message
+// is there yet: whoever translates the answer can say it at its beginning only.
+func (c *serverCall) firstHead() []byte {
 	c.headerSent = true
-	h := wire.ResponseHead{HeadersPresent: true, Metadata: toEntries(c.header), MessageEncoding: []byte(encoding)}
+	h := wire.ResponseHead{HeadersPresent: true, Metadata: toEntries(c.header), MessageEncoding: []byte(c.answers())}
 	return h.Append(nil)
+}
+
+// answers is the encoding of what the handler answers: the request's, if the client takes it.
+func (c *serverCall) answers() string {
+	if c.encoding == encodingGzip && c.acceptsGzip {
+		return encodingGzip
+	}
+	return ""
 }
 
 // send sends a frame of the call, waiting for credit.

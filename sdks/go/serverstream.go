@@ -24,10 +24,7 @@ func (s *serverStream) send(m proto.Message) error {
 		return err
 	}
 	c := s.c
-	encoding := ""
-	if c.encoding == encodingGzip && c.acceptsGzip {
-		encoding = encodingGzip
-	}
+	encoding := c.answers()
 	b, err := encode(s.sendBuf[:0], m, encoding)
 	if err != nil {
 		return &Error{Code: Internal, Reason: ReasonBadMessage, Origin: OriginServerSDK,
@@ -43,7 +40,7 @@ func (s *serverStream) send(m proto.Message) error {
 		out.Flags |= wire.FlagCompressed
 	}
 	if !c.headerSent {
-		out.Type, out.Head = wire.TypeResponse, c.firstHead(encoding)
+		out.Type, out.Head = wire.TypeResponse, c.firstHead()
 	}
 	return c.send(&out)
 }
