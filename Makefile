@@ -25,6 +25,7 @@ include mk/check.mk
 include mk/run.mk
 include mk/bench.mk
 include mk/conformance.mk
+include mk/interop.mk
 
 .PHONY: help
 help: ## say what can be made

@@ -91,16 +91,16 @@ models: bootstrap-full | $(REPORT) ## check the Promela models with spin
 	$(BIN)/models -dir proto/spec/models -jobs $(MODELS_JOBS) -mem $(MODELS_MEM) -report $(REPORT)/models.md
 
 .PHONY: ci
-ci: ## lint, drift, test, conformance-quick, faults-quick, fuzz-quick; prints minutes per step
-	@tools/steps.sh lint drift test conformance-quick faults-quick fuzz-quick
+ci: ## lint, drift, test, conformance-quick, faults-quick, interop-quick, fuzz-quick; prints minutes per step
+	@tools/steps.sh lint drift test conformance-quick faults-quick interop-quick fuzz-quick
 
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 
 .PHONY: full
-full: ## ci, all of conformance with its mutations, models and long fuzzing (FUZZTIME), with a report in docs/reports
+full: ## ci, all of conformance with its mutations, all of interop, models and long fuzzing (FUZZTIME), with a report in docs/reports
 	@seed=$(SEED)
 	export OCTO_SEED=$$seed SHUFFLE=$$seed
 	bad=0
-	tools/steps.sh lint drift test conformance faults-long conformance-mutations fuzz models || bad=1
+	tools/steps.sh lint drift test conformance faults-long conformance-mutations interop-check fuzz models || bad=1
 	tools/report.sh $$seed
 	exit $$bad

@@ -17,7 +17,7 @@ $(PY_DONE): tools/python/requirements.txt tools/python/floor.txt
 	touch $@
 
 # Folders with Python that people write. ruff goes by the nearest pyproject.toml or ruff.toml, mypy by pyproject.toml.
-PY_SOURCES := $(wildcard sdks/python conformance/testees/python examples/shop/python tools/python tools/octobench/python)
+PY_SOURCES := $(wildcard sdks/python conformance/testees/python examples/shop/python tools/python tools/octobench/python bridge/grpc/interop/peers/python)
 
 .PHONY: lint-python
 lint-python:

@@ -5,6 +5,7 @@
 #   Python's linters, test runner, builder tools/python/requirements.in, requirements.txt
 #   oldest protobuf for Python             tools/python/floor.in, floor.txt
 #   staticcheck, protoc-gen-go(-grpc), h2spec  tools/pins/go.mod, go.sum
+#   suites and libraries of make interop   bridge/grpc/interop: go.mod, and beside the programs in peers
 #   protobuf for Go                        go.mod of each module (make lint compares them)
 #
 # Lowest versions that the build accepts.
