@@ -93,13 +93,14 @@ func appendAnswerEntries(h []byte, fields []hpack.HeaderField, end bool) []byte 
 	for i := range fields {
 		f := &fields[i]
 		switch {
-		case !isMetadata(f.Name):
+		case !isMetadata(f.Name) || !isKey(f.Name):
 		case len(f.Name) > 4 && f.Name[len(f.Name)-4:] == "-bin":
 			for one := range strings.SplitSeq(f.Value, ",") { // an empty one is one
 				if raw, ok := decodeBin(one); ok {
 					h = put(h, f.Name, raw)
 				}
 			}
+		case !printable(f.Value):
 		case end:
 			h = wire.AppendTrailer(h, f.Name, f.Value)
 		default:

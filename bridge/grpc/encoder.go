@@ -63,9 +63,9 @@ func isHTTP1(name string) bool {
 }
 
 // printable tells whether a value may stand in a header list as gRPC has it.
-func printable(v []byte) bool {
-	for _, c := range v {
-		if c < ' ' || c > '~' {
+func printable[T ~string | ~[]byte](v T) bool {
+	for i := range len(v) {
+		if c := v[i]; c < ' ' || c > '~' {
 			return false
 		}
 	}

@@ -121,14 +121,17 @@ func isGRPC(contentType string) bool {
 }
 
 // appendMetadata appends a field that is metadata; false: it is broken. Names that the mesh keeps for itself are left out, so
-// that nobody outside can speak in its name.
+// that nobody outside can speak in its name, and so is what metadata cannot be (W-HEAD-8).
 func appendMetadata(h []byte, f *hpack.HeaderField) ([]byte, bool) {
 	switch {
 	case f.Name == "baggage":
 		return appendBaggage(h, f.Value), true
-	case !isMetadata(f.Name):
+	case !isMetadata(f.Name) || !isKey(f.Name):
 		return h, true
 	case !strings.HasSuffix(f.Name, "-bin"):
+		if !printable(f.Value) {
+			return h, true
+		}
 		return wire.AppendMetadata(h, f.Name, f.Value), true
 	}
 	for one := range strings.SplitSeq(f.Value, ",") {

@@ -45,14 +45,14 @@ func (m member) now() *session.Session {
 func (a *attached) pick(target []byte) (member, *session.Session) {
 	all := a.load()[string(target)]
 	n := len(all)
-	if n == 0 {
+	switch n {
+	case 0:
 		return member{}, nil
+	case 1:
+		return all[0], all[0].now()
 	}
 	i := rand.IntN(n)
 	m, s := all[i], all[i].now()
-	if n == 1 {
-		return m, s
-	}
 	other := all[(i+1+rand.IntN(n-1))%n]
 	if t := other.now(); t != nil && (s == nil || t.OpenCalls() < s.OpenCalls()) {
 		m, s = other, t
