@@ -17,6 +17,8 @@ type Config struct {
 	// Target names the target of a call, from the authority without a port and the service's full name. nil: the service is
 	// the target.
 	Target func(authority, service string) string
+	// Secure: servers are dialed by TLS, which requests to them say.
+	Secure bool
 	// MaxStreams is how many calls one connection may have open. 0: 1024.
 	MaxStreams uint32
 	// PingEvery is how many ticks of half a second must lie between two PINGs of a client that gets nothing meanwhile. 0: 20.

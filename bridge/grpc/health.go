@@ -2,11 +2,14 @@ package grpc
 
 import (
 	"context"
+	"crypto/tls"
+	"net"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
@@ -24,10 +27,37 @@ const (
 // WatchHealth tells by grpc.health.v1 whether a stock server serves, until ctx ends. Only its own NOT_SERVING says that it does
 // not: a server that has no such service, or keeps it from strangers, serves as long as it can be reached.
 func WatchHealth(ctx context.Context, address string, told func(serving bool)) {
+	watchHealth(ctx, address, insecure.NewCredentials(), told)
+}
+
+// WatchHealthByTLS is WatchHealth of a server that is called by TLS, for which secure gives the configuration of a handshake.
+func WatchHealthByTLS(secure func() *tls.Config) func(ctx context.Context, address string, told func(serving bool)) {
+	return func(ctx context.Context, address string, told func(serving bool)) {
+		watchHealth(ctx, address, renewed{credentials.NewTLS(secure()), secure}, told)
+	}
+}
+
+// renewed shakes hands by what its files hold at the time.
+type renewed struct {
+	credentials.TransportCredentials
+	secure func() *tls.Config
+}
+
+// ClientHandshake implements credentials.TransportCredentials.
+func (r renewed) ClientHandshake(ctx context.Context, authority string, nc net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	return credentials.NewTLS(r.secure()).ClientHandshake(ctx, authority, nc)
+}
+
+// Clone implements credentials.TransportCredentials.
+func (r renewed) Clone() credentials.TransportCredentials {
+	return renewed{r.TransportCredentials.Clone(), r.secure}
+}
+
+func watchHealth(ctx context.Context, address string, by credentials.TransportCredentials, told func(serving bool)) {
 	if _, ok := resource.SocketPath(address); !ok {
 		address = "passthrough:///" + address
 	}
-	cc, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	cc, err := grpc.NewClient(address, grpc.WithTransportCredentials(by))
 	if err != nil { // the address is none, and then no connection stands either
 		told(true)
 		return

@@ -198,7 +198,11 @@ func (c *Conn) requestHeaders(s *stream, o *wire.Out, end bool) {
 	_ = h.Parse(head) // hops have parsed it before
 	e.begin()
 	e.add(":method", "POST")
-	e.add(":scheme", "http")
+	if c.cfg.Secure {
+		e.add(":scheme", "https")
+	} else {
+		e.add(":scheme", "http")
+	}
 	e.path(h)
 	switch {
 	case len(h.Authority) > 0 && printable(h.Authority):

@@ -28,6 +28,7 @@ import (
 	"github.com/octomesh/octomesh/core/proxy/store"
 	"github.com/octomesh/octomesh/core/proxy/tap"
 	"github.com/octomesh/octomesh/core/proxy/upstream"
+	"github.com/octomesh/octomesh/core/resource"
 	"github.com/octomesh/octomesh/core/transport/identity"
 	"github.com/octomesh/octomesh/core/wire"
 )
@@ -51,6 +52,8 @@ type Config struct {
 	Answers map[string]Answerer
 	// Dials are the foreign protocols that instances are called by, where their resources say so.
 	Dials map[resourcev1.Protocol]session.Protocol
+	// ServerTLS is how instances are called of which a server's name is known, for one handshake. nil: they are not.
+	ServerTLS func(name string) *tls.Config
 	// Servers are instances beside the proxy that do not attach by themselves, of protocols that Dials has.
 	Servers []Server
 	// Inbound is where other proxies come in: TCP. nil: no calls from other proxies.
@@ -94,6 +97,9 @@ type Entrance struct {
 	Protocols []session.Protocol
 	// TLS is spoken by every client; it need not say who it is. nil: plain.
 	TLS *tls.Config
+	// Application is whom a client counts as by its certificate, which TLS asks for, or why it may not come in. nil: as the
+	// protocols name.
+	Application func(identity.ID) (string, error)
 }
 
 // Limiter asks a rate limit service.
@@ -181,6 +187,7 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 	})
 	p.pool = upstream.NewPool(upstream.Config{
 		TLS:       p.clientTLS(),
+		ByName:    cfg.ServerTLS,
 		Protocols: cfg.Dials,
 		Expect:    p.store.Expects,
 		Group:     p.group, Log: p.log, Session: p.options(route.Outbound, wire.OriginClientProxy),
@@ -236,7 +243,7 @@ func (p *Proxy) listen() {
 	for _, e := range p.cfg.Entrances {
 		foreign := local
 		foreign.Handler, foreign.Protocols = &entranceHandler{localHandler{p}}, e.Protocols
-		all = append(all, listener.New(e.Listener, listener.Config{Group: p.group, Session: foreign, TLS: e.TLS, Log: p.log}))
+		all = append(all, listener.New(e.Listener, listener.Config{Group: p.group, Session: foreign, TLS: e.TLS, Application: e.Application, Log: p.log}))
 	}
 	p.mu.Lock()
 	p.listeners = all
@@ -273,7 +280,9 @@ func (p *Proxy) runSource(ctx context.Context) {
 }
 
 // speaks tells whether instances are called by a foreign protocol.
-func (p *Proxy) speaks(by resourcev1.Protocol) bool { return p.cfg.Dials[by] != nil }
+func (p *Proxy) speaks(by resourcev1.Protocol) bool {
+	return p.cfg.Dials[by] != nil && (p.cfg.ServerTLS != nil || !resource.ByTLS(by))
+}
 
 func (p *Proxy) newPeer(at cluster.Place) cluster.Peer {
 	peer := p.pool.Peer(at)

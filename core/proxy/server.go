@@ -20,6 +20,7 @@ type Server struct {
 	Targets               []string
 	Address               string // "host:port", or "unix:/path"
 	Protocol              resourcev1.Protocol
+	ServerName            string // that its certificate has; empty: it is called without TLS
 	// Watch, if set, is called when a connection has been made. It tells until ctx ends whether the server says that it serves,
 	// for the first time as soon as that is known: only then it is registered.
 	Watch func(ctx context.Context, address string, told func(serving bool))
@@ -46,10 +47,10 @@ func (p *Proxy) openServers() {
 	for _, cfg := range p.cfg.Servers {
 		d := &server{Server: cfg, p: p}
 		d.peer = upstream.NewPool(upstream.Config{
-			Group: p.group, Session: p.options(route.Inbound, wire.OriginServerProxy), Log: p.log, Protocols: p.cfg.Dials, Late: wire.ReasonProxyUnready,
+			Group: p.group, Session: p.options(route.Inbound, wire.OriginServerProxy), Log: p.log, Protocols: p.cfg.Dials, Late: wire.ReasonProxyUnready, ByName: p.cfg.ServerTLS,
 			Hello:  wire.Hello{Role: wire.RoleCall, Kind: wire.PeerProxy, Environment: p.cfg.Environment, Instance: p.cfg.Instance},
 			Opened: d.opened, Closed: d.closed, Failed: func(cluster.Place, error) { d.failed() },
-		}).Peer(cluster.Place{Address: cfg.Address, Direct: true, Protocol: cfg.Protocol})
+		}).Peer(cluster.Place{Address: cfg.Address, Direct: true, Protocol: cfg.Protocol, ServerName: cfg.ServerName})
 		p.servers = append(p.servers, d)
 		p.attached.add(member{server: d}, cfg.Targets)
 		if source := p.demand.source; source != nil {

@@ -52,7 +52,10 @@ func ReadBootstrap(path string, getenv func(string) string) (*resourcev1.Bootstr
 		paths = append(paths, &c.Directory)
 	}
 	if g := b.Grpc; g != nil {
-		paths = append(paths, &g.CertificateFile, &g.KeyFile)
+		paths = append(paths, &g.CertificateFile, &g.KeyFile, &g.ClientAuthoritiesFile)
+		if t := g.ServerTls; t != nil {
+			paths = append(paths, &t.AuthoritiesFile, &t.CertificateFile, &t.KeyFile)
+		}
 		for _, s := range g.GetServers() {
 			absoluteSocket(dir, &s.Address)
 		}

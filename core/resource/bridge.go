@@ -3,6 +3,7 @@ package resource
 import (
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 
@@ -28,12 +29,14 @@ func (v *validator) grpcBridge(b *resourcev1.Bootstrap) {
 		v.bad("grpc.application", "is missing: whom do the clients that come in at grpc.address count as?")
 	}
 	v.address("grpc.address", g.GetAddress(), true)
-	switch cert, key := g.GetCertificateFile(), g.GetKeyFile(); {
-	case (cert == "") != (key == ""):
-		v.bad("grpc.key_file", "and certificate_file go together: give both, or none")
-	case cert != "" && g.GetAddress() == "":
+	v.pair("grpc", g.GetCertificateFile(), g.GetKeyFile())
+	if g.GetCertificateFile() != "" && g.GetAddress() == "" {
 		v.bad("grpc.certificate_file", "is for grpc.address, which is missing")
 	}
+	if g.GetClientAuthoritiesFile() != "" && g.GetCertificateFile() == "" {
+		v.bad("grpc.client_authorities_file", "is for an address that speaks TLS: give certificate_file and key_file too")
+	}
+	v.pair("grpc.server_tls", g.GetServerTls().GetCertificateFile(), g.GetServerTls().GetKeyFile())
 	for _, service := range slices.Sorted(maps.Keys(g.GetTargets())) {
 		v.name(fmt.Sprintf("grpc.targets[%q]", shorten(service)), g.GetTargets()[service], nameForm)
 	}
@@ -46,6 +49,38 @@ func (v *validator) grpcBridge(b *resourcev1.Bootstrap) {
 		v.present(at, g.GetSchemas()[target])
 	}
 	v.grpcServers(g.GetServers(), b.GetTls() != nil)
+}
+
+// ByTLS tells whether a protocol is spoken by TLS, to servers that prove the name of a host.
+func ByTLS(p resourcev1.Protocol) bool { return p == resourcev1.Protocol_PROTOCOL_GRPC_TLS }
+
+// ServerName is the name that the certificate at an endpoint's direct address must have; empty: it is not one of [ByTLS].
+func ServerName(e *resourcev1.Endpoint) string {
+	switch {
+	case !ByTLS(e.GetDirectProtocol()):
+		return ""
+	case e.GetDirectServerName() != "":
+		return e.GetDirectServerName()
+	}
+	host, _, err := net.SplitHostPort(e.GetDirectAddress())
+	if err != nil {
+		return e.GetDirectAddress() // which no certificate has
+	}
+	return host
+}
+
+// host checks the name of a host, or an IP address, that a certificate must have; it may be absent.
+func (v *validator) host(field, name string) {
+	if name != "" && net.ParseIP(name) == nil && (len(name) > maxName || !hostForm.MatchString(name)) {
+		v.bad(field, "%q is no name of a host", shorten(name))
+	}
+}
+
+// pair checks a certificate and its key.
+func (v *validator) pair(at, cert, key string) {
+	if (cert == "") != (key == "") {
+		v.bad(at+".key_file", "and certificate_file go together: give both, or none")
+	}
 }
 
 func (v *validator) grpcServers(all []*resourcev1.GrpcServer, secure bool) {
@@ -71,7 +106,8 @@ func (v *validator) grpcServers(all []*resourcev1.GrpcServer, secure bool) {
 		if s.GetApplication() != "" {
 			v.name(at+".application", s.GetApplication(), nameForm)
 		}
-		v.grpcServerAddress(at+".address", s.GetAddress(), secure)
+		v.host(at+".server_name", s.GetServerName())
+		v.grpcServerAddress(at+".address", s.GetAddress(), secure && s.GetServerName() == "")
 	}
 }
 
@@ -85,7 +121,7 @@ func (v *validator) grpcServerAddress(field, address string, secure bool) {
 	}
 	v.address(field, address, false)
 	if secure && address != "" && !OnLoopback(address) {
-		v.bad(field, "%q is not on this host's loopback: a proxy with tls sends no calls over a network without it", shorten(address))
+		v.bad(field, "%q is not on this host's loopback: a proxy with tls sends no calls over a network without it, so give server_name", shorten(address))
 	}
 }
 

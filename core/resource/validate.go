@@ -159,6 +159,9 @@ func (v *validator) endpoint(at string, e *resourcev1.Endpoint) {
 	}
 	v.address(at+".mesh_address", e.GetMeshAddress(), false)
 	v.address(at+".direct_address", e.GetDirectAddress(), false)
+	if v.host(at+".direct_server_name", e.GetDirectServerName()); e.GetDirectServerName() != "" && !ByTLS(e.GetDirectProtocol()) {
+		v.bad(at+".direct_server_name", "is for PROTOCOL_GRPC_TLS, and direct_protocol is another")
+	}
 	if e.GetWeight() > maxWeight {
 		v.bad(at+".weight", "%d is more than %d", e.GetWeight(), maxWeight)
 	}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"crypto/tls"
+	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"slices"
@@ -9,6 +11,8 @@ import (
 	"github.com/octomesh/octomesh/bridge/grpc"
 	"github.com/octomesh/octomesh/core/proxy"
 	"github.com/octomesh/octomesh/core/proxy/session"
+	"github.com/octomesh/octomesh/core/transport/certfile"
+	"github.com/octomesh/octomesh/core/transport/identity"
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
 
@@ -19,15 +23,39 @@ type bridged struct {
 	schemas *schemas
 	servers []proxy.Server
 	tls     *tls.Config // at the address of its own; nil: it is plain there
+	// application is whom a client counts as by its certificate; nil: none is asked for.
+	application func(identity.ID) (string, error)
 }
 
-// loadBridge reads what the bootstrap file says of foreign clients. nil: there are none.
-func loadBridge(b *resourcev1.Bootstrap) (*bridged, error) {
+// stale has a log say that certificates were not read again.
+func stale(log *slog.Logger, whose string) func(error) {
+	return func(err error) {
+		log.Error("certificates were not read again; the last good ones stay", "of", whose, "error", err)
+	}
+}
+
+// byName is how gRPC's own servers are called by TLS: for one handshake, with the one whose certificate has the name.
+type byName func(name string) *tls.Config
+
+// loadServerTLS reads how they are.
+func loadServerTLS(b *resourcev1.Bootstrap, log *slog.Logger) (byName, error) {
+	t := b.GetGrpc().GetServerTls()
+	s, err := certfile.Follow(certfile.Files{
+		Certificate: t.GetCertificateFile(), Key: t.GetKeyFile(), Authorities: t.GetAuthoritiesFile(),
+	}, stale(log, "grpc.server_tls"))
+	if err != nil {
+		return nil, fmt.Errorf("grpc.server_tls: %w", err)
+	}
+	return func(name string) *tls.Config { return s.Client(name, "h2") }, nil
+}
+
+// loadBridge reads what the bootstrap file says of foreign clients and servers. nil: there are none.
+func loadBridge(b *resourcev1.Bootstrap, byName byName, log *slog.Logger) (*bridged, error) {
 	g := b.GetGrpc()
 	if g == nil {
 		return nil, nil
 	}
-	out := &bridged{servers: grpcServers(g.GetServers())}
+	out := &bridged{servers: grpcServers(g.GetServers(), byName)}
 	if g.GetApplication() == "" {
 		return out, nil
 	}
@@ -50,34 +78,53 @@ func loadBridge(b *resourcev1.Bootstrap) (*bridged, error) {
 		Config: &out.grpc.Config, Services: slices.Sorted(maps.Keys(targets)), Targets: slices.Sorted(maps.Keys(files)), Schemas: out.schemas,
 		Passed: func(service string) bool { return targets[service] != "" },
 	}
-	if g.GetCertificateFile() != "" {
-		cert, err := tls.LoadX509KeyPair(g.GetCertificateFile(), g.GetKeyFile())
-		if err != nil {
-			return nil, err
-		}
-		out.tls = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"}}
+	return out, out.secure(b, log)
+}
+
+// secure reads how clients come in by TLS, if they do.
+func (b *bridged) secure(from *resourcev1.Bootstrap, log *slog.Logger) error {
+	g := from.GetGrpc()
+	if g.GetCertificateFile() == "" {
+		return nil
 	}
-	return out, nil
+	own, err := certfile.Follow(certfile.Files{
+		Certificate: g.GetCertificateFile(), Key: g.GetKeyFile(), Authorities: g.GetClientAuthoritiesFile(),
+	}, stale(log, "grpc.address"))
+	if err != nil {
+		return fmt.Errorf("grpc: %w", err)
+	}
+	b.tls = own.Server("h2")
+	if g.GetClientAuthoritiesFile() != "" {
+		b.application = func(id identity.ID) (string, error) { return identity.ApplicationOf(id, from.GetEnvironment()) }
+	}
+	return nil
 }
 
 // grpcServers are instances that the proxy dials.
-func grpcServers(all []*resourcev1.GrpcServer) (out []proxy.Server) {
+func grpcServers(all []*resourcev1.GrpcServer, byName byName) (out []proxy.Server) {
 	for _, s := range all {
 		application := s.GetApplication()
 		if application == "" {
 			application = s.GetTargets()[0]
 		}
-		out = append(out, proxy.Server{
+		one := proxy.Server{
 			Application: application, Instance: s.GetInstance(), Targets: s.GetTargets(), Address: s.GetAddress(),
 			Protocol: resourcev1.Protocol_PROTOCOL_GRPC, Watch: grpc.WatchHealth,
-		})
+		}
+		if name := s.GetServerName(); name != "" {
+			one.Protocol, one.ServerName = resourcev1.Protocol_PROTOCOL_GRPC_TLS, name
+			one.Watch = grpc.WatchHealthByTLS(func() *tls.Config { return byName(name) })
+		}
+		out = append(out, one)
 	}
 	return out
 }
 
 // dials are the foreign protocols that instances are called by, whoever comes in.
 func dials() map[resourcev1.Protocol]session.Protocol {
-	return map[resourcev1.Protocol]session.Protocol{resourcev1.Protocol_PROTOCOL_GRPC: &grpc.Protocol{}}
+	return map[resourcev1.Protocol]session.Protocol{
+		resourcev1.Protocol_PROTOCOL_GRPC: &grpc.Protocol{}, resourcev1.Protocol_PROTOCOL_GRPC_TLS: &grpc.Protocol{Config: grpc.Config{Secure: true}},
+	}
 }
 
 // protocols are what is spoken beside OctoMesh's own protocol.
@@ -101,7 +148,7 @@ func (b *bridged) entrances(l net.Listener) []proxy.Entrance {
 	if b == nil || b.grpc == nil || l == nil {
 		return nil
 	}
-	return []proxy.Entrance{{Listener: l, Protocols: b.protocols(), TLS: b.tls}}
+	return []proxy.Entrance{{Listener: l, Protocols: b.protocols(), TLS: b.tls, Application: b.application}}
 }
 
 // instances are the servers that the proxy dials.

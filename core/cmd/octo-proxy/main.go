@@ -143,6 +143,7 @@ type running struct {
 	ops  *lifecycle.Group
 	log  *slog.Logger
 
+	byName byName   // gRPC's own servers by TLS
 	bridge *bridged // nil: gRPC is not spoken
 	given  *given   // by systemd
 
@@ -166,7 +167,10 @@ func (r *running) start(ctx context.Context, path string, next *handover.Success
 	if err != nil {
 		return configError{err}
 	}
-	if r.bridge, err = loadBridge(r.b); err != nil {
+	if r.byName, err = loadServerTLS(r.b, r.log); err != nil {
+		return configError{err}
+	}
+	if r.bridge, err = loadBridge(r.b, r.byName, r.log); err != nil {
 		return configError{err}
 	}
 	if r.told, err = loadTelemetry(r.ops, path, r.b, r.log); err != nil {
@@ -323,7 +327,7 @@ func (r *running) prepare(id *identity.Source, reload <-chan os.Signal) (err err
 		Source: source, Register: r.register,
 		Limits:        wire.Limits{MaxStreams: l.GetMaxStreams(), StreamWindow: l.GetStreamWindow(), MaxFrameBody: l.GetMaxFrameBody()},
 		DrainDeadline: b.GetDrainDeadline().AsDuration(), MaxQueue: int(l.GetMaxQueuedBytes()), MaxWaiting: proxy.MaxWaiting(), Log: r.log,
-		AdmitHello: func(p *session.Peer) error { return admit(b, p) }, Protocols: r.bridge.protocols(), Answers: r.bridge.answerers(), Dials: dials(),
+		AdmitHello: func(p *session.Peer) error { return admit(b, p) }, Protocols: r.bridge.protocols(), Answers: r.bridge.answerers(), Dials: dials(), ServerTLS: r.byName,
 		Servers: r.bridge.instances(),
 	}
 	if r.limiter != nil {

@@ -20,6 +20,9 @@ type Place struct {
 	Identity string
 	// Protocol is what an instance speaks at its own address.
 	Protocol resourcev1.Protocol
+	// ServerName is the name of a host that the certificate must have of whoever answers at an instance's own address, where
+	// Protocol is by TLS.
+	ServerName string
 }
 
 // Peer is how a place is reached: its connections. Endpoints with one place share a peer.
@@ -61,6 +64,7 @@ type Endpoint struct {
 	DirectAddress  string
 	DirectIdentity string // see Place
 	DirectProtocol resourcev1.Protocol
+	DirectName     string // see Place.ServerName
 	Zone           string
 	Weight         uint32 // share of calls relative to the others; 0: none
 	Tags           map[string]string
@@ -87,7 +91,7 @@ func (e *Endpoint) Places(yield func(Place) bool) {
 		return
 	}
 	if e.DirectAddress != "" {
-		yield(Place{e.DirectAddress, true, e.DirectIdentity, e.DirectProtocol})
+		yield(Place{e.DirectAddress, true, e.DirectIdentity, e.DirectProtocol, e.DirectName})
 	}
 }
 

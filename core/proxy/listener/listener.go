@@ -15,6 +15,7 @@ import (
 	"github.com/octomesh/octomesh/core/lifecycle"
 	"github.com/octomesh/octomesh/core/proxy/session"
 	"github.com/octomesh/octomesh/core/transport"
+	"github.com/octomesh/octomesh/core/transport/identity"
 	"github.com/octomesh/octomesh/core/wire"
 )
 
@@ -24,6 +25,8 @@ type Config struct {
 	Session session.Options
 	// TLS is spoken by every dialer, and says who it is. nil: plain.
 	TLS *tls.Config
+	// Application is whom a dialer counts as by who it is, or why it may not come in. nil: as it says itself.
+	Application func(identity.ID) (string, error)
 	// MaxConnections bounds what is accepted at once; more are closed at once. 0: 4096.
 	MaxConnections int
 	// MaxPerPeer bounds what one peer has of them: a process, by the pid that a Unix socket tells, or a host, by its
@@ -237,7 +240,15 @@ func (l *Listener) session(ctx context.Context, nc net.Conn) (*session.Session, 
 	if err != nil {
 		return nil, err
 	}
+	named := ""
+	if l.cfg.Application != nil {
+		if named, err = l.cfg.Application(id); err != nil {
+			_ = secure.Close()
+			return nil, err
+		}
+	}
 	s := session.New(secure, wire.Acceptor, l.cfg.Session)
 	s.SetIdentity(id)
+	s.SetApplication(named)
 	return s, nil
 }

@@ -95,6 +95,7 @@ func (c *compiler) endpoint(r *resourcev1.Endpoint, p *resourcev1.ServicePolicy,
 	}
 	if c.direct(r, p) {
 		e.DirectAddress, e.DirectIdentity, e.DirectProtocol = r.GetDirectAddress(), r.GetDirectIdentity(), r.GetDirectProtocol()
+		e.DirectName = resource.ServerName(r)
 	}
 	if c.Peer != nil && e.InRotation() {
 		for at := range e.Places {
@@ -125,14 +126,16 @@ func (c *compiler) direct(r *resourcev1.Endpoint, p *resourcev1.ServicePolicy) b
 		return false
 	}
 	if foreign := r.GetDirectProtocol(); foreign != resourcev1.Protocol_PROTOCOL_UNSPECIFIED {
-		// It is spoken without TLS, so a proxy that speaks TLS to all others uses it on its own host alone.
-		return c.Speaks != nil && c.Speaks(foreign) && r.GetDirectIdentity() == "" && (!c.Secure || resource.OnLoopback(r.GetDirectAddress()))
+		// A proxy that speaks TLS to all others uses what is spoken without it on its own host alone.
+		return c.Speaks != nil && c.Speaks(foreign) && r.GetDirectIdentity() == "" &&
+			(!c.Secure || resource.ByTLS(foreign) || resource.OnLoopback(r.GetDirectAddress()))
 	}
 	return (r.GetDirectIdentity() != "") == c.Secure
 }
 
 func same(a, b *cluster.Endpoint) bool {
-	return a.MeshAddress == b.MeshAddress && a.DirectAddress == b.DirectAddress && a.DirectIdentity == b.DirectIdentity && a.DirectProtocol == b.DirectProtocol && a.Zone == b.Zone &&
+	return a.MeshAddress == b.MeshAddress && a.DirectAddress == b.DirectAddress && a.DirectIdentity == b.DirectIdentity && a.DirectProtocol == b.DirectProtocol &&
+		a.DirectName == b.DirectName && a.Zone == b.Zone &&
 		a.Weight == b.Weight && a.Disabled == b.Disabled && a.Backup == b.Backup && a.Held == b.Held && a.Peer == b.Peer && a.Direct == b.Direct &&
 		maps.Equal(a.Tags, b.Tags) && slices.Equal(a.Identities, b.Identities)
 }

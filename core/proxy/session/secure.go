@@ -33,5 +33,21 @@ func Secure(ctx context.Context, nc net.Conn, config *tls.Config, server bool) (
 	return tc, id, nil
 }
 
+// SecureByName shakes hands by TLS on a socket that was dialed, with a server that the configuration knows by the name of a host. The
+// socket is closed if that fails.
+func SecureByName(ctx context.Context, nc net.Conn, config *tls.Config) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, TLSTimeout)
+	defer cancel()
+	tc := tls.Client(nc, config)
+	if err := tc.HandshakeContext(ctx); err != nil {
+		_ = nc.Close()
+		return nil, err
+	}
+	return tc, nil
+}
+
+// SetApplication notes which application the peer is, before Run: what it says itself does not count.
+func (s *Session) SetApplication(name string) { s.named = name }
+
 // SetIdentity notes who the peer is by TLS, before Run.
 func (s *Session) SetIdentity(id identity.ID) { s.peer.Identity = id.String() }

@@ -79,6 +79,8 @@ type Session struct {
 	tc   *transport.Conn
 	side wire.Side
 	peer Peer // fixed once the handshake is done
+	// named is the application that the peer was proved to be; empty: its own word counts.
+	named string
 
 	// The state machine, guarded by tc's lock: native if that is not nil, else foreign. choosing: the first bytes have not
 	// told yet which.
@@ -227,6 +229,9 @@ func (s *Session) onHello(h *wire.Hello) {
 	s.peer.Targets, s.peer.SDK, s.peer.SDKVersion = h.Targets, h.SDK, h.SDKVersion
 	if s.opts.FromSDK {
 		s.peer.Kind = wire.PeerSDK
+	}
+	if s.named != "" {
+		h.Application, s.peer.Application = s.named, s.named
 	}
 	s.hop, s.caller = s.hopFields(), []byte(h.Application)
 	refusal := s.opts.Handler.Hello(s, h)

@@ -50,6 +50,8 @@ type Config struct {
 	Log    *slog.Logger
 	// TLS is spoken to every proxy, and to the instances that have an identity, and says who it is. nil: plain.
 	TLS *tls.Config
+	// ByName is spoken to the instances of which a server's name is known, for one handshake. nil: they are not called.
+	ByName func(name string) *tls.Config
 	// Expect tells whether a peer of a proved identity, empty for none, may answer at a place. nil: any may.
 	Expect func(at cluster.Place, identity string) bool
 	// Protocols are the foreign ones that instances are called by.
@@ -273,8 +275,12 @@ func (p *Peer) connect(ctx context.Context, mayRepeat bool) (again bool) {
 	nc, err := p.pool.cfg.Dial(dialing, p.at.Address)
 	cancel()
 	var id identity.ID
-	if err == nil && p.secure() {
+	switch {
+	case err != nil:
+	case p.secure():
 		nc, id, err = session.Secure(ctx, nc, p.pool.cfg.TLS, false)
+	case resource.ByTLS(p.at.Protocol):
+		nc, err = p.byName(ctx, nc)
 	}
 	if err == nil {
 		if err = p.check(id.String()); err != nil {
@@ -300,6 +306,17 @@ func (p *Peer) connect(ctx context.Context, mayRepeat bool) (again bool) {
 	s.Hello(p.pool.cfg.Hello)
 	_ = s.Run() // the handler learns why it ended
 	return h.again
+}
+
+var errNoTLS = errors.New("octo: the server's name is known, and this proxy does not call by TLS that proves names")
+
+// byName shakes hands with a server whose certificate must have the place's name.
+func (p *Peer) byName(ctx context.Context, nc net.Conn) (net.Conn, error) {
+	if p.pool.cfg.ByName == nil {
+		_ = nc.Close()
+		return nil, errNoTLS
+	}
+	return session.SecureByName(ctx, nc, p.pool.cfg.ByName(p.at.ServerName))
 }
 
 // StrangerError says that a peer proved to be somebody who was not expected at its address, or proved nothing.

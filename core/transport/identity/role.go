@@ -10,6 +10,8 @@ import (
 const (
 	// ProxyPrefix is of proxies: "proxy/<instance>".
 	ProxyPrefix = "proxy/"
+	// AppPrefix is of applications: "app/<application>".
+	AppPrefix = "app/"
 	// ControlPrefix is of processes of the control plane: "control/<roles>-<anything>", see [MayBe].
 	ControlPrefix = "control/"
 	// everyRole stands for all roles.
@@ -46,4 +48,14 @@ func SpeaksFor(id ID, environment, instance string) error {
 			id, instance, environment, id.TrustDomain, environment, ProxyPrefix, instance)
 	}
 	return nil
+}
+
+// ApplicationOf is the application of an environment that an id is of.
+func ApplicationOf(id ID, environment string) (string, error) {
+	name, ok := strings.CutPrefix(id.Name, AppPrefix)
+	if !ok || name == "" || id.Environment != environment {
+		return "", fmt.Errorf("octo: %s is no application of environment %q: its id would be spiffe://%s/%s/%sNAME",
+			id, environment, id.TrustDomain, environment, AppPrefix)
+	}
+	return name, nil
 }

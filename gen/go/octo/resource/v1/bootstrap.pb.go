@@ -68,7 +68,7 @@ func (x OtlpExporter_Protocol) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use OtlpExporter_Protocol.Descriptor instead.
 func (OtlpExporter_Protocol) EnumDescriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{6, 0}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{7, 0}
 }
 
 // Bootstrap is what one proxy needs to start: where it stands, where it listens, what it may hold. It is
@@ -274,7 +274,7 @@ type GrpcBridge struct {
 	// "host:port" where they come in; port 0 lets the system choose. Whoever reaches it may call. Absent: at the outbound
 	// socket alone.
 	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
-	// What the proxy proves itself by at the address. Absent: it is plain there.
+	// What the proxy proves itself by at the address, read again when it changes. Absent: it is plain there.
 	CertificateFile string `protobuf:"bytes,3,opt,name=certificate_file,json=certificateFile,proto3" json:"certificate_file,omitempty"`
 	KeyFile         string `protobuf:"bytes,4,opt,name=key_file,json=keyFile,proto3" json:"key_file,omitempty"`
 	// The target of each service, by its full name. A service that is not named here is its own target.
@@ -283,7 +283,13 @@ type GrpcBridge struct {
 	Servers []*GrpcServer `protobuf:"bytes,6,rep,name=servers,proto3" json:"servers,omitempty"`
 	// What targets serve, for reflection: files with a descriptor set and all its imports, as `buf build -o FILE` writes them, by target.
 	// They hold over what the control plane says, and are read at the start. At most 64.
-	Schemas       map[string]string `protobuf:"bytes,7,rep,name=schemas,proto3" json:"schemas,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Schemas map[string]string `protobuf:"bytes,7,rep,name=schemas,proto3" json:"schemas,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Authorities that clients' certificates must be of at the address. Each client must show one then, with a SPIFFE id such as
+	// spiffe://example.org/prod/app/web of the proxy's environment, and counts as the application web. Absent: none is asked for.
+	ClientAuthoritiesFile string `protobuf:"bytes,8,opt,name=client_authorities_file,json=clientAuthoritiesFile,proto3" json:"client_authorities_file,omitempty"`
+	// How servers that speak TLS are called: those of `servers` that say so, and endpoints of PROTOCOL_GRPC_TLS. Absent: their
+	// certificates are of the system's authorities, and the proxy shows none.
+	ServerTls     *GrpcServerTls `protobuf:"bytes,9,opt,name=server_tls,json=serverTls,proto3" json:"server_tls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -367,6 +373,83 @@ func (x *GrpcBridge) GetSchemas() map[string]string {
 	return nil
 }
 
+func (x *GrpcBridge) GetClientAuthoritiesFile() string {
+	if x != nil {
+		return x.ClientAuthoritiesFile
+	}
+	return ""
+}
+
+func (x *GrpcBridge) GetServerTls() *GrpcServerTls {
+	if x != nil {
+		return x.ServerTls
+	}
+	return nil
+}
+
+// GrpcServerTls is how the proxy and gRPC's own servers prove to each other who they are. Files are read again when they change.
+type GrpcServerTls struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Authorities that servers' certificates must be of. Absent: the system's.
+	AuthoritiesFile string `protobuf:"bytes,1,opt,name=authorities_file,json=authoritiesFile,proto3" json:"authorities_file,omitempty"`
+	// What the proxy proves itself by to servers that ask for it. Absent: it shows none.
+	CertificateFile string `protobuf:"bytes,2,opt,name=certificate_file,json=certificateFile,proto3" json:"certificate_file,omitempty"`
+	KeyFile         string `protobuf:"bytes,3,opt,name=key_file,json=keyFile,proto3" json:"key_file,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *GrpcServerTls) Reset() {
+	*x = GrpcServerTls{}
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrpcServerTls) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrpcServerTls) ProtoMessage() {}
+
+func (x *GrpcServerTls) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrpcServerTls.ProtoReflect.Descriptor instead.
+func (*GrpcServerTls) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *GrpcServerTls) GetAuthoritiesFile() string {
+	if x != nil {
+		return x.AuthoritiesFile
+	}
+	return ""
+}
+
+func (x *GrpcServerTls) GetCertificateFile() string {
+	if x != nil {
+		return x.CertificateFile
+	}
+	return ""
+}
+
+func (x *GrpcServerTls) GetKeyFile() string {
+	if x != nil {
+		return x.KeyFile
+	}
+	return ""
+}
+
 // GrpcServer is a server of gRPC's own. It is registered, and gets the calls of other proxies, while a connection to it stands
 // and it does not say NOT_SERVING, if it says anything by grpc.health.v1.
 type GrpcServer struct {
@@ -377,15 +460,17 @@ type GrpcServer struct {
 	Instance string `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`
 	// Absent: the first target's name.
 	Application string `protobuf:"bytes,3,opt,name=application,proto3" json:"application,omitempty"`
-	// "host:port" or "unix:/path", without TLS: of the proxy's own host, if the proxy has tls.
-	Address       string `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
+	// "host:port" or "unix:/path". Without server_name: of the proxy's own host, if the proxy has tls.
+	Address string `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
+	// It speaks TLS, and its certificate has this name. Absent: it does not.
+	ServerName    string `protobuf:"bytes,5,opt,name=server_name,json=serverName,proto3" json:"server_name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GrpcServer) Reset() {
 	*x = GrpcServer{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[2]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -397,7 +482,7 @@ func (x *GrpcServer) String() string {
 func (*GrpcServer) ProtoMessage() {}
 
 func (x *GrpcServer) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[2]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -410,7 +495,7 @@ func (x *GrpcServer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpcServer.ProtoReflect.Descriptor instead.
 func (*GrpcServer) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{2}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *GrpcServer) GetTargets() []string {
@@ -441,6 +526,13 @@ func (x *GrpcServer) GetAddress() string {
 	return ""
 }
 
+func (x *GrpcServer) GetServerName() string {
+	if x != nil {
+		return x.ServerName
+	}
+	return ""
+}
+
 // RateLimitServices is who counts global rate limits, in Envoy's protocol (envoy.service.ratelimit.v3). All of them
 // must count in the same store.
 type RateLimitServices struct {
@@ -456,7 +548,7 @@ type RateLimitServices struct {
 
 func (x *RateLimitServices) Reset() {
 	*x = RateLimitServices{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[3]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -468,7 +560,7 @@ func (x *RateLimitServices) String() string {
 func (*RateLimitServices) ProtoMessage() {}
 
 func (x *RateLimitServices) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[3]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -481,7 +573,7 @@ func (x *RateLimitServices) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RateLimitServices.ProtoReflect.Descriptor instead.
 func (*RateLimitServices) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{3}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RateLimitServices) GetAddresses() []string {
@@ -517,7 +609,7 @@ type ControlPlane struct {
 
 func (x *ControlPlane) Reset() {
 	*x = ControlPlane{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[4]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -529,7 +621,7 @@ func (x *ControlPlane) String() string {
 func (*ControlPlane) ProtoMessage() {}
 
 func (x *ControlPlane) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[4]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -542,7 +634,7 @@ func (x *ControlPlane) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlPlane.ProtoReflect.Descriptor instead.
 func (*ControlPlane) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{4}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ControlPlane) GetPilots() []string {
@@ -587,7 +679,7 @@ type Telemetry struct {
 
 func (x *Telemetry) Reset() {
 	*x = Telemetry{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[5]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -599,7 +691,7 @@ func (x *Telemetry) String() string {
 func (*Telemetry) ProtoMessage() {}
 
 func (x *Telemetry) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[5]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -612,7 +704,7 @@ func (x *Telemetry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Telemetry.ProtoReflect.Descriptor instead.
 func (*Telemetry) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{5}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Telemetry) GetOtlp() *OtlpExporter {
@@ -662,7 +754,7 @@ type OtlpExporter struct {
 
 func (x *OtlpExporter) Reset() {
 	*x = OtlpExporter{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[6]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -674,7 +766,7 @@ func (x *OtlpExporter) String() string {
 func (*OtlpExporter) ProtoMessage() {}
 
 func (x *OtlpExporter) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[6]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -687,7 +779,7 @@ func (x *OtlpExporter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OtlpExporter.ProtoReflect.Descriptor instead.
 func (*OtlpExporter) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{6}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *OtlpExporter) GetEndpoint() string {
@@ -751,7 +843,7 @@ type TraceSampling struct {
 
 func (x *TraceSampling) Reset() {
 	*x = TraceSampling{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[7]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -763,7 +855,7 @@ func (x *TraceSampling) String() string {
 func (*TraceSampling) ProtoMessage() {}
 
 func (x *TraceSampling) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[7]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -776,7 +868,7 @@ func (x *TraceSampling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceSampling.ProtoReflect.Descriptor instead.
 func (*TraceSampling) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{7}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *TraceSampling) GetRootPermille() uint32 {
@@ -805,7 +897,7 @@ type AccessLog struct {
 
 func (x *AccessLog) Reset() {
 	*x = AccessLog{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[8]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -817,7 +909,7 @@ func (x *AccessLog) String() string {
 func (*AccessLog) ProtoMessage() {}
 
 func (x *AccessLog) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[8]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -830,7 +922,7 @@ func (x *AccessLog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessLog.ProtoReflect.Descriptor instead.
 func (*AccessLog) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{8}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AccessLog) GetFile() string {
@@ -885,7 +977,7 @@ type ProxyTls struct {
 
 func (x *ProxyTls) Reset() {
 	*x = ProxyTls{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[9]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -897,7 +989,7 @@ func (x *ProxyTls) String() string {
 func (*ProxyTls) ProtoMessage() {}
 
 func (x *ProxyTls) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[9]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -910,7 +1002,7 @@ func (x *ProxyTls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProxyTls.ProtoReflect.Descriptor instead.
 func (*ProxyTls) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{9}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ProxyTls) GetCertificateFile() string {
@@ -952,7 +1044,7 @@ type ProxyLimits struct {
 
 func (x *ProxyLimits) Reset() {
 	*x = ProxyLimits{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[10]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -964,7 +1056,7 @@ func (x *ProxyLimits) String() string {
 func (*ProxyLimits) ProtoMessage() {}
 
 func (x *ProxyLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[10]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -977,7 +1069,7 @@ func (x *ProxyLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProxyLimits.ProtoReflect.Descriptor instead.
 func (*ProxyLimits) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{10}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ProxyLimits) GetMaxStreams() uint32 {
@@ -1020,7 +1112,7 @@ type SocketUser struct {
 
 func (x *SocketUser) Reset() {
 	*x = SocketUser{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[11]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1032,7 +1124,7 @@ func (x *SocketUser) String() string {
 func (*SocketUser) ProtoMessage() {}
 
 func (x *SocketUser) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[11]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1045,7 +1137,7 @@ func (x *SocketUser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketUser.ProtoReflect.Descriptor instead.
 func (*SocketUser) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{11}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SocketUser) GetUid() uint32 {
@@ -1085,7 +1177,7 @@ const file_octo_resource_v1_bootstrap_proto_rawDesc = "" +
 	"\acontrol\x18\x0e \x01(\v2\x1e.octo.resource.v1.ControlPlaneR\acontrol\x12S\n" +
 	"\x13rate_limit_services\x18\x0f \x01(\v2#.octo.resource.v1.RateLimitServicesR\x11rateLimitServices\x12'\n" +
 	"\x0ftakeover_socket\x18\x10 \x01(\tR\x0etakeoverSocket\x120\n" +
-	"\x04grpc\x18\x11 \x01(\v2\x1c.octo.resource.v1.GrpcBridgeR\x04grpc\"\xc8\x03\n" +
+	"\x04grpc\x18\x11 \x01(\v2\x1c.octo.resource.v1.GrpcBridgeR\x04grpc\"\xc0\x04\n" +
 	"\n" +
 	"GrpcBridge\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x18\n" +
@@ -1094,19 +1186,28 @@ const file_octo_resource_v1_bootstrap_proto_rawDesc = "" +
 	"\bkey_file\x18\x04 \x01(\tR\akeyFile\x12C\n" +
 	"\atargets\x18\x05 \x03(\v2).octo.resource.v1.GrpcBridge.TargetsEntryR\atargets\x126\n" +
 	"\aservers\x18\x06 \x03(\v2\x1c.octo.resource.v1.GrpcServerR\aservers\x12C\n" +
-	"\aschemas\x18\a \x03(\v2).octo.resource.v1.GrpcBridge.SchemasEntryR\aschemas\x1a:\n" +
+	"\aschemas\x18\a \x03(\v2).octo.resource.v1.GrpcBridge.SchemasEntryR\aschemas\x126\n" +
+	"\x17client_authorities_file\x18\b \x01(\tR\x15clientAuthoritiesFile\x12>\n" +
+	"\n" +
+	"server_tls\x18\t \x01(\v2\x1f.octo.resource.v1.GrpcServerTlsR\tserverTls\x1a:\n" +
 	"\fTargetsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
 	"\fSchemasEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"~\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x80\x01\n" +
+	"\rGrpcServerTls\x12)\n" +
+	"\x10authorities_file\x18\x01 \x01(\tR\x0fauthoritiesFile\x12)\n" +
+	"\x10certificate_file\x18\x02 \x01(\tR\x0fcertificateFile\x12\x19\n" +
+	"\bkey_file\x18\x03 \x01(\tR\akeyFile\"\x9f\x01\n" +
 	"\n" +
 	"GrpcServer\x12\x18\n" +
 	"\atargets\x18\x01 \x03(\tR\atargets\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12 \n" +
 	"\vapplication\x18\x03 \x01(\tR\vapplication\x12\x18\n" +
-	"\aaddress\x18\x04 \x01(\tR\aaddress\"O\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x1f\n" +
+	"\vserver_name\x18\x05 \x01(\tR\n" +
+	"serverName\"O\n" +
 	"\x11RateLimitServices\x12\x1c\n" +
 	"\taddresses\x18\x01 \x03(\tR\taddresses\x12\x1c\n" +
 	"\tplaintext\x18\x02 \x01(\bR\tplaintext\"\x8c\x01\n" +
@@ -1179,51 +1280,53 @@ func file_octo_resource_v1_bootstrap_proto_rawDescGZIP() []byte {
 }
 
 var file_octo_resource_v1_bootstrap_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_octo_resource_v1_bootstrap_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_octo_resource_v1_bootstrap_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_octo_resource_v1_bootstrap_proto_goTypes = []any{
 	(OtlpExporter_Protocol)(0),  // 0: octo.resource.v1.OtlpExporter.Protocol
 	(*Bootstrap)(nil),           // 1: octo.resource.v1.Bootstrap
 	(*GrpcBridge)(nil),          // 2: octo.resource.v1.GrpcBridge
-	(*GrpcServer)(nil),          // 3: octo.resource.v1.GrpcServer
-	(*RateLimitServices)(nil),   // 4: octo.resource.v1.RateLimitServices
-	(*ControlPlane)(nil),        // 5: octo.resource.v1.ControlPlane
-	(*Telemetry)(nil),           // 6: octo.resource.v1.Telemetry
-	(*OtlpExporter)(nil),        // 7: octo.resource.v1.OtlpExporter
-	(*TraceSampling)(nil),       // 8: octo.resource.v1.TraceSampling
-	(*AccessLog)(nil),           // 9: octo.resource.v1.AccessLog
-	(*ProxyTls)(nil),            // 10: octo.resource.v1.ProxyTls
-	(*ProxyLimits)(nil),         // 11: octo.resource.v1.ProxyLimits
-	(*SocketUser)(nil),          // 12: octo.resource.v1.SocketUser
-	nil,                         // 13: octo.resource.v1.GrpcBridge.TargetsEntry
-	nil,                         // 14: octo.resource.v1.GrpcBridge.SchemasEntry
-	nil,                         // 15: octo.resource.v1.OtlpExporter.HeadersEntry
-	nil,                         // 16: octo.resource.v1.OtlpExporter.ResourceEntry
-	(*durationpb.Duration)(nil), // 17: google.protobuf.Duration
+	(*GrpcServerTls)(nil),       // 3: octo.resource.v1.GrpcServerTls
+	(*GrpcServer)(nil),          // 4: octo.resource.v1.GrpcServer
+	(*RateLimitServices)(nil),   // 5: octo.resource.v1.RateLimitServices
+	(*ControlPlane)(nil),        // 6: octo.resource.v1.ControlPlane
+	(*Telemetry)(nil),           // 7: octo.resource.v1.Telemetry
+	(*OtlpExporter)(nil),        // 8: octo.resource.v1.OtlpExporter
+	(*TraceSampling)(nil),       // 9: octo.resource.v1.TraceSampling
+	(*AccessLog)(nil),           // 10: octo.resource.v1.AccessLog
+	(*ProxyTls)(nil),            // 11: octo.resource.v1.ProxyTls
+	(*ProxyLimits)(nil),         // 12: octo.resource.v1.ProxyLimits
+	(*SocketUser)(nil),          // 13: octo.resource.v1.SocketUser
+	nil,                         // 14: octo.resource.v1.GrpcBridge.TargetsEntry
+	nil,                         // 15: octo.resource.v1.GrpcBridge.SchemasEntry
+	nil,                         // 16: octo.resource.v1.OtlpExporter.HeadersEntry
+	nil,                         // 17: octo.resource.v1.OtlpExporter.ResourceEntry
+	(*durationpb.Duration)(nil), // 18: google.protobuf.Duration
 }
 var file_octo_resource_v1_bootstrap_proto_depIdxs = []int32{
-	17, // 0: octo.resource.v1.Bootstrap.drain_deadline:type_name -> google.protobuf.Duration
-	11, // 1: octo.resource.v1.Bootstrap.limits:type_name -> octo.resource.v1.ProxyLimits
-	12, // 2: octo.resource.v1.Bootstrap.socket_users:type_name -> octo.resource.v1.SocketUser
-	10, // 3: octo.resource.v1.Bootstrap.tls:type_name -> octo.resource.v1.ProxyTls
-	6,  // 4: octo.resource.v1.Bootstrap.telemetry:type_name -> octo.resource.v1.Telemetry
-	5,  // 5: octo.resource.v1.Bootstrap.control:type_name -> octo.resource.v1.ControlPlane
-	4,  // 6: octo.resource.v1.Bootstrap.rate_limit_services:type_name -> octo.resource.v1.RateLimitServices
+	18, // 0: octo.resource.v1.Bootstrap.drain_deadline:type_name -> google.protobuf.Duration
+	12, // 1: octo.resource.v1.Bootstrap.limits:type_name -> octo.resource.v1.ProxyLimits
+	13, // 2: octo.resource.v1.Bootstrap.socket_users:type_name -> octo.resource.v1.SocketUser
+	11, // 3: octo.resource.v1.Bootstrap.tls:type_name -> octo.resource.v1.ProxyTls
+	7,  // 4: octo.resource.v1.Bootstrap.telemetry:type_name -> octo.resource.v1.Telemetry
+	6,  // 5: octo.resource.v1.Bootstrap.control:type_name -> octo.resource.v1.ControlPlane
+	5,  // 6: octo.resource.v1.Bootstrap.rate_limit_services:type_name -> octo.resource.v1.RateLimitServices
 	2,  // 7: octo.resource.v1.Bootstrap.grpc:type_name -> octo.resource.v1.GrpcBridge
-	13, // 8: octo.resource.v1.GrpcBridge.targets:type_name -> octo.resource.v1.GrpcBridge.TargetsEntry
-	3,  // 9: octo.resource.v1.GrpcBridge.servers:type_name -> octo.resource.v1.GrpcServer
-	14, // 10: octo.resource.v1.GrpcBridge.schemas:type_name -> octo.resource.v1.GrpcBridge.SchemasEntry
-	7,  // 11: octo.resource.v1.Telemetry.otlp:type_name -> octo.resource.v1.OtlpExporter
-	8,  // 12: octo.resource.v1.Telemetry.sampling:type_name -> octo.resource.v1.TraceSampling
-	9,  // 13: octo.resource.v1.Telemetry.access_log:type_name -> octo.resource.v1.AccessLog
-	0,  // 14: octo.resource.v1.OtlpExporter.protocol:type_name -> octo.resource.v1.OtlpExporter.Protocol
-	15, // 15: octo.resource.v1.OtlpExporter.headers:type_name -> octo.resource.v1.OtlpExporter.HeadersEntry
-	17, // 16: octo.resource.v1.OtlpExporter.timeout:type_name -> google.protobuf.Duration
-	16, // 17: octo.resource.v1.OtlpExporter.resource:type_name -> octo.resource.v1.OtlpExporter.ResourceEntry
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	14, // 8: octo.resource.v1.GrpcBridge.targets:type_name -> octo.resource.v1.GrpcBridge.TargetsEntry
+	4,  // 9: octo.resource.v1.GrpcBridge.servers:type_name -> octo.resource.v1.GrpcServer
+	15, // 10: octo.resource.v1.GrpcBridge.schemas:type_name -> octo.resource.v1.GrpcBridge.SchemasEntry
+	3,  // 11: octo.resource.v1.GrpcBridge.server_tls:type_name -> octo.resource.v1.GrpcServerTls
+	8,  // 12: octo.resource.v1.Telemetry.otlp:type_name -> octo.resource.v1.OtlpExporter
+	9,  // 13: octo.resource.v1.Telemetry.sampling:type_name -> octo.resource.v1.TraceSampling
+	10, // 14: octo.resource.v1.Telemetry.access_log:type_name -> octo.resource.v1.AccessLog
+	0,  // 15: octo.resource.v1.OtlpExporter.protocol:type_name -> octo.resource.v1.OtlpExporter.Protocol
+	16, // 16: octo.resource.v1.OtlpExporter.headers:type_name -> octo.resource.v1.OtlpExporter.HeadersEntry
+	18, // 17: octo.resource.v1.OtlpExporter.timeout:type_name -> google.protobuf.Duration
+	17, // 18: octo.resource.v1.OtlpExporter.resource:type_name -> octo.resource.v1.OtlpExporter.ResourceEntry
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_octo_resource_v1_bootstrap_proto_init() }
@@ -1231,16 +1334,16 @@ func file_octo_resource_v1_bootstrap_proto_init() {
 	if File_octo_resource_v1_bootstrap_proto != nil {
 		return
 	}
-	file_octo_resource_v1_bootstrap_proto_msgTypes[4].OneofWrappers = []any{}
-	file_octo_resource_v1_bootstrap_proto_msgTypes[7].OneofWrappers = []any{}
+	file_octo_resource_v1_bootstrap_proto_msgTypes[5].OneofWrappers = []any{}
 	file_octo_resource_v1_bootstrap_proto_msgTypes[8].OneofWrappers = []any{}
+	file_octo_resource_v1_bootstrap_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_resource_v1_bootstrap_proto_rawDesc), len(file_octo_resource_v1_bootstrap_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   16,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -30,6 +30,8 @@ const (
 	Protocol_PROTOCOL_UNSPECIFIED Protocol = 0
 	// gRPC, over HTTP/2 without TLS.
 	Protocol_PROTOCOL_GRPC Protocol = 1
+	// gRPC by TLS, to a server whose certificate has the name of a host, and no SPIFFE id.
+	Protocol_PROTOCOL_GRPC_TLS Protocol = 2
 )
 
 // Enum value maps for Protocol.
@@ -37,10 +39,12 @@ var (
 	Protocol_name = map[int32]string{
 		0: "PROTOCOL_UNSPECIFIED",
 		1: "PROTOCOL_GRPC",
+		2: "PROTOCOL_GRPC_TLS",
 	}
 	Protocol_value = map[string]int32{
 		"PROTOCOL_UNSPECIFIED": 0,
 		"PROTOCOL_GRPC":        1,
+		"PROTOCOL_GRPC_TLS":    2,
 	}
 )
 
@@ -391,8 +395,10 @@ type Endpoint struct {
 	DirectProtocol Protocol `protobuf:"varint,14,opt,name=direct_protocol,json=directProtocol,proto3,enum=octo.resource.v1.Protocol" json:"direct_protocol,omitempty"`
 	// What is spoken at mesh_address beside OctoMesh's own protocol.
 	MeshProtocols []Protocol `protobuf:"varint,15,rep,packed,name=mesh_protocols,json=meshProtocols,proto3,enum=octo.resource.v1.Protocol" json:"mesh_protocols,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// The name of a host that the certificate at direct_address must have, where direct_protocol is by TLS. Empty: direct_address's.
+	DirectServerName string `protobuf:"bytes,16,opt,name=direct_server_name,json=directServerName,proto3" json:"direct_server_name,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Endpoint) Reset() {
@@ -528,6 +534,13 @@ func (x *Endpoint) GetMeshProtocols() []Protocol {
 		return x.MeshProtocols
 	}
 	return nil
+}
+
+func (x *Endpoint) GetDirectServerName() string {
+	if x != nil {
+		return x.DirectServerName
+	}
+	return ""
 }
 
 // ServicePolicy says how calls to one target go. Absent parts take the documented defaults.
@@ -2396,7 +2409,7 @@ var File_octo_resource_v1_resource_proto protoreflect.FileDescriptor
 
 const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\n" +
-	"\x1focto/resource/v1/resource.proto\x12\x10octo.resource.v1\x1a\x1egoogle/protobuf/duration.proto\"\x92\x05\n" +
+	"\x1focto/resource/v1/resource.proto\x12\x10octo.resource.v1\x1a\x1egoogle/protobuf/duration.proto\"\xc0\x05\n" +
 	"\bEndpoint\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\tR\x06target\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12 \n" +
@@ -2413,7 +2426,8 @@ const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\x0fdirect_identity\x18\f \x01(\tR\x0edirectIdentity\x126\n" +
 	"\bstanding\x18\r \x01(\x0e2\x1a.octo.resource.v1.StandingR\bstanding\x12C\n" +
 	"\x0fdirect_protocol\x18\x0e \x01(\x0e2\x1a.octo.resource.v1.ProtocolR\x0edirectProtocol\x12A\n" +
-	"\x0emesh_protocols\x18\x0f \x03(\x0e2\x1a.octo.resource.v1.ProtocolR\rmeshProtocols\x1a7\n" +
+	"\x0emesh_protocols\x18\x0f \x03(\x0e2\x1a.octo.resource.v1.ProtocolR\rmeshProtocols\x12,\n" +
+	"\x12direct_server_name\x18\x10 \x01(\tR\x10directServerName\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
@@ -2577,10 +2591,11 @@ const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\venvironment\x18\x03 \x01(\tR\venvironment\x128\n" +
 	"\tendpoints\x18\x01 \x03(\v2\x1a.octo.resource.v1.EndpointR\tendpoints\x12;\n" +
 	"\bpolicies\x18\x02 \x03(\v2\x1f.octo.resource.v1.ServicePolicyR\bpolicies\x12A\n" +
-	"\rauth_policies\x18\x04 \x03(\v2\x1c.octo.resource.v1.AuthPolicyR\fauthPolicies*7\n" +
+	"\rauth_policies\x18\x04 \x03(\v2\x1c.octo.resource.v1.AuthPolicyR\fauthPolicies*N\n" +
 	"\bProtocol\x12\x18\n" +
 	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x11\n" +
-	"\rPROTOCOL_GRPC\x10\x01*J\n" +
+	"\rPROTOCOL_GRPC\x10\x01\x12\x15\n" +
+	"\x11PROTOCOL_GRPC_TLS\x10\x02*J\n" +
 	"\bStanding\x12\x18\n" +
 	"\x14STANDING_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTANDING_LEFT\x10\x01\x12\x11\n" +
