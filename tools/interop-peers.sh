@@ -6,7 +6,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 folder=$(realpath -m "$1")
 shift
-[ $# -gt 0 ] || set -- python node
+[ $# -gt 0 ] || set -- python node rust java
 peers=$PWD/bridge/grpc/interop/peers
 mkdir -p "$folder"
 bad=0
@@ -40,6 +40,28 @@ node() {
       cp "$pins" "$copy/installed" || { missing "grpc-js: it cannot be installed here ($pins)"; return; }
   fi
   cp "$peers/node/peer.js" "$copy" && program grpc-js "node '$copy/peer.js'"
+}
+
+# tonic, built by the crates of its Cargo.lock.
+rust() {
+  command -v cargo >/dev/null || { missing "tonic needs cargo"; return; }
+  cargo build -q --release --locked --manifest-path "$peers/rust/Cargo.toml" --target-dir "$folder/rust" ||
+    { missing "tonic: it cannot be built here ($peers/rust/Cargo.toml)"; return; }
+  program tonic "'$folder/rust/release/tonic-peer'"
+}
+
+# grpc-java. Maven writes where its project lies, so it works in a copy.
+java() {
+  command -v mvn >/dev/null && command -v javac >/dev/null || { missing "grpc-java needs a JDK, 17 or newer, and mvn"; return; }
+  local copy=$folder/java
+  if ! cmp -s "$peers/java/pom.xml" "$copy/installed"; then
+    rm -rf "$copy" && mkdir "$copy" && cp "$peers/java/pom.xml" "$copy" &&
+      mvn -q -B -f "$copy/pom.xml" dependency:copy-dependencies -DoutputDirectory="$copy/libraries" &&
+      cp "$peers/java/pom.xml" "$copy/installed" || { missing "grpc-java: it cannot be installed here ($peers/java/pom.xml)"; return; }
+  fi
+  javac -encoding UTF-8 -Xlint:all,-processing -Werror --release 17 -cp "$copy/libraries/*" -d "$copy/classes" "$peers"/java/src/main/java/peer/*.java ||
+    { missing "grpc-java: its program does not compile"; return; }
+  program grpc-java "java -Dstdout.encoding=UTF-8 -cp '$copy/classes:$copy/libraries/*' peer.Peer"
 }
 
 for language; do "$language"; done

@@ -16,5 +16,6 @@ need into tools/interop (` + "`make bootstrap-interop`" + `).
   at its first frame, so that h2spec skips what needs an answer with a body, and does not see what the endpoint says of frames behind the refusal. It is held against
   grpc-go's own server, which must pass fewer cases (113 or 114).
 - **Libraries of gRPC's in other languages**: their clients call services of the Go SDK and the Python SDK, and clients of both SDKs call their servers: the four kinds of
-  call, metadata with ` + "`-bin`" + `, errors with details, unknown methods, messages of 3 MiB, gzip, deadlines and cancellation up to the other end. Without proxies, each library calls itself.
+  call, metadata with ` + "`-bin`" + `, errors with details, unknown methods, messages of 3 MiB, gzip, deadlines and cancellation up to the other end. Without proxies, each library calls itself;
+  tonic fails ` + "`deadline`" + ` there, since it bounds the time until an answer begins, and no more. The proxies end the call in time.
 `

@@ -29,6 +29,8 @@ var (
 var stockPeers = []peer{
 	{name: "grpcio", program: "grpcio-peer"},
 	{name: "grpc-js", program: "grpc-js-peer"},
+	{name: "tonic", program: "tonic-peer"},
+	{name: "grpc-java", program: "grpc-java-peer"},
 }
 
 // languages runs clients and servers of gRPC's own libraries against services and clients of the SDKs.
