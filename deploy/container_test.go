@@ -70,6 +70,38 @@ func buildStage(t *testing.T) (root string) {
 	return root
 }
 
+// TestTheRecipeCopiesAllThatItBuilds: packages that the programs stand on are in folders that the Containerfile copies.
+func TestTheRecipeCopiesAllThatItBuilds(t *testing.T) {
+	copied := make(map[string]bool)
+	var programs []string
+	for _, words := range instructions(t) {
+		if words[0] == "COPY" && !strings.HasPrefix(words[1], "--") {
+			copied[words[1]] = true
+		}
+		for _, word := range words {
+			if words[0] == "RUN" && strings.HasPrefix(word, "./") {
+				programs = append(programs, word)
+			}
+		}
+	}
+	if len(programs) != 3 {
+		t.Fatalf("it builds %v, want three programs", programs)
+	}
+	cmd := exec.Command("go", append([]string{"list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}"}, programs...)...)
+	cmd.Dir, cmd.Env = "..", append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pkg := range strings.Lines(string(out)) {
+		rest, own := strings.CutPrefix(strings.TrimSpace(pkg), "github.com/octomesh/octomesh/")
+		if folder, _, _ := strings.Cut(rest, "/"); own && !copied[folder] {
+			t.Errorf("it does not copy %s, which has %s", folder, rest)
+		}
+	}
+}
+
 // inContainer makes what every container runtime does: /proc, /dev/null, and processes of its own.
 const inContainer = `
 set -e
@@ -262,7 +294,7 @@ func checkConfig(t *testing.T, data map[string]string) {
 		t.Fatal(err)
 	}
 	for _, p := range cfg.GetProxies() {
-		b, err := resource.ReadBootstrap(p.GetBootstrapFile(), none)
+		b, err := resource.ReadBootstrap(p.GetBootstrapFile(), resource.Sidecar, none)
 		if err != nil {
 			t.Error(err)
 		} else if b.GetAdminSocket() == "" || filepath.Dir(b.GetOutboundSocket()) != filepath.Dir(cfg.GetSocket()) {

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-var program = regexp.MustCompile(`/usr/bin/octo(-proxy)?\b`)
+var program = regexp.MustCompile(`/usr/bin/octo(-proxy|-gateway)?\b`)
 
 // TestUnitsAreSound has systemd read the units, and say what a process of each could still do. Without systemd-analyze, which is in
 // Debian's package systemd, it can say nothing.
@@ -58,10 +58,11 @@ func TestUnitsAreSound(t *testing.T) {
 // TestUnitsAgreeWithTheProgram: on exit codes, signals and places.
 func TestUnitsAgreeWithTheProgram(t *testing.T) {
 	for unit, wants := range map[string][]string{
-		"octo-proxy.service": {"Type=notify", "NotifyAccess=all", "kill -USR2 $MAINPID", "RestartPreventExitStatus=78", "FileDescriptorStoreMax=", "ReadWritePaths=/run/octo"},
-		"octo-proxy.socket":  {"ListenStream=/run/octo/octo.sock", "SocketMode=0660"},
-		"octo-agent.service": {"Type=notify", "KillMode=process", "RestartPreventExitStatus=3"},
-		"octo.tmpfiles.conf": {"d /run/octo 0750 octo octo"},
+		"octo-proxy.service":   {"Type=notify", "NotifyAccess=all", "kill -USR2 $MAINPID", "RestartPreventExitStatus=78", "FileDescriptorStoreMax=", "ReadWritePaths=/run/octo"},
+		"octo-gateway.service": {"Type=notify", "NotifyAccess=all", "kill -USR2 $MAINPID", "RestartPreventExitStatus=78", "FileDescriptorStoreMax=", "ReadWritePaths=/run/octo"},
+		"octo-proxy.socket":    {"ListenStream=/run/octo/octo.sock", "SocketMode=0660"},
+		"octo-agent.service":   {"Type=notify", "KillMode=process", "RestartPreventExitStatus=3"},
+		"octo.tmpfiles.conf":   {"d /run/octo 0750 octo octo"},
 	} {
 		text, err := os.ReadFile(filepath.Join("systemd", unit))
 		if err != nil {

@@ -155,7 +155,7 @@ func check(c *agentv1.AgentConfig) (problems []resource.Problem) {
 
 // readBootstrap reads a proxy's file for what the agent must know of it.
 func readBootstrap(p *agentv1.ProxyConfig) (*resourcev1.Bootstrap, error) {
-	b, err := resource.ReadBootstrap(p.GetBootstrapFile(), func(name string) string {
+	b, err := resource.ReadBootstrap(p.GetBootstrapFile(), resource.AnyProgram, func(name string) string {
 		if v, ok := p.GetEnvironment()[name]; ok {
 			return v
 		}

@@ -141,7 +141,7 @@ func TestGuideShowsAFileThatWorks(t *testing.T) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if c, err := ReadConfig(path, func(string) string { return "" }); err != nil || len(c.GetProxies()) != 2 {
+	if c, err := ReadConfig(path, func(string) string { return "" }); err != nil || len(c.GetProxies()) != 3 || c.GetProxies()[2].GetBinary() != "/usr/bin/octo-gateway" {
 		t.Fatal(c, err)
 	}
 }

@@ -37,7 +37,7 @@ type told struct {
 func tell(w *world, config func(application string) *resourcev1.Telemetry) *told {
 	all := &told{t: w.t, taps: make(map[string]*tap.Tap)}
 	w.configure = func(application string, cfg *proxy.Config) {
-		t := tap.New(tap.Config{Environment: "test", Instance: "proxy-of-" + application, Version: proxy.Version, Log: logTo(w.t)})
+		t := tap.New(tap.Config{Service: "octo-proxy", Environment: "test", Instance: "proxy-of-" + application, Version: proxy.Version, Log: logTo(w.t)})
 		if err := t.Apply(w.t.Context(), config(application)); err != nil {
 			w.t.Fatal(err)
 		}

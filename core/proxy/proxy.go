@@ -42,7 +42,7 @@ type Config struct {
 	Instance    string
 	// Zone is where the proxy stands, for targets whose calls go to the nearest endpoints. Empty: nowhere.
 	Zone string
-	// Outbound is where the local applications come in: a Unix socket. nil: nobody comes in before [Proxy.Listen].
+	// Outbound is where the local applications come in: a Unix socket. nil: there are none, or not before [Proxy.Listen].
 	Outbound net.Listener
 	// Protocols are foreign ones that may be spoken at Outbound, instead of OctoMesh's own.
 	Protocols []session.Protocol
@@ -218,7 +218,7 @@ func Start(ctx context.Context, cfg Config) (*Proxy, error) {
 	p.group.Go(p.runSource)
 	p.group.Go(p.local.targets.Run)
 	p.group.Go(p.sweep)
-	if cfg.Outbound != nil {
+	if cfg.Outbound != nil || len(cfg.Entrances) > 0 {
 		p.listen()
 	}
 	return p, nil
@@ -236,7 +236,10 @@ func (p *Proxy) listen() {
 	local.Handler, local.FromSDK, local.Protocols = &localHandler{p}, true, p.cfg.Protocols
 	remote := p.options(route.Inbound, wire.OriginServerProxy)
 	remote.Handler = &remoteHandler{p}
-	all := []*listener.Listener{listener.New(p.cfg.Outbound, listener.Config{Group: p.group, Session: local, Admit: p.cfg.Admit, Log: p.log})}
+	var all []*listener.Listener
+	if p.cfg.Outbound != nil {
+		all = append(all, listener.New(p.cfg.Outbound, listener.Config{Group: p.group, Session: local, Admit: p.cfg.Admit, Log: p.log}))
+	}
 	if p.cfg.Inbound != nil {
 		all = append(all, listener.New(p.cfg.Inbound, listener.Config{Group: p.group, Session: remote, TLS: p.serverTLS(), Log: p.log}))
 	}

@@ -17,7 +17,8 @@ import (
 // once (L-GRACE-10).
 const spread = 500 * time.Millisecond
 
-// Listen opens the proxy that was started without listeners. inbound may be nil: no calls from other proxies.
+// Listen opens the proxy that was started without listeners. outbound may be nil: no local applications; and inbound: no calls from
+// other proxies.
 func (p *Proxy) Listen(outbound, inbound net.Listener, entrances ...Entrance) {
 	p.cfg.Outbound, p.cfg.Inbound, p.cfg.Entrances = outbound, inbound, entrances
 	p.listen()

@@ -34,10 +34,10 @@ const (
 	maxSocketPath    = 103 // the kernel takes 107; a socket is made beside its place and then moved there
 )
 
-// ReadBootstrap reads a proxy's bootstrap file, completes it from the environment variables (getenv is
+// ReadBootstrap reads the bootstrap file of a program, completes it from the environment variables (getenv is
 // os.Getenv, or a test's) and defaults, and checks it. Paths in the result are those of the file made
 // relative to the working directory.
-func ReadBootstrap(path string, getenv func(string) string) (*resourcev1.Bootstrap, error) {
+func ReadBootstrap(path string, of Program, getenv func(string) string) (*resourcev1.Bootstrap, error) {
 	b := &resourcev1.Bootstrap{}
 	doc, err := ReadFile(path, b)
 	if err != nil {
@@ -74,7 +74,7 @@ func ReadBootstrap(path string, getenv func(string) string) (*resourcev1.Bootstr
 			*p = filepath.Join(dir, *p)
 		}
 	}
-	return b, doc.LocateError(CompleteBootstrap(b, getenv))
+	return b, doc.LocateError(CompleteBootstrap(b, of, getenv))
 }
 
 // absoluteSocket makes the path of an address one that is relative to nothing, if it has one.
@@ -85,10 +85,12 @@ func absoluteSocket(dir string, address *string) {
 }
 
 // CompleteBootstrap fills in what a bootstrap leaves out, and checks it.
-func CompleteBootstrap(b *resourcev1.Bootstrap, getenv func(string) string) error {
+func CompleteBootstrap(b *resourcev1.Bootstrap, of Program, getenv func(string) string) error {
 	fill(&b.Environment, getenv("OCTO_ENVIRONMENT"), DefaultEnvironment)
-	fill(&b.OutboundSocket, getenv("OCTO_SOCKET"))
-	fill(&b.AdvertiseAddress, getenv("OCTO_ADVERTISE_ADDRESS"))
+	if of = programOf(b, of); of == Sidecar { // a gateway has neither, whatever the variables say to others
+		fill(&b.OutboundSocket, getenv("OCTO_SOCKET"))
+		fill(&b.AdvertiseAddress, getenv("OCTO_ADVERTISE_ADDRESS"))
+	}
 	fill(&b.Instance, ProcessName())
 	fill(&b.TakeoverSocket, beside(b.AdminSocket), beside(b.OutboundSocket))
 	if b.DrainDeadline == nil {
@@ -105,6 +107,7 @@ func CompleteBootstrap(b *resourcev1.Bootstrap, getenv func(string) string) erro
 	completeTelemetry(b.Telemetry)
 	v := &validator{}
 	v.bootstrap(b)
+	v.program(b, of)
 	return Errors(v.problems)
 }
 
@@ -143,9 +146,6 @@ func (v *validator) bootstrap(b *resourcev1.Bootstrap) {
 	v.name("environment", b.GetEnvironment(), environmentForm)
 	v.name("instance", b.GetInstance(), nameForm)
 	v.optional("zone", b.GetZone(), nameForm)
-	if b.GetOutboundSocket() == "" {
-		v.bad("outbound_socket", "is missing, and OCTO_SOCKET is not set")
-	}
 	v.socket("outbound_socket", b.GetOutboundSocket())
 	v.socket("admin_socket", b.GetAdminSocket())
 	v.socket("takeover_socket", b.GetTakeoverSocket())

@@ -18,7 +18,7 @@ func bootstrap(t *testing.T, text string, env map[string]string) (*resourcev1.Bo
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	b, err := resource.ReadBootstrap(path, func(name string) string { return env[name] })
+	b, err := resource.ReadBootstrap(path, resource.Sidecar, func(name string) string { return env[name] })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ limits: {max_frame_body: 1048576}
 }
 
 func TestMissingBootstrapFile(t *testing.T) {
-	if _, err := resource.ReadBootstrap("/nowhere/proxy.yaml", noEnv); err == nil || !strings.Contains(err.Error(), "/nowhere/proxy.yaml") {
+	if _, err := resource.ReadBootstrap("/nowhere/proxy.yaml", resource.Sidecar, noEnv); err == nil || !strings.Contains(err.Error(), "/nowhere/proxy.yaml") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -29,7 +29,7 @@ func TestGuideToTheProxyShowsFilesThatWork(t *testing.T) {
 	if err := os.WriteFile(bootstrap, []byte(blocks[0]+blocks[2]+blocks[3]+blocks[4]), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b, err := resource.ReadBootstrap(bootstrap, func(string) string { return "" })
+	b, err := resource.ReadBootstrap(bootstrap, resource.Sidecar, func(string) string { return "" })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func TestGuideToTheProxyShowsFilesThatWork(t *testing.T) {
 	if err := os.WriteFile(bootstrap, []byte(followed), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if b, err = resource.ReadBootstrap(bootstrap, func(string) string { return "" }); err != nil || len(b.GetControl().GetPilots()) != 2 {
+	if b, err = resource.ReadBootstrap(bootstrap, resource.Sidecar, func(string) string { return "" }); err != nil || len(b.GetControl().GetPilots()) != 2 {
 		t.Fatal(b, err)
 	}
 	path := filepath.Join(dir, "resources.yaml")

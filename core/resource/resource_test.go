@@ -50,10 +50,13 @@ func judge(t *testing.T, file string) string {
 	t.Helper()
 	var problems []resource.Problem
 	if strings.Contains(file, "bootstrap") {
-		b := &resourcev1.Bootstrap{}
+		b, program := &resourcev1.Bootstrap{}, resource.Sidecar
+		if strings.Contains(file, "gateway") {
+			program = resource.Gateway
+		}
 		doc, err := resource.ReadFile(file, b)
 		if err == nil {
-			err = doc.LocateError(resource.CompleteBootstrap(b, noEnv))
+			err = doc.LocateError(resource.CompleteBootstrap(b, program, noEnv))
 		}
 		problems = of(t, err)
 	} else if strings.Contains(file, "ratelimits") {

@@ -21,6 +21,7 @@ import (
 
 // Config is what a tap knows of its proxy.
 type Config struct {
+	Service                        string // spans' service.name
 	Environment, Instance, Version string
 	Log                            *slog.Logger
 }
@@ -123,7 +124,7 @@ func (t *Tap) startSpans(c *resourcev1.OtlpExporter) (*otlp.Exporter, error) {
 		return nil, nil
 	}
 	attributes := map[string]string{
-		"service.name": "octo-proxy", "service.version": t.cfg.Version, "service.instance.id": t.cfg.Instance,
+		"service.name": t.cfg.Service, "service.version": t.cfg.Version, "service.instance.id": t.cfg.Instance,
 		"deployment.environment.name": t.cfg.Environment,
 	}
 	for k, v := range c.GetResource() {

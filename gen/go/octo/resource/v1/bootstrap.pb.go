@@ -80,7 +80,7 @@ type Bootstrap struct {
 	// Name of this process, unique in the environment. Absent: the host's name and the process id.
 	Instance string `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`
 	Zone     string `protobuf:"bytes,3,opt,name=zone,proto3" json:"zone,omitempty"`
-	// The Unix socket on which SDKs call. Absent: OCTO_SOCKET; one of the two must be given.
+	// The Unix socket on which SDKs call. Absent: OCTO_SOCKET; one of the two must be given, but to octo-gateway, which has neither.
 	OutboundSocket string `protobuf:"bytes,4,opt,name=outbound_socket,json=outboundSocket,proto3" json:"outbound_socket,omitempty"`
 	// "host:port" on which other proxies call; port 0 lets the system choose. Absent: none, and no calls
 	// from other hosts.

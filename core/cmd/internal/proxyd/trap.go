@@ -1,6 +1,6 @@
 //go:build octofault
 
-package main
+package proxyd
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package main
+package proxyd
 
 import (
 	"context"
@@ -30,7 +30,7 @@ var errNoTakeover = errors.New("--takeover: there is no takeover_socket, and the
 
 // sockets are what a proxy listens on.
 type sockets struct {
-	outbound, inbound, grpc, admin, takeover net.Listener // all but outbound may be nil
+	outbound, inbound, grpc, admin, takeover net.Listener // each may be nil
 
 	// own are those of the called ones that this process has opened itself, by name.
 	own map[string]net.Listener
@@ -76,7 +76,10 @@ func predecessor(ctx context.Context, b *resourcev1.Bootstrap, takeover bool, lo
 
 // places are the addresses that are called, as the bootstrap file says them.
 func places(b *resourcev1.Bootstrap) []*handoverv1.Place {
-	all := []*handoverv1.Place{{Name: handover.Outbound, Address: absolute(b.GetOutboundSocket())}}
+	var all []*handoverv1.Place
+	if out := b.GetOutboundSocket(); out != "" {
+		all = append(all, &handoverv1.Place{Name: handover.Outbound, Address: absolute(out)})
+	}
 	if in := b.GetInboundAddress(); in != "" {
 		all = append(all, &handoverv1.Place{Name: handover.Inbound, Address: in})
 	}
@@ -150,7 +153,7 @@ func (s *sockets) take(ctx context.Context, b *resourcev1.Bootstrap, next *hando
 			_ = l.Close() // what this version does not know, or has elsewhere
 		}
 	}
-	if s.outbound == nil || s.takeover == nil {
+	if s.outbound == nil && b.GetOutboundSocket() != "" || s.takeover == nil {
 		return errors.New("the running proxy gives no outbound or no takeover socket")
 	}
 	s.taken = true
@@ -205,9 +208,9 @@ func (s *sockets) offer(group *lifecycle.Group, b *resourcev1.Bootstrap, p *prox
 	if s.takeover == nil {
 		return nil
 	}
-	all := []handover.Listener{
-		{Name: handover.Outbound, Listener: s.outbound, Configured: absolute(b.GetOutboundSocket())},
-		{Name: handover.Takeover, Listener: s.takeover, Configured: absolute(b.GetTakeoverSocket())},
+	all := []handover.Listener{{Name: handover.Takeover, Listener: s.takeover, Configured: absolute(b.GetTakeoverSocket())}}
+	if s.outbound != nil {
+		all = append(all, handover.Listener{Name: handover.Outbound, Listener: s.outbound, Configured: absolute(b.GetOutboundSocket())})
 	}
 	if s.inbound != nil {
 		all = append(all, handover.Listener{Name: handover.Inbound, Listener: s.inbound, Configured: b.GetInboundAddress()})

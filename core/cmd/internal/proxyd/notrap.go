@@ -1,6 +1,6 @@
 //go:build !octofault
 
-package main
+package proxyd
 
 import (
 	"github.com/octomesh/octomesh/core/proxy/control"

@@ -1,4 +1,4 @@
-package main
+package proxyd
 
 import (
 	"context"
@@ -171,7 +171,7 @@ func (p *process) takeover(t *testing.T) *process {
 // succeed starts a successor of p and waits until it serves.
 func (p *process) succeed(t *testing.T) *process {
 	t.Helper()
-	next := p.again(t, binary, "--takeover")
+	next := p.again(t, p.program, "--takeover")
 	select {
 	case got := <-next.ran:
 		if !got.TakenOver || got.Inbound != p.inbound {

@@ -1,4 +1,4 @@
-package main
+package proxyd
 
 import (
 	"fmt"
@@ -79,7 +79,7 @@ func TestWhereResourcesComeFromIsSaid(t *testing.T) {
 		if err := os.WriteFile(path, []byte(text+"outbound_socket: o.sock\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := resource.ReadBootstrap(path, func(string) string { return "" }); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := resource.ReadBootstrap(path, resource.Sidecar, func(string) string { return "" }); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v; want %q", text, err, want)
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package proxyd
 
 import (
 	"context"
@@ -14,7 +14,6 @@ import (
 	"github.com/octomesh/octomesh/core/lifecycle"
 	"github.com/octomesh/octomesh/core/proxy"
 	"github.com/octomesh/octomesh/core/proxy/tap"
-	"github.com/octomesh/octomesh/core/resource"
 )
 
 // Spans and lines that wait at the end may take what is left of the drain's time, within these bounds.
@@ -31,8 +30,8 @@ var ended = func() context.Context {
 }()
 
 // loadTelemetry starts what tells of calls. On SIGHUP it reads the section again and opens the access log anew.
-func loadTelemetry(ops *lifecycle.Group, path string, b *resourcev1.Bootstrap, log *slog.Logger) (*tap.Tap, error) {
-	t := tap.New(tap.Config{Environment: b.GetEnvironment(), Instance: b.GetInstance(), Version: proxy.Version, Log: log})
+func loadTelemetry(ops *lifecycle.Group, of program, b *resourcev1.Bootstrap, log *slog.Logger) (*tap.Tap, error) {
+	t := tap.New(tap.Config{Service: of.name, Environment: b.GetEnvironment(), Instance: b.GetInstance(), Version: proxy.Version, Log: log})
 	if err := t.Apply(context.Background(), b.GetTelemetry()); err != nil {
 		return nil, fmt.Errorf("telemetry: %w", err)
 	}
@@ -45,7 +44,7 @@ func loadTelemetry(ops *lifecycle.Group, path string, b *resourcev1.Bootstrap, l
 				return
 			case <-again:
 			}
-			if err := reloadTelemetry(ctx, t, path); err != nil {
+			if err := reloadTelemetry(ctx, t, of); err != nil {
 				log.Error("telemetry was not changed; it goes on as before", "error", err)
 				continue
 			}
@@ -55,8 +54,8 @@ func loadTelemetry(ops *lifecycle.Group, path string, b *resourcev1.Bootstrap, l
 	return t, nil
 }
 
-func reloadTelemetry(ctx context.Context, t *tap.Tap, path string) error {
-	b, err := resource.ReadBootstrap(path, os.Getenv)
+func reloadTelemetry(ctx context.Context, t *tap.Tap, of program) error {
+	b, err := of.read()
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package main
+package proxyd
 
 import (
 	"bufio"
@@ -24,16 +24,16 @@ import (
 	"github.com/octomesh/octomesh/core/wire"
 )
 
-// binary is octo-proxy, built once.
-var binary string
+// Programs, built once.
+var binary, gateway string
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "octo")
 	if err != nil {
 		panic(err)
 	}
-	binary = filepath.Join(dir, "octo-proxy")
-	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+	binary, gateway = filepath.Join(dir, "octo-proxy"), filepath.Join(dir, "octo-gateway")
+	if out, err := exec.Command("go", "build", "-o", dir, "../../octo-proxy", "../../octo-gateway").CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "%s\n%v\n", out, err)
 		os.Exit(1)
 	}
@@ -42,11 +42,12 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// process is a running octo-proxy.
+// process is a running octo-proxy, or octo-gateway.
 type process struct {
 	cmd           *exec.Cmd
+	program       string
 	socket, admin string
-	inbound       string
+	inbound, grpc string
 	resources     string
 	http          *http.Client
 	exited        chan error
@@ -58,8 +59,8 @@ type process struct {
 
 // line is what a test wants to know of a line of the log.
 type line struct {
-	Msg, Inbound string
-	TakenOver    bool `json:"taken_over"`
+	Msg, Inbound, GRPC string
+	TakenOver          bool `json:"taken_over"`
 }
 
 // log is what a process has written.
@@ -93,20 +94,32 @@ func launch(t *testing.T, resources string) *process {
 	return launchIn(t, t.TempDir(), resources, "")
 }
 
-// launchIn starts a proxy in dir with more lines of bootstrap, and a file of resources if there are any.
-func launchIn(t *testing.T, dir, resources, more string) *process {
-	t.Helper()
-	p := &process{
+// processIn is a process whose files are in dir.
+func processIn(dir string) *process {
+	return &process{
 		socket: filepath.Join(dir, "o.sock"), admin: filepath.Join(dir, "a.sock"), resources: filepath.Join(dir, "r.yaml"),
 		exited: make(chan error, 1), ran: make(chan line, 1), said: &log{},
 	}
+}
+
+// launchIn starts a proxy in dir with more lines of bootstrap, and a file of resources if there are any.
+func launchIn(t *testing.T, dir, resources, more string) *process {
+	t.Helper()
+	p := processIn(dir)
 	if resources != "" {
 		write(t, p.resources, resources)
 		more += "resources_file: r.yaml\n"
 	}
 	write(t, filepath.Join(dir, "p.yaml"), "environment: test\ninstance: one\noutbound_socket: o.sock\nadmin_socket: a.sock\n"+
 		"inbound_address: 127.0.0.1:0\ndrain_deadline: 5s\n"+more)
-	p.cmd = exec.Command(binary, "--config", filepath.Join(dir, "p.yaml"))
+	p.start(t, binary)
+	return p
+}
+
+// start runs a program by the file p.yaml beside its resources, and waits until it is ready.
+func (p *process) start(t *testing.T, program string) {
+	t.Helper()
+	p.program, p.cmd = program, exec.Command(program, "--config", filepath.Join(filepath.Dir(p.resources), "p.yaml"))
 	log, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -118,16 +131,15 @@ func launchIn(t *testing.T, dir, resources, more string) *process {
 	t.Cleanup(func() { p.stop(t) })
 	select {
 	case got := <-p.ran:
-		p.inbound = got.Inbound
+		p.inbound, p.grpc = got.Inbound, got.GRPC
 	case <-time.After(10 * time.Second):
-		t.Fatal("octo-proxy did not say that it runs")
+		t.Fatalf("it did not say that it runs:\n%s", p.said)
 	}
 	p.http = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", p.admin)
 		}}}
 	await(t, "readiness", func() bool { code, _ := p.get("/ready"); return code == http.StatusOK })
-	return p
 }
 
 // follow reads the log until the process ends.
@@ -136,7 +148,7 @@ func (p *process) follow(log io.Reader) {
 	for lines.Scan() {
 		p.said.add(lines.Text())
 		var l line
-		if json.Unmarshal(lines.Bytes(), &l) == nil && l.Msg == "octo-proxy runs" {
+		if json.Unmarshal(lines.Bytes(), &l) == nil && (l.Msg == "octo-proxy runs" || l.Msg == "octo-gateway runs") {
 			p.ran <- l
 		}
 	}
@@ -152,11 +164,11 @@ func (p *process) stop(t *testing.T) {
 	select {
 	case err := <-p.exited:
 		if err != nil {
-			t.Errorf("octo-proxy ended with %v", err)
+			t.Errorf("it ended with %v:\n%s", err, p.said)
 		}
 	case <-time.After(15 * time.Second):
 		_ = p.cmd.Process.Kill()
-		t.Error("octo-proxy did not end within 15 s of SIGTERM")
+		t.Errorf("it did not end within 15 s of SIGTERM:\n%s", p.said)
 	}
 }
 
