@@ -35,6 +35,8 @@ const (
 	maxAnswers = 1024
 	// maxCheap bounds the frames within a tick of half a second that cost their sender next to nothing.
 	maxCheap = 10_000
+	// maxOut is how much output may wait at a server before messages wait where they come from: a client may grant more than it reads.
+	maxOut = 4 << 20
 	// initialWindow is every window's size before anything else was said.
 	initialWindow = 1<<16 - 1
 	maxWindow     = math.MaxInt32
@@ -103,6 +105,7 @@ type Conn struct {
 	lastPing,
 	strikes int
 
+	flushing bool   // a PING stands behind the output that messages wait for
 	pingOut  uint64 // payload of our own PING that has no answer; 0: none is out
 	leaving  bool   // the first GOAWAY was sent
 	final    bool   // the last one was

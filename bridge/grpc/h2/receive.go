@@ -264,6 +264,9 @@ func (c *Conn) pingFrame(f *http2.PingFrame, ev *Event) error {
 		c.final = true
 		c.appendGoAway(c.highest, http2.ErrCodeNo, "")
 		ev.Kind = EventDrained
+	case payload == flushPayload && c.flushing:
+		c.flushing = false
+		c.wake()
 	case payload == c.pingOut && payload != 0:
 		c.pingOut = 0
 		ev.Kind, ev.Pong = EventPong, payload

@@ -68,7 +68,21 @@ func (c *Conn) Headers(s *Stream, block []byte, end bool) {
 }
 
 // Room is how many bytes Data may send now.
-func (c *Conn) Room(s *Stream) int { return int(max(0, min(s.sendWindow, c.sendWindow))) }
+func (c *Conn) Room(s *Stream) int {
+	room := min(s.sendWindow, c.sendWindow)
+	if c.cfg.Side == Server {
+		room = min(room, int64(maxOut-len(c.out)))
+	}
+	return int(max(0, room))
+}
+
+// flush asks a client that reads slower than it grants to say when it has read what is queued. Its answer wakes who waits for that.
+func (c *Conn) flush() {
+	if c.cfg.Side == Server && len(c.out) >= maxOut && !c.flushing {
+		c.flushing = true
+		c.appendPing(flushPayload, false)
+	}
+}
 
 // Data sends what the windows allow of a stream's bytes, the head before the body, and returns how much of both that was.
 // If that is not all, EventCredit tells when to call it again with the rest; end is then still to be said.
@@ -97,6 +111,7 @@ func (c *Conn) Data(s *Stream, head, body []byte, end bool) (n int) {
 	c.sendWindow -= int64(n)
 	if size > 0 {
 		c.blocks(s)
+		c.flush()
 		return n
 	}
 	c.spoke(s, end)
@@ -194,8 +209,11 @@ func (c *Conn) grant(s *Stream, n int64) {
 	c.appendWindow(s.ID, uint32(n))
 }
 
-// pingPayload marks the PING of a leaving side; what Ping sends is below it.
-const pingPayload = 1<<64 - 1
+// pingPayload marks the PING of a leaving side, flushPayload the one behind much output; what Ping sends is below them.
+const (
+	pingPayload  = 1<<64 - 1
+	flushPayload = 1<<64 - 2
+)
 
 // Ping queues a PING, unless one is still unanswered.
 func (c *Conn) Ping(payload uint64) bool {
