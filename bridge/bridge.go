@@ -139,11 +139,9 @@ type MetaSetter interface {
 	SetMeta(f *Frame, key, value []byte) error
 }
 
-// Mover is a codec that can ask a client to use another connection from then on. Without it, a client learns that a proxy leaves by the
-// end of a connection without calls.
+// Mover is a codec whose answers can ask the client to use another connection from then on. Without it, a client learns that a proxy
+// leaves by the end of a connection without calls.
 type Mover interface {
 	// Move puts it into the head of an answer. f.Head becomes another slice.
 	Move(answer *Frame) error
-	// Farewell appends a frame that says it apart from answers, or nothing, where the client of a request with that Note would not read it.
-	Farewell(out []byte, note uint32) []byte
 }

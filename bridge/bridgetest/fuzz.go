@@ -44,11 +44,6 @@ func Fuzz(f *testing.F, codec bridge.FrameCodec, samples []Sample) {
 			if m.Move(&changed) == nil {
 				rewritten(t, codec, &changed, first)
 			}
-			if b := m.Farewell(nil, first.Note); len(b) > 0 {
-				if got, err := decode(codec, b); err != nil || !got.Moves {
-					t.Fatalf("a farewell reads as %v, %v", got.Kind, err)
-				}
-			}
 		}
 		if first.Kind == bridge.Request {
 			st := wire.Status{Code: wire.Unavailable, Message: []byte("no")}

@@ -28,7 +28,6 @@ const (
 	fixed         = 14
 	magic         = 0x1000
 	flagStreaming = 0x0002
-	flagAnyOrder  = 0x0001 // the client has several calls at once on the connection
 	maxHead       = 4 * 65535
 )
 
@@ -204,9 +203,6 @@ func (e *entries) finish(f *bridge.Frame, p *payload) bool {
 		kind = e.messageType[0] - '0'
 	}
 	f.Note = p.note
-	if f.Head[7]&flagAnyOrder != 0 {
-		f.Note |= noteAnyOrder
-	}
 	switch kind {
 	case typeCall, typeOneWay:
 		if f.Kind = bridge.Request; kind == typeOneWay {
@@ -268,23 +264,6 @@ func (*Codec) SetMeta(f *bridge.Frame, key, value []byte) error {
 
 // Move implements bridge.Mover: Kitex's own servers say so when they leave.
 func (*Codec) Move(f *bridge.Frame) error { return setEntry(f, []byte(keyMoves), []byte("1")) }
-
-// farewell is the frame of Kitex's own servers that closes a connection with several calls at once: an answer to nobody's, of number 0.
-var farewell = func() []byte {
-	out, _ := (&Codec{}).Local(nil, &bridge.Frame{Method: []byte("none")}, &wire.Status{})
-	f := bridge.Frame{Head: out[:fixed+12], Payload: append(out[fixed+12:len(out):len(out)], 0)}
-	f.Head[fixed+9], f.Payload[3] = '0'+typeReply, typeReply
-	_ = setEntry(&f, []byte(keyMoves), []byte("1"))
-	return append(f.Head, f.Payload...)
-}()
-
-// Farewell implements bridge.Mover. Clients with one call at a time would take it for the next one's answer.
-func (*Codec) Farewell(out []byte, note uint32) []byte {
-	if note&noteAnyOrder == 0 {
-		return out
-	}
-	return append(out, farewell...)
-}
 
 // setEntry puts one more block of named entries into a head: of two with a name the later one counts.
 func setEntry(f *bridge.Frame, key, value []byte) error {

@@ -157,19 +157,6 @@ func TestEntriesAreAdded(t *testing.T) {
 	}
 }
 
-func TestClientsWithManyCallsAtOnceGetAFarewell(t *testing.T) {
-	var c kitex.Codec
-	b := append([]byte(nil), samples()[0].Bytes...)
-	if got := c.Farewell(nil, decode(t, b).Note); len(got) != 0 {
-		t.Errorf("who has one at a time gets %x", got)
-	}
-	b[7] |= 1
-	f := decode(t, c.Farewell(nil, decode(t, b).Note))
-	if f.Kind != bridge.Response || f.ID != 0 || !f.Moves || f.Status.Code != wire.OK {
-		t.Errorf("%+v", f)
-	}
-}
-
 func TestWhatIsNotSpokenIsRefused(t *testing.T) {
 	whole := samples()[0].Bytes
 	for name, change := range map[string]func(b []byte){

@@ -22,7 +22,6 @@ const (
 const (
 	noteFramed   = 1 // the payload begins with its length
 	noteProtobuf = 2
-	noteAnyOrder = 4 // the client has several calls at once
 )
 
 // payload is what the beginning of a payload says: of Thrift's strict binary protocol, or of Kitex protobuf, which begins likewise.

@@ -32,12 +32,10 @@ type Conn struct {
 	began bool      // the session knows that the connection is there
 	read  uint64    // bytes
 
-	note    uint32 // of the client's last request
-	asked   bool   // there was one
-	leaving bool   // this side asks the client to move
-	quiet   int    // ticks since a byte came
-	moves   bool   // the server asks this side to move, or an answer may come that nobody waits for
-	drained bool   // this side opens no more calls
+	leaving bool // this side asks the client to move
+	quiet   int  // ticks since a byte came
+	moves   bool // the server asks this side to move, or an answer may come that nobody waits for
+	drained bool // this side opens no more calls
 	closed  bool
 
 	req  wire.RequestHead
@@ -220,11 +218,8 @@ func (c *Conn) Each(f func(call any)) {
 // Consume has no credit to give: what a client may make a connection hold is bounded by MaxHeld.
 func (c *Conn) Consume(*wire.Stream, int64) {}
 
-// Leave asks a client to move: by a word of its own, by its answers, and, once it is quiet, by the end of the connection.
+// Leave asks a client to move: by its answers, and, once it is quiet, by the end of the connection.
 func (c *Conn) Leave(wire.GoAwayCode, string) {
-	if m, ok := c.codec.(bridge.Mover); ok && c.asked && !c.leaving && !c.closed {
-		c.out = m.Farewell(c.out, c.note)
-	}
 	c.leaving, c.quiet = true, 0
 }
 

@@ -74,7 +74,6 @@ func (c *Conn) fromClient(b []byte, ev *wire.Event) error {
 	default:
 		return errRole
 	}
-	c.asked, c.note = true, f.Note
 	if !c.info.Multiplexed && len(c.streams) > 0 {
 		return errAhead
 	}

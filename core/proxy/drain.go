@@ -104,7 +104,7 @@ func (p *Proxy) Drain(ctx context.Context) (cut int) {
 	p.log.Info("draining", "deadline", p.cfg.DrainDeadline.String())
 	p.farewell(ctx)
 	p.local.leave(answers.ErrLeaving)
-	p.until(ctx, func() bool { return p.finished(callerKind, remoteKind) })
+	p.until(ctx, func() bool { return p.finished(callerKind, remoteKind) && !p.awaitsCallers() })
 	cut = p.cutOff()
 	p.endCopies()
 	p.until(ctx, func() bool {
@@ -129,6 +129,13 @@ func (p *Proxy) open() (n int) {
 		n += l.Open()
 	}
 	return n
+}
+
+// awaitsCallers tells whether connections of foreign clients may stand that were accepted and have said nothing yet: some protocols
+// begin with a call, which nobody could send again. They have session.HelloTimeout for it.
+func (p *Proxy) awaitsCallers() bool {
+	foreign := len(p.cfg.Protocols) > 0 || len(p.cfg.Entrances) > 0
+	return foreign && p.open() > len(p.list(callerKind, remoteKind, instanceKind))
 }
 
 // endCopies cancels the copies of calls that are under way: nobody waits for them.

@@ -19,7 +19,7 @@ const maxConnectionsPerRole = 4
 type localHandler struct{ *Proxy }
 
 func (h *localHandler) Hello(s *session.Session, hello *wire.Hello) *wire.GoAway {
-	if g := h.greet(hello); g != nil {
+	if g := h.greet(s, hello); g != nil {
 		return g
 	}
 	if hello.Role == wire.RoleServe && len(hello.Targets) == 0 {
@@ -104,7 +104,7 @@ func (h *localHandler) Closed(s *session.Session, err error) {
 type entranceHandler struct{ localHandler }
 
 func (h *entranceHandler) Hello(s *session.Session, hello *wire.Hello) *wire.GoAway {
-	switch g := h.greet(hello); {
+	switch g := h.greet(s, hello); {
 	case g != nil:
 		return g
 	case s.Protocol() == "":
@@ -117,7 +117,7 @@ func (h *entranceHandler) Hello(s *session.Session, hello *wire.Hello) *wire.GoA
 type remoteHandler struct{ *Proxy }
 
 func (h *remoteHandler) Hello(s *session.Session, hello *wire.Hello) *wire.GoAway {
-	if g := h.greet(hello); g != nil {
+	if g := h.greet(s, hello); g != nil {
 		return g
 	}
 	if hello.Role != wire.RoleCall {
@@ -139,9 +139,9 @@ func (h *remoteHandler) Drained(*session.Session) {}
 func (h *remoteHandler) Closed(s *session.Session, err error) { h.closed(s, err) }
 
 // greet refuses what neither side of the proxy lets in.
-func (p *Proxy) greet(hello *wire.Hello) *wire.GoAway {
+func (p *Proxy) greet(s *session.Session, hello *wire.Hello) *wire.GoAway {
 	switch {
-	case p.leaving():
+	case p.refuses(s):
 		return leaves()
 	case hello.Environment != p.cfg.Environment:
 		return refused(fmt.Sprintf("environment is %q here, not %q", p.cfg.Environment, hello.Environment))
@@ -149,8 +149,11 @@ func (p *Proxy) greet(hello *wire.Hello) *wire.GoAway {
 	return nil
 }
 
-// leaving tells whether the proxy welcomes nobody.
-func (p *Proxy) leaving() bool { return p.draining.Load() || p.holding.Load() }
+// refuses tells whether the proxy welcomes nobody any more. Clients whose protocol has no word for that have sent their first call
+// already: it is served, and they are asked to move.
+func (p *Proxy) refuses(s *session.Session) bool {
+	return (p.draining.Load() || p.holding.Load()) && !s.Wordless()
+}
 
 func leaves() *wire.GoAway {
 	return &wire.GoAway{Code: wire.GoAwayDraining, Last: wire.LastGraceful, Message: "the proxy leaves"}
@@ -160,7 +163,7 @@ func leaves() *wire.GoAway {
 // is seen by Drain, which waits for him.
 func (p *Proxy) admit(s *session.Session, k kind) *wire.GoAway {
 	p.register(s, k)
-	if p.leaving() {
+	if p.refuses(s) {
 		p.unregister(s)
 		return leaves()
 	}

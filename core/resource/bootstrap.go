@@ -65,6 +65,9 @@ func ReadBootstrap(path string, of Program, getenv func(string) string) (*resour
 			}
 		}
 	}
+	for _, s := range b.GetKitex().GetServers() {
+		absoluteSocket(dir, &s.Address)
+	}
 	paths = append(paths, telemetryPaths(b.Telemetry)...)
 	for i := range b.GetRateLimitServices().GetAddresses() {
 		absoluteSocket(dir, &b.RateLimitServices.Addresses[i])
@@ -173,6 +176,7 @@ func (v *validator) bootstrap(b *resourcev1.Bootstrap) {
 		v.present("tls.authorities_file", t.GetAuthoritiesFile())
 	}
 	v.grpcBridge(b)
+	v.kitexBridge(b)
 	v.telemetry(b.GetTelemetry())
 	v.rateLimitServices(b.GetRateLimitServices())
 	for i, u := range b.GetSocketUsers() {

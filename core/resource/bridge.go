@@ -10,11 +10,11 @@ import (
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
 
-// Bounds of what a proxy's own file says of gRPC's servers.
+// Bounds of what a proxy's own file says of foreign servers.
 const (
-	maxGRPCServers = 64
-	maxGRPCTargets = 64
-	maxGRPCSchemas = 64
+	maxForeignServers = 64
+	maxForeignTargets = 64
+	maxGRPCSchemas    = 64
 )
 
 // grpcBridge checks how gRPC's clients come in, and which servers are dialed.
@@ -23,12 +23,7 @@ func (v *validator) grpcBridge(b *resourcev1.Bootstrap) {
 	if g == nil {
 		return
 	}
-	if g.GetApplication() != "" || len(g.GetServers()) == 0 {
-		v.name("grpc.application", g.GetApplication(), nameForm)
-	} else if g.GetAddress() != "" {
-		v.bad("grpc.application", "is missing: whom do the clients that come in at grpc.address count as?")
-	}
-	v.address("grpc.address", g.GetAddress(), true)
+	v.foreignClients("grpc", g, len(g.GetServers()))
 	v.pair("grpc", g.GetCertificateFile(), g.GetKeyFile())
 	if g.GetCertificateFile() != "" && g.GetAddress() == "" {
 		v.bad("grpc.certificate_file", "is for grpc.address, which is missing")
@@ -37,9 +32,6 @@ func (v *validator) grpcBridge(b *resourcev1.Bootstrap) {
 		v.bad("grpc.client_authorities_file", "is for an address that speaks TLS: give certificate_file and key_file too")
 	}
 	v.pair("grpc.server_tls", g.GetServerTls().GetCertificateFile(), g.GetServerTls().GetKeyFile())
-	for _, service := range slices.Sorted(maps.Keys(g.GetTargets())) {
-		v.name(fmt.Sprintf("grpc.targets[%q]", shorten(service)), g.GetTargets()[service], nameForm)
-	}
 	if len(g.GetSchemas()) > maxGRPCSchemas {
 		v.bad("grpc.schemas", "holds more than %d: push them to the control plane (octo schema push)", maxGRPCSchemas)
 	}
@@ -48,7 +40,32 @@ func (v *validator) grpcBridge(b *resourcev1.Bootstrap) {
 		v.name(at, target, nameForm)
 		v.present(at, g.GetSchemas()[target])
 	}
-	v.grpcServers(g.GetServers(), b.GetTls() != nil)
+	foreignServers(v, "grpc.servers", g.GetServers(), b.GetTls() != nil)
+}
+
+// kitexBridge checks how Kitex's clients come in, and which servers are dialed.
+func (v *validator) kitexBridge(b *resourcev1.Bootstrap) {
+	if k := b.GetKitex(); k != nil {
+		v.foreignClients("kitex", k, len(k.GetServers()))
+		foreignServers(v, "kitex.servers", k.GetServers(), b.GetTls() != nil)
+	}
+}
+
+// foreignClients checks what a protocol's section says of clients. One without clients has servers.
+func (v *validator) foreignClients(section string, c interface {
+	GetApplication() string
+	GetAddress() string
+	GetTargets() map[string]string
+}, servers int) {
+	if c.GetApplication() != "" || servers == 0 {
+		v.name(section+".application", c.GetApplication(), nameForm)
+	} else if c.GetAddress() != "" {
+		v.bad(section+".application", "is missing: whom do the clients that come in at %s.address count as?", section)
+	}
+	v.address(section+".address", c.GetAddress(), true)
+	for _, service := range slices.Sorted(maps.Keys(c.GetTargets())) {
+		v.name(fmt.Sprintf("%s.targets[%q]", section, shorten(service)), c.GetTargets()[service], nameForm)
+	}
 }
 
 // ByTLS tells whether a protocol is spoken by TLS, to servers that prove the name of a host.
@@ -83,16 +100,22 @@ func (v *validator) pair(at, cert, key string) {
 	}
 }
 
-func (v *validator) grpcServers(all []*resourcev1.GrpcServer, secure bool) {
-	if len(all) > maxGRPCServers {
-		v.bad("grpc.servers", "holds more than %d", maxGRPCServers)
+// foreignServers checks the servers of a protocol's section.
+func foreignServers[S interface {
+	GetTargets() []string
+	GetInstance() string
+	GetApplication() string
+	GetAddress() string
+}](v *validator, section string, all []S, secure bool) {
+	if len(all) > maxForeignServers {
+		v.bad(section, "holds more than %d", maxForeignServers)
 		return
 	}
 	seen := make(map[string]int)
 	for i, s := range all {
-		at := fmt.Sprintf("grpc.servers[%d]", i)
-		if n := len(s.GetTargets()); n == 0 || n > maxGRPCTargets {
-			v.bad(at+".targets", "has %d elements, and 1 to %d are allowed", n, maxGRPCTargets)
+		at := fmt.Sprintf("%s[%d]", section, i)
+		if n := len(s.GetTargets()); n == 0 || n > maxForeignTargets {
+			v.bad(at+".targets", "has %d elements, and 1 to %d are allowed", n, maxForeignTargets)
 		} else {
 			for j, t := range s.GetTargets() {
 				v.name(fmt.Sprintf("%s.targets[%d]", at, j), t, nameForm)
@@ -100,18 +123,22 @@ func (v *validator) grpcServers(all []*resourcev1.GrpcServer, secure bool) {
 		}
 		v.name(at+".instance", s.GetInstance(), nameForm)
 		if before, twice := seen[s.GetInstance()]; twice {
-			v.bad(at+".instance", "is that of grpc.servers[%d], too", before)
+			v.bad(at+".instance", "is that of %s[%d], too", section, before)
 		}
 		seen[s.GetInstance()] = i
 		if s.GetApplication() != "" {
 			v.name(at+".application", s.GetApplication(), nameForm)
 		}
-		v.host(at+".server_name", s.GetServerName())
-		v.grpcServerAddress(at+".address", s.GetAddress(), secure && s.GetServerName() == "")
+		secure, hint := secure, ""
+		if by, ok := any(s).(interface{ GetServerName() string }); ok { // the protocol has TLS
+			v.host(at+".server_name", by.GetServerName())
+			secure, hint = secure && by.GetServerName() == "", ", so give server_name"
+		}
+		v.foreignServerAddress(at+".address", s.GetAddress(), secure, hint)
 	}
 }
 
-func (v *validator) grpcServerAddress(field, address string, secure bool) {
+func (v *validator) foreignServerAddress(field, address string, secure bool, hint string) {
 	v.present(field, address)
 	if path, ok := SocketPath(address); ok {
 		if path == "" {
@@ -121,7 +148,7 @@ func (v *validator) grpcServerAddress(field, address string, secure bool) {
 	}
 	v.address(field, address, false)
 	if secure && address != "" && !OnLoopback(address) {
-		v.bad(field, "%q is not on this host's loopback: a proxy with tls sends no calls over a network without it, so give server_name", shorten(address))
+		v.bad(field, "%q is not on this host's loopback: a proxy with tls sends no calls over a network without it%s", shorten(address), hint)
 	}
 }
 

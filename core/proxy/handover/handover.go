@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -26,9 +27,13 @@ const (
 	Outbound = "outbound" // where local applications come in
 	Inbound  = "inbound"  // where other proxies do
 	GRPC     = "grpc"     // where gRPC's clients do
+	Kitex    = "kitex"    // where Kitex's clients do
 	Admin    = "admin"    // the operator's
 	Takeover = "takeover" // this one
 )
+
+// called are the places that a successor must have where they were.
+var called = []string{Outbound, Inbound, GRPC, Kitex}
 
 // Times.
 const (
@@ -102,7 +107,7 @@ func admit(intro *handoverv1.Introduction, environment, instance string, listene
 		wants[p.GetName()] = p.GetAddress()
 	}
 	for _, l := range listeners {
-		if l.Name != Outbound && l.Name != Inbound && l.Name != GRPC {
+		if !slices.Contains(called, l.Name) {
 			continue // an operator's place may change
 		}
 		if want, ok := wants[l.Name]; !ok || !l.At(want) {
@@ -110,7 +115,7 @@ func admit(intro *handoverv1.Introduction, environment, instance string, listene
 		}
 		delete(wants, l.Name)
 	}
-	for _, name := range []string{Outbound, Inbound, GRPC} {
+	for _, name := range called {
 		if want, ok := wants[name]; ok {
 			return fmt.Errorf("its bootstrap file has %s at %q, which this proxy does not have: a hot restart keeps the addresses that are called", name, want)
 		}

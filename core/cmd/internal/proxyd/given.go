@@ -71,7 +71,7 @@ func listensAt(l net.Listener, address string, unix bool) bool {
 
 // keep has systemd keep the sockets that are called, if this process has opened them.
 func (s *sockets) keep(log *slog.Logger) {
-	for _, name := range []string{handover.Outbound, handover.Inbound, handover.GRPC} {
+	for _, name := range []string{handover.Outbound, handover.Inbound, handover.GRPC, handover.Kitex} {
 		l, ok := s.own[name].(syscall.Conn)
 		if !ok {
 			continue

@@ -216,7 +216,7 @@ func (r *running) listen(ctx context.Context, next *handover.Successor) error {
 		}
 		r.register.Reached(address)
 	}
-	r.p.Listen(s.outbound, s.inbound, r.bridge.entrances(s.grpc)...)
+	r.p.Listen(s.outbound, s.inbound, r.bridge.entrances(s.grpc, s.kitex)...)
 	if s.taken {
 		next.Serving()
 		r.ops.Go(func(ctx context.Context) { follow(ctx, r.p, next, r.log) })

@@ -30,7 +30,7 @@ var errNoTakeover = errors.New("--takeover: there is no takeover_socket, and the
 
 // sockets are what a proxy listens on.
 type sockets struct {
-	outbound, inbound, grpc, admin, takeover net.Listener // each may be nil
+	outbound, inbound, grpc, kitex, admin, takeover net.Listener // each may be nil
 
 	// own are those of the called ones that this process has opened itself, by name.
 	own map[string]net.Listener
@@ -42,7 +42,7 @@ type sockets struct {
 }
 
 func (s *sockets) close() {
-	for _, l := range []net.Listener{s.outbound, s.inbound, s.grpc, s.admin, s.takeover} {
+	for _, l := range []net.Listener{s.outbound, s.inbound, s.grpc, s.kitex, s.admin, s.takeover} {
 		if l != nil {
 			_ = l.Close()
 		}
@@ -85,6 +85,9 @@ func places(b *resourcev1.Bootstrap) []*handoverv1.Place {
 	}
 	if at := b.GetGrpc().GetAddress(); at != "" {
 		all = append(all, &handoverv1.Place{Name: handover.GRPC, Address: at})
+	}
+	if at := b.GetKitex().GetAddress(); at != "" {
+		all = append(all, &handoverv1.Place{Name: handover.Kitex, Address: at})
 	}
 	return all
 }
@@ -145,6 +148,8 @@ func (s *sockets) take(ctx context.Context, b *resourcev1.Bootstrap, next *hando
 			s.inbound = l.Listener
 		case l.Name == handover.GRPC && s.grpc == nil && b.GetGrpc().GetAddress() != "":
 			s.grpc = l.Listener
+		case l.Name == handover.Kitex && s.kitex == nil && b.GetKitex().GetAddress() != "":
+			s.kitex = l.Listener
 		case l.Name == handover.Takeover && s.takeover == nil:
 			s.takeover = l.Listener
 		case l.Name == handover.Admin && s.admin == nil && l.At(b.GetAdminSocket()):
@@ -159,6 +164,11 @@ func (s *sockets) take(ctx context.Context, b *resourcev1.Bootstrap, next *hando
 	s.taken = true
 	if s.admin == nil && b.GetAdminSocket() != "" {
 		if s.admin, err = transport.ListenUnix(b.GetAdminSocket(), 0o600); err != nil {
+			return err
+		}
+	}
+	if at := b.GetKitex().GetAddress(); s.kitex == nil && at != "" { // the predecessor's version does not know it
+		if s.kitex, err = net.Listen("tcp", at); err != nil {
 			return err
 		}
 	}
@@ -179,6 +189,7 @@ func (s *sockets) open(b *resourcev1.Bootstrap, given *given) error {
 		{handover.Outbound, b.GetOutboundSocket(), 0o660, &s.outbound},
 		{handover.Inbound, b.GetInboundAddress(), 0, &s.inbound},
 		{handover.GRPC, b.GetGrpc().GetAddress(), 0, &s.grpc},
+		{handover.Kitex, b.GetKitex().GetAddress(), 0, &s.kitex},
 		{handover.Admin, b.GetAdminSocket(), 0o600, &s.admin},
 		{handover.Takeover, b.GetTakeoverSocket(), 0o600, &s.takeover},
 	} {
@@ -217,6 +228,9 @@ func (s *sockets) offer(group *lifecycle.Group, b *resourcev1.Bootstrap, p *prox
 	}
 	if s.grpc != nil {
 		all = append(all, handover.Listener{Name: handover.GRPC, Listener: s.grpc, Configured: b.GetGrpc().GetAddress()})
+	}
+	if s.kitex != nil {
+		all = append(all, handover.Listener{Name: handover.Kitex, Listener: s.kitex, Configured: b.GetKitex().GetAddress()})
 	}
 	if s.admin != nil {
 		all = append(all, handover.Listener{Name: handover.Admin, Listener: s.admin, Configured: absolute(b.GetAdminSocket())})

@@ -333,7 +333,7 @@ func (x *Introduction) GetPlaces() []*Place {
 // Place is where a proxy listens.
 type Place struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "outbound", "inbound", "grpc", "admin", "takeover".
+	// "outbound", "inbound", "grpc", "kitex", "admin", "takeover".
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// As its bootstrap file says it: a path, or "host:port".
 	Address       string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`

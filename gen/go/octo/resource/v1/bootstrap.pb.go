@@ -68,7 +68,7 @@ func (x OtlpExporter_Protocol) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use OtlpExporter_Protocol.Descriptor instead.
 func (OtlpExporter_Protocol) EnumDescriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{7, 0}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{9, 0}
 }
 
 // Bootstrap is what one proxy needs to start: where it stands, where it listens, what it may hold. It is
@@ -111,7 +111,9 @@ type Bootstrap struct {
 	// the outbound socket's, with the ending ".takeover" in place of its own; none if that is too long for a socket.
 	TakeoverSocket string `protobuf:"bytes,16,opt,name=takeover_socket,json=takeoverSocket,proto3" json:"takeover_socket,omitempty"`
 	// gRPC's own clients call through the proxy, and its own servers are called. Absent: neither.
-	Grpc          *GrpcBridge `protobuf:"bytes,17,opt,name=grpc,proto3" json:"grpc,omitempty"`
+	Grpc *GrpcBridge `protobuf:"bytes,17,opt,name=grpc,proto3" json:"grpc,omitempty"`
+	// Kitex's own clients call through the proxy, and its own servers are called. Absent: neither.
+	Kitex         *KitexBridge `protobuf:"bytes,18,opt,name=kitex,proto3" json:"kitex,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -261,6 +263,13 @@ func (x *Bootstrap) GetTakeoverSocket() string {
 func (x *Bootstrap) GetGrpc() *GrpcBridge {
 	if x != nil {
 		return x.Grpc
+	}
+	return nil
+}
+
+func (x *Bootstrap) GetKitex() *KitexBridge {
+	if x != nil {
+		return x.Kitex
 	}
 	return nil
 }
@@ -533,6 +542,165 @@ func (x *GrpcServer) GetServerName() string {
 	return ""
 }
 
+// KitexBridge lets Kitex's own clients call through the proxy by TTHeader: at the outbound socket, as whoever may use it as the
+// application, and at an address of its own. Of Kitex's own servers it makes instances.
+type KitexBridge struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The application that their calls count as: nobody verifies what a TTHeader says of its caller. Absent: no clients come in.
+	Application string `protobuf:"bytes,1,opt,name=application,proto3" json:"application,omitempty"`
+	// "host:port" where they come in; port 0 lets the system choose. Whoever reaches it may call. Absent: at the outbound
+	// socket alone.
+	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// The target of each service, by its name in the IDL. That of a service that is not named here is the destination that the client
+	// names (client.NewClient's first argument).
+	Targets map[string]string `protobuf:"bytes,3,rep,name=targets,proto3" json:"targets,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Servers beside the proxy that are instances of targets, as if they had attached: the proxy dials them. At most 64.
+	Servers       []*KitexServer `protobuf:"bytes,4,rep,name=servers,proto3" json:"servers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KitexBridge) Reset() {
+	*x = KitexBridge{}
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KitexBridge) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KitexBridge) ProtoMessage() {}
+
+func (x *KitexBridge) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KitexBridge.ProtoReflect.Descriptor instead.
+func (*KitexBridge) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *KitexBridge) GetApplication() string {
+	if x != nil {
+		return x.Application
+	}
+	return ""
+}
+
+func (x *KitexBridge) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *KitexBridge) GetTargets() map[string]string {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+func (x *KitexBridge) GetServers() []*KitexServer {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+// KitexServer is a server of Kitex's own. It is registered, and gets the calls of other proxies, while a connection to it stands.
+type KitexServer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The targets of which it is an instance: at least one, at most 64.
+	Targets []string `protobuf:"bytes,1,rep,name=targets,proto3" json:"targets,omitempty"`
+	// Its name, unique in the environment, and the same after each restart.
+	Instance string `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`
+	// Absent: the first target's name.
+	Application string `protobuf:"bytes,3,opt,name=application,proto3" json:"application,omitempty"`
+	// "host:port" or "unix:/path", without TLS: of the proxy's own host, if the proxy has tls.
+	Address string `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
+	// It takes many calls at once on a connection (server.WithMuxTransport). Else there is one at a time, and the proxy makes as
+	// many connections as it needs, at most 256.
+	Multiplexed   bool `protobuf:"varint,5,opt,name=multiplexed,proto3" json:"multiplexed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KitexServer) Reset() {
+	*x = KitexServer{}
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KitexServer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KitexServer) ProtoMessage() {}
+
+func (x *KitexServer) ProtoReflect() protoreflect.Message {
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KitexServer.ProtoReflect.Descriptor instead.
+func (*KitexServer) Descriptor() ([]byte, []int) {
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *KitexServer) GetTargets() []string {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+func (x *KitexServer) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *KitexServer) GetApplication() string {
+	if x != nil {
+		return x.Application
+	}
+	return ""
+}
+
+func (x *KitexServer) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *KitexServer) GetMultiplexed() bool {
+	if x != nil {
+		return x.Multiplexed
+	}
+	return false
+}
+
 // RateLimitServices is who counts global rate limits, in Envoy's protocol (envoy.service.ratelimit.v3). All of them
 // must count in the same store.
 type RateLimitServices struct {
@@ -548,7 +716,7 @@ type RateLimitServices struct {
 
 func (x *RateLimitServices) Reset() {
 	*x = RateLimitServices{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[4]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -560,7 +728,7 @@ func (x *RateLimitServices) String() string {
 func (*RateLimitServices) ProtoMessage() {}
 
 func (x *RateLimitServices) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[4]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -573,7 +741,7 @@ func (x *RateLimitServices) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RateLimitServices.ProtoReflect.Descriptor instead.
 func (*RateLimitServices) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{4}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RateLimitServices) GetAddresses() []string {
@@ -609,7 +777,7 @@ type ControlPlane struct {
 
 func (x *ControlPlane) Reset() {
 	*x = ControlPlane{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[5]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -621,7 +789,7 @@ func (x *ControlPlane) String() string {
 func (*ControlPlane) ProtoMessage() {}
 
 func (x *ControlPlane) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[5]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -634,7 +802,7 @@ func (x *ControlPlane) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlPlane.ProtoReflect.Descriptor instead.
 func (*ControlPlane) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{5}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ControlPlane) GetPilots() []string {
@@ -679,7 +847,7 @@ type Telemetry struct {
 
 func (x *Telemetry) Reset() {
 	*x = Telemetry{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[6]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -691,7 +859,7 @@ func (x *Telemetry) String() string {
 func (*Telemetry) ProtoMessage() {}
 
 func (x *Telemetry) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[6]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -704,7 +872,7 @@ func (x *Telemetry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Telemetry.ProtoReflect.Descriptor instead.
 func (*Telemetry) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{6}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Telemetry) GetOtlp() *OtlpExporter {
@@ -754,7 +922,7 @@ type OtlpExporter struct {
 
 func (x *OtlpExporter) Reset() {
 	*x = OtlpExporter{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[7]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -766,7 +934,7 @@ func (x *OtlpExporter) String() string {
 func (*OtlpExporter) ProtoMessage() {}
 
 func (x *OtlpExporter) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[7]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -779,7 +947,7 @@ func (x *OtlpExporter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OtlpExporter.ProtoReflect.Descriptor instead.
 func (*OtlpExporter) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{7}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *OtlpExporter) GetEndpoint() string {
@@ -843,7 +1011,7 @@ type TraceSampling struct {
 
 func (x *TraceSampling) Reset() {
 	*x = TraceSampling{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[8]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -855,7 +1023,7 @@ func (x *TraceSampling) String() string {
 func (*TraceSampling) ProtoMessage() {}
 
 func (x *TraceSampling) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[8]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -868,7 +1036,7 @@ func (x *TraceSampling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TraceSampling.ProtoReflect.Descriptor instead.
 func (*TraceSampling) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{8}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *TraceSampling) GetRootPermille() uint32 {
@@ -897,7 +1065,7 @@ type AccessLog struct {
 
 func (x *AccessLog) Reset() {
 	*x = AccessLog{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[9]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -909,7 +1077,7 @@ func (x *AccessLog) String() string {
 func (*AccessLog) ProtoMessage() {}
 
 func (x *AccessLog) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[9]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -922,7 +1090,7 @@ func (x *AccessLog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessLog.ProtoReflect.Descriptor instead.
 func (*AccessLog) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{9}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AccessLog) GetFile() string {
@@ -977,7 +1145,7 @@ type ProxyTls struct {
 
 func (x *ProxyTls) Reset() {
 	*x = ProxyTls{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[10]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -989,7 +1157,7 @@ func (x *ProxyTls) String() string {
 func (*ProxyTls) ProtoMessage() {}
 
 func (x *ProxyTls) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[10]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1002,7 +1170,7 @@ func (x *ProxyTls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProxyTls.ProtoReflect.Descriptor instead.
 func (*ProxyTls) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{10}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ProxyTls) GetCertificateFile() string {
@@ -1044,7 +1212,7 @@ type ProxyLimits struct {
 
 func (x *ProxyLimits) Reset() {
 	*x = ProxyLimits{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[11]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1056,7 +1224,7 @@ func (x *ProxyLimits) String() string {
 func (*ProxyLimits) ProtoMessage() {}
 
 func (x *ProxyLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[11]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1069,7 +1237,7 @@ func (x *ProxyLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProxyLimits.ProtoReflect.Descriptor instead.
 func (*ProxyLimits) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{11}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ProxyLimits) GetMaxStreams() uint32 {
@@ -1112,7 +1280,7 @@ type SocketUser struct {
 
 func (x *SocketUser) Reset() {
 	*x = SocketUser{}
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[12]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1124,7 +1292,7 @@ func (x *SocketUser) String() string {
 func (*SocketUser) ProtoMessage() {}
 
 func (x *SocketUser) ProtoReflect() protoreflect.Message {
-	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[12]
+	mi := &file_octo_resource_v1_bootstrap_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1137,7 +1305,7 @@ func (x *SocketUser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SocketUser.ProtoReflect.Descriptor instead.
 func (*SocketUser) Descriptor() ([]byte, []int) {
-	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{12}
+	return file_octo_resource_v1_bootstrap_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SocketUser) GetUid() uint32 {
@@ -1158,7 +1326,7 @@ var File_octo_resource_v1_bootstrap_proto protoreflect.FileDescriptor
 
 const file_octo_resource_v1_bootstrap_proto_rawDesc = "" +
 	"\n" +
-	" octo/resource/v1/bootstrap.proto\x12\x10octo.resource.v1\x1a\x1egoogle/protobuf/duration.proto\"\xb3\x06\n" +
+	" octo/resource/v1/bootstrap.proto\x12\x10octo.resource.v1\x1a\x1egoogle/protobuf/duration.proto\"\xe8\x06\n" +
 	"\tBootstrap\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x12\n" +
@@ -1177,7 +1345,8 @@ const file_octo_resource_v1_bootstrap_proto_rawDesc = "" +
 	"\acontrol\x18\x0e \x01(\v2\x1e.octo.resource.v1.ControlPlaneR\acontrol\x12S\n" +
 	"\x13rate_limit_services\x18\x0f \x01(\v2#.octo.resource.v1.RateLimitServicesR\x11rateLimitServices\x12'\n" +
 	"\x0ftakeover_socket\x18\x10 \x01(\tR\x0etakeoverSocket\x120\n" +
-	"\x04grpc\x18\x11 \x01(\v2\x1c.octo.resource.v1.GrpcBridgeR\x04grpc\"\xc0\x04\n" +
+	"\x04grpc\x18\x11 \x01(\v2\x1c.octo.resource.v1.GrpcBridgeR\x04grpc\x123\n" +
+	"\x05kitex\x18\x12 \x01(\v2\x1d.octo.resource.v1.KitexBridgeR\x05kitex\"\xc0\x04\n" +
 	"\n" +
 	"GrpcBridge\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x18\n" +
@@ -1207,7 +1376,21 @@ const file_octo_resource_v1_bootstrap_proto_rawDesc = "" +
 	"\vapplication\x18\x03 \x01(\tR\vapplication\x12\x18\n" +
 	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x1f\n" +
 	"\vserver_name\x18\x05 \x01(\tR\n" +
-	"serverName\"O\n" +
+	"serverName\"\x84\x02\n" +
+	"\vKitexBridge\x12 \n" +
+	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12D\n" +
+	"\atargets\x18\x03 \x03(\v2*.octo.resource.v1.KitexBridge.TargetsEntryR\atargets\x127\n" +
+	"\aservers\x18\x04 \x03(\v2\x1d.octo.resource.v1.KitexServerR\aservers\x1a:\n" +
+	"\fTargetsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa1\x01\n" +
+	"\vKitexServer\x12\x18\n" +
+	"\atargets\x18\x01 \x03(\tR\atargets\x12\x1a\n" +
+	"\binstance\x18\x02 \x01(\tR\binstance\x12 \n" +
+	"\vapplication\x18\x03 \x01(\tR\vapplication\x12\x18\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\x12 \n" +
+	"\vmultiplexed\x18\x05 \x01(\bR\vmultiplexed\"O\n" +
 	"\x11RateLimitServices\x12\x1c\n" +
 	"\taddresses\x18\x01 \x03(\tR\taddresses\x12\x1c\n" +
 	"\tplaintext\x18\x02 \x01(\bR\tplaintext\"\x8c\x01\n" +
@@ -1280,53 +1463,59 @@ func file_octo_resource_v1_bootstrap_proto_rawDescGZIP() []byte {
 }
 
 var file_octo_resource_v1_bootstrap_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_octo_resource_v1_bootstrap_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_octo_resource_v1_bootstrap_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_octo_resource_v1_bootstrap_proto_goTypes = []any{
 	(OtlpExporter_Protocol)(0),  // 0: octo.resource.v1.OtlpExporter.Protocol
 	(*Bootstrap)(nil),           // 1: octo.resource.v1.Bootstrap
 	(*GrpcBridge)(nil),          // 2: octo.resource.v1.GrpcBridge
 	(*GrpcServerTls)(nil),       // 3: octo.resource.v1.GrpcServerTls
 	(*GrpcServer)(nil),          // 4: octo.resource.v1.GrpcServer
-	(*RateLimitServices)(nil),   // 5: octo.resource.v1.RateLimitServices
-	(*ControlPlane)(nil),        // 6: octo.resource.v1.ControlPlane
-	(*Telemetry)(nil),           // 7: octo.resource.v1.Telemetry
-	(*OtlpExporter)(nil),        // 8: octo.resource.v1.OtlpExporter
-	(*TraceSampling)(nil),       // 9: octo.resource.v1.TraceSampling
-	(*AccessLog)(nil),           // 10: octo.resource.v1.AccessLog
-	(*ProxyTls)(nil),            // 11: octo.resource.v1.ProxyTls
-	(*ProxyLimits)(nil),         // 12: octo.resource.v1.ProxyLimits
-	(*SocketUser)(nil),          // 13: octo.resource.v1.SocketUser
-	nil,                         // 14: octo.resource.v1.GrpcBridge.TargetsEntry
-	nil,                         // 15: octo.resource.v1.GrpcBridge.SchemasEntry
-	nil,                         // 16: octo.resource.v1.OtlpExporter.HeadersEntry
-	nil,                         // 17: octo.resource.v1.OtlpExporter.ResourceEntry
-	(*durationpb.Duration)(nil), // 18: google.protobuf.Duration
+	(*KitexBridge)(nil),         // 5: octo.resource.v1.KitexBridge
+	(*KitexServer)(nil),         // 6: octo.resource.v1.KitexServer
+	(*RateLimitServices)(nil),   // 7: octo.resource.v1.RateLimitServices
+	(*ControlPlane)(nil),        // 8: octo.resource.v1.ControlPlane
+	(*Telemetry)(nil),           // 9: octo.resource.v1.Telemetry
+	(*OtlpExporter)(nil),        // 10: octo.resource.v1.OtlpExporter
+	(*TraceSampling)(nil),       // 11: octo.resource.v1.TraceSampling
+	(*AccessLog)(nil),           // 12: octo.resource.v1.AccessLog
+	(*ProxyTls)(nil),            // 13: octo.resource.v1.ProxyTls
+	(*ProxyLimits)(nil),         // 14: octo.resource.v1.ProxyLimits
+	(*SocketUser)(nil),          // 15: octo.resource.v1.SocketUser
+	nil,                         // 16: octo.resource.v1.GrpcBridge.TargetsEntry
+	nil,                         // 17: octo.resource.v1.GrpcBridge.SchemasEntry
+	nil,                         // 18: octo.resource.v1.KitexBridge.TargetsEntry
+	nil,                         // 19: octo.resource.v1.OtlpExporter.HeadersEntry
+	nil,                         // 20: octo.resource.v1.OtlpExporter.ResourceEntry
+	(*durationpb.Duration)(nil), // 21: google.protobuf.Duration
 }
 var file_octo_resource_v1_bootstrap_proto_depIdxs = []int32{
-	18, // 0: octo.resource.v1.Bootstrap.drain_deadline:type_name -> google.protobuf.Duration
-	12, // 1: octo.resource.v1.Bootstrap.limits:type_name -> octo.resource.v1.ProxyLimits
-	13, // 2: octo.resource.v1.Bootstrap.socket_users:type_name -> octo.resource.v1.SocketUser
-	11, // 3: octo.resource.v1.Bootstrap.tls:type_name -> octo.resource.v1.ProxyTls
-	7,  // 4: octo.resource.v1.Bootstrap.telemetry:type_name -> octo.resource.v1.Telemetry
-	6,  // 5: octo.resource.v1.Bootstrap.control:type_name -> octo.resource.v1.ControlPlane
-	5,  // 6: octo.resource.v1.Bootstrap.rate_limit_services:type_name -> octo.resource.v1.RateLimitServices
+	21, // 0: octo.resource.v1.Bootstrap.drain_deadline:type_name -> google.protobuf.Duration
+	14, // 1: octo.resource.v1.Bootstrap.limits:type_name -> octo.resource.v1.ProxyLimits
+	15, // 2: octo.resource.v1.Bootstrap.socket_users:type_name -> octo.resource.v1.SocketUser
+	13, // 3: octo.resource.v1.Bootstrap.tls:type_name -> octo.resource.v1.ProxyTls
+	9,  // 4: octo.resource.v1.Bootstrap.telemetry:type_name -> octo.resource.v1.Telemetry
+	8,  // 5: octo.resource.v1.Bootstrap.control:type_name -> octo.resource.v1.ControlPlane
+	7,  // 6: octo.resource.v1.Bootstrap.rate_limit_services:type_name -> octo.resource.v1.RateLimitServices
 	2,  // 7: octo.resource.v1.Bootstrap.grpc:type_name -> octo.resource.v1.GrpcBridge
-	14, // 8: octo.resource.v1.GrpcBridge.targets:type_name -> octo.resource.v1.GrpcBridge.TargetsEntry
-	4,  // 9: octo.resource.v1.GrpcBridge.servers:type_name -> octo.resource.v1.GrpcServer
-	15, // 10: octo.resource.v1.GrpcBridge.schemas:type_name -> octo.resource.v1.GrpcBridge.SchemasEntry
-	3,  // 11: octo.resource.v1.GrpcBridge.server_tls:type_name -> octo.resource.v1.GrpcServerTls
-	8,  // 12: octo.resource.v1.Telemetry.otlp:type_name -> octo.resource.v1.OtlpExporter
-	9,  // 13: octo.resource.v1.Telemetry.sampling:type_name -> octo.resource.v1.TraceSampling
-	10, // 14: octo.resource.v1.Telemetry.access_log:type_name -> octo.resource.v1.AccessLog
-	0,  // 15: octo.resource.v1.OtlpExporter.protocol:type_name -> octo.resource.v1.OtlpExporter.Protocol
-	16, // 16: octo.resource.v1.OtlpExporter.headers:type_name -> octo.resource.v1.OtlpExporter.HeadersEntry
-	18, // 17: octo.resource.v1.OtlpExporter.timeout:type_name -> google.protobuf.Duration
-	17, // 18: octo.resource.v1.OtlpExporter.resource:type_name -> octo.resource.v1.OtlpExporter.ResourceEntry
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	5,  // 8: octo.resource.v1.Bootstrap.kitex:type_name -> octo.resource.v1.KitexBridge
+	16, // 9: octo.resource.v1.GrpcBridge.targets:type_name -> octo.resource.v1.GrpcBridge.TargetsEntry
+	4,  // 10: octo.resource.v1.GrpcBridge.servers:type_name -> octo.resource.v1.GrpcServer
+	17, // 11: octo.resource.v1.GrpcBridge.schemas:type_name -> octo.resource.v1.GrpcBridge.SchemasEntry
+	3,  // 12: octo.resource.v1.GrpcBridge.server_tls:type_name -> octo.resource.v1.GrpcServerTls
+	18, // 13: octo.resource.v1.KitexBridge.targets:type_name -> octo.resource.v1.KitexBridge.TargetsEntry
+	6,  // 14: octo.resource.v1.KitexBridge.servers:type_name -> octo.resource.v1.KitexServer
+	10, // 15: octo.resource.v1.Telemetry.otlp:type_name -> octo.resource.v1.OtlpExporter
+	11, // 16: octo.resource.v1.Telemetry.sampling:type_name -> octo.resource.v1.TraceSampling
+	12, // 17: octo.resource.v1.Telemetry.access_log:type_name -> octo.resource.v1.AccessLog
+	0,  // 18: octo.resource.v1.OtlpExporter.protocol:type_name -> octo.resource.v1.OtlpExporter.Protocol
+	19, // 19: octo.resource.v1.OtlpExporter.headers:type_name -> octo.resource.v1.OtlpExporter.HeadersEntry
+	21, // 20: octo.resource.v1.OtlpExporter.timeout:type_name -> google.protobuf.Duration
+	20, // 21: octo.resource.v1.OtlpExporter.resource:type_name -> octo.resource.v1.OtlpExporter.ResourceEntry
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_octo_resource_v1_bootstrap_proto_init() }
@@ -1334,16 +1523,16 @@ func file_octo_resource_v1_bootstrap_proto_init() {
 	if File_octo_resource_v1_bootstrap_proto != nil {
 		return
 	}
-	file_octo_resource_v1_bootstrap_proto_msgTypes[5].OneofWrappers = []any{}
-	file_octo_resource_v1_bootstrap_proto_msgTypes[8].OneofWrappers = []any{}
-	file_octo_resource_v1_bootstrap_proto_msgTypes[9].OneofWrappers = []any{}
+	file_octo_resource_v1_bootstrap_proto_msgTypes[7].OneofWrappers = []any{}
+	file_octo_resource_v1_bootstrap_proto_msgTypes[10].OneofWrappers = []any{}
+	file_octo_resource_v1_bootstrap_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_resource_v1_bootstrap_proto_rawDesc), len(file_octo_resource_v1_bootstrap_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -32,6 +32,10 @@ const (
 	Protocol_PROTOCOL_GRPC Protocol = 1
 	// gRPC by TLS, to a server whose certificate has the name of a host, and no SPIFFE id.
 	Protocol_PROTOCOL_GRPC_TLS Protocol = 2
+	// Kitex's TTHeader, without TLS, one call at a time on a connection.
+	Protocol_PROTOCOL_KITEX Protocol = 3
+	// The same, many calls at once on a connection: of servers that have server.WithMuxTransport.
+	Protocol_PROTOCOL_KITEX_MUX Protocol = 4
 )
 
 // Enum value maps for Protocol.
@@ -40,11 +44,15 @@ var (
 		0: "PROTOCOL_UNSPECIFIED",
 		1: "PROTOCOL_GRPC",
 		2: "PROTOCOL_GRPC_TLS",
+		3: "PROTOCOL_KITEX",
+		4: "PROTOCOL_KITEX_MUX",
 	}
 	Protocol_value = map[string]int32{
 		"PROTOCOL_UNSPECIFIED": 0,
 		"PROTOCOL_GRPC":        1,
 		"PROTOCOL_GRPC_TLS":    2,
+		"PROTOCOL_KITEX":       3,
+		"PROTOCOL_KITEX_MUX":   4,
 	}
 )
 
@@ -2591,11 +2599,13 @@ const file_octo_resource_v1_resource_proto_rawDesc = "" +
 	"\venvironment\x18\x03 \x01(\tR\venvironment\x128\n" +
 	"\tendpoints\x18\x01 \x03(\v2\x1a.octo.resource.v1.EndpointR\tendpoints\x12;\n" +
 	"\bpolicies\x18\x02 \x03(\v2\x1f.octo.resource.v1.ServicePolicyR\bpolicies\x12A\n" +
-	"\rauth_policies\x18\x04 \x03(\v2\x1c.octo.resource.v1.AuthPolicyR\fauthPolicies*N\n" +
+	"\rauth_policies\x18\x04 \x03(\v2\x1c.octo.resource.v1.AuthPolicyR\fauthPolicies*z\n" +
 	"\bProtocol\x12\x18\n" +
 	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rPROTOCOL_GRPC\x10\x01\x12\x15\n" +
-	"\x11PROTOCOL_GRPC_TLS\x10\x02*J\n" +
+	"\x11PROTOCOL_GRPC_TLS\x10\x02\x12\x12\n" +
+	"\x0ePROTOCOL_KITEX\x10\x03\x12\x16\n" +
+	"\x12PROTOCOL_KITEX_MUX\x10\x04*J\n" +
 	"\bStanding\x12\x18\n" +
 	"\x14STANDING_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTANDING_LEFT\x10\x01\x12\x11\n" +
