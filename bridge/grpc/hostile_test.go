@@ -185,6 +185,20 @@ func TestHostileClientsHarmThemselvesAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, attack := range map[string]func(*testing.T){
+		"rapid reset": func(t *testing.T) {
+			h := dialHostile(t, m.tcp)
+			ended := make(chan bool, 1)
+			go func() { ended <- h.calmed() }()
+			var err error
+			for id := uint32(1); err == nil && id < 1<<20; id += 2 {
+				if err = h.open(id); err == nil {
+					err = h.WriteRSTStream(id, http2.ErrCodeCancel)
+				}
+			}
+			if err == nil || !<-ended {
+				t.Errorf("it may reset half a million streams: %v", err)
+			}
+		},
 		"CONTINUATION without an end":      func(t *testing.T) { endlessBlock(t, m) },
 		"oversize header lists":            func(t *testing.T) { oversizeLists(t, m) },
 		"PINGs whose answers are not read": func(t *testing.T) { unreadPings(t, m) },
