@@ -89,8 +89,9 @@ func reached(t *testing.T, c client.Client) {
 var kinds = map[string][]client.Option{
 	"a connection a call": {client.WithShortConnection()},
 	"a pool":              {client.WithLongConnection(connpool.IdleConfig{MaxIdlePerAddress: 64, MaxIdleGlobal: 256, MaxIdleTimeout: time.Minute})},
-	"multiplexed":         {client.WithMuxConnection(2)},
-	"framed":              {client.WithTransportProtocol(transport.TTHeaderFramed)},
+	// One connection, which the first call makes: Kitex's pool of several (v0.16.3) writes its list while other calls read it.
+	"multiplexed": {client.WithMuxConnection(1)},
+	"framed":      {client.WithTransportProtocol(transport.TTHeaderFramed)},
 }
 
 // every runs a test with each kind of client and of server.
