@@ -189,7 +189,8 @@ func startServer(t *testing.T, h *billing, opts ...server.Option) (address strin
 	done := make(chan error, 1)
 	go func() { done <- s.Run() }()
 	t.Cleanup(func() {
-		if err := s.Stop(); err != nil {
+		// It waits 10 ms for its connections, and does not mind if these are open then.
+		if err := s.Stop(); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
 		<-done
