@@ -37,6 +37,7 @@ type Conn struct {
 	moves   bool // the server asks this side to move, or an answer may come that nobody waits for
 	drained bool // this side opens no more calls
 	closed  bool
+	lost    bool // the connection has ended
 
 	req  wire.RequestHead
 	resp wire.ResponseHead
@@ -240,6 +241,8 @@ const quietFor = 2
 // Done tells whether nothing can happen any more that matters: this side closes then.
 func (c *Conn) Done() bool {
 	switch {
+	case c.lost:
+		return len(c.streams) == 0
 	case c.closed:
 		return true
 	case len(c.streams) > 0 || len(c.out) > 0:
@@ -252,7 +255,7 @@ func (c *Conn) Done() bool {
 
 // Finish is the drain deadline: every open call ends.
 func (c *Conn) Finish(_ wire.GoAwayCode, message string, ended func(call any, st wire.Status)) {
-	if c.closed {
+	if c.closed && !c.lost {
 		return
 	}
 	lost := wire.Refuse(wire.ReasonDrainDeadline, c.origin, message)
@@ -281,10 +284,15 @@ func (c *Conn) each(f func(s *stream, call any)) {
 // End closes the connection for a reason of the owner's.
 func (c *Conn) End(wire.GoAwayCode, string) { c.closed = true }
 
-// Lost closes every open stream because the connection ended.
+// Lost closes every open stream because the connection ended, but for a client's one-way calls: it takes a second time to end these.
 func (c *Conn) Lost(unwritten bool, ended func(call any, st wire.Status)) {
-	c.closed = true
+	again := c.lost
+	c.closed, c.lost = true, true
+	c.out = nil
 	c.each(func(s *stream, call any) {
+		if c.side == wire.Acceptor && s.kind == bridge.OneWay && !again {
+			return
+		}
 		st := wire.Refuse(wire.ReasonConnectionLost, c.origin, "the connection was lost")
 		switch {
 		case c.side == wire.Acceptor:

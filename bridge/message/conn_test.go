@@ -237,6 +237,7 @@ func FuzzFeed(f *testing.F) {
 		}
 		ended := 0
 		c.Lost(false, func(any, wire.Status) { ended++ })
+		c.Lost(false, func(any, wire.Status) { ended++ }) // one-way calls, too
 		if c.OpenStreams() != 0 || !c.Done() {
 			t.Fatal("a call outlives its connection")
 		}

@@ -176,6 +176,15 @@ func startProxy(t *testing.T, cfg proxy.Config) *meshtest.Proxy {
 	return p
 }
 
+// listens tells whether the client's proxy takes connections.
+func (m *plainMesh) listens() bool {
+	nc, err := net.Dial("tcp", m.address)
+	if err == nil {
+		_ = nc.Close()
+	}
+	return err == nil
+}
+
 // caller is one connection of a client's.
 type caller struct {
 	t  *testing.T
@@ -483,14 +492,7 @@ func TestADrainLosesNoCall(t *testing.T) {
 		<-b.came
 		cut := make(chan int, 1)
 		go func() { cut <- m.client.Drain(context.Background()) }()
-		listens := func() bool {
-			nc, err := net.Dial("tcp", m.address)
-			if err == nil {
-				_ = nc.Close()
-			}
-			return err == nil
-		}
-		for listens() { // no more: it leaves
+		for m.listens() { // no more: it leaves
 			time.Sleep(time.Millisecond)
 		}
 		if code, got := idle.call(2, "bank/Pay", "still"); code != 0 || got != "still" {

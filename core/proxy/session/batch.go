@@ -75,6 +75,9 @@ func (s *Session) flush(b *Batch) {
 	s.tc.Lock()
 	s.touched = false
 	late := s.plain != nil
+	if late {
+		s.tellOver()
+	}
 	s.tc.FlushUnlock()
 	if late {
 		s.tellLate(b)

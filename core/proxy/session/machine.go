@@ -61,6 +61,8 @@ type Plain interface {
 	// Late tells what no byte has brought: EventWelcome, of a dialer, before anything else; EventFailed for a call that cannot be sent in the
 	// protocol; EventResponse for one that was sent and gets no answer. nil: nothing. The session's owner asks whenever it flushes.
 	Late() *wire.Event
+	// Lost leaves one-way calls open that came in here, as nobody waits for their ends: they go on (SEM-8). Called again, it ends them as well.
+	Lost(unwritten bool, ended func(call any, st wire.Status))
 }
 
 // Protocol is a foreign protocol that connections may speak.

@@ -237,5 +237,8 @@ func (s *Session) DrainDeadline(message string) {
 		l.c.linkLost(s, &l.st, &b)
 	}
 	b.Flush()
+	s.tc.Lock()
+	s.tellOver()
+	s.tc.Unlock()
 	s.Close()
 }

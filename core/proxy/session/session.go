@@ -110,6 +110,10 @@ type Session struct {
 	line    *Line        // of calls that wait for a stream
 	silent  atomic.Bool  // see Silent
 
+	// Guarded by tc's lock, see outlast.
+	killed bool
+	over   chan struct{}
+
 	// Owned by the reader.
 	ev    wire.Event
 	items [run]item
@@ -270,10 +274,22 @@ func (s *Session) hopFields() []byte {
 
 // finish ends a session whose connection has ended.
 func (s *Session) finish(err error) {
+	s.tc.Settle()
+	why := s.lose(err)
+	s.outlast()
+	s.opts.Handler.Closed(s, why)
+	s.tc.Wait()
+	s.tc.Lock()
+	s.tc.Forget()
+	s.tc.Unlock()
+	close(s.done)
+}
+
+// lose ends the calls of a connection that has ended, and tells why it has.
+func (s *Session) lose(err error) (why error) {
 	s.batch.Now = s.opts.Clock.Now()
 	var calls []*Call
 	var statuses []wire.Status
-	s.tc.Settle()
 	s.tc.Lock()
 	if s.why == nil {
 		s.why = err
@@ -288,7 +304,7 @@ func (s *Session) finish(err error) {
 			s.shadowEnded(c, policy.CopyFailed)
 		}
 	})
-	why := s.why
+	why = s.why
 	s.tc.Unlock()
 	waiting := s.line.all()
 	for i, c := range calls {
@@ -298,12 +314,7 @@ func (s *Session) finish(err error) {
 		c.resume(&s.batch)
 	}
 	s.batch.Flush()
-	s.opts.Handler.Closed(s, why)
-	s.tc.Wait()
-	s.tc.Lock()
-	s.tc.Forget()
-	s.tc.Unlock()
-	close(s.done)
+	return why
 }
 
 // Peer returns what is known of the peer.
@@ -373,4 +384,10 @@ func (s *Session) Finished() bool {
 func (s *Session) Close() { s.tc.CloseAfterFlush(lingerTime) }
 
 // Kill ends the session at once.
-func (s *Session) Kill() { s.tc.Close() }
+func (s *Session) Kill() {
+	s.tc.Lock()
+	s.killed = true
+	s.tellOver()
+	s.tc.Unlock()
+	s.tc.Close()
+}
