@@ -160,6 +160,11 @@ func openError(err error) error {
 	return nil
 }
 
+// Takes tells whether messages are gRPC's: those of SDKs, which name no content type, are.
+func (c *Conn) Takes(contentType []byte) bool {
+	return len(contentType) == 0 || string(contentType) == "application/grpc" || isGRPC(string(contentType))
+}
+
 // Open opens a stream for a call. A Send of its REQUEST must follow.
 func (c *Conn) Open(call any) (*wire.Stream, error) {
 	if c.drained {

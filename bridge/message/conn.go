@@ -152,6 +152,9 @@ func (c *Conn) CanOpen() error {
 	return nil
 }
 
+// Takes tells whether messages are frames of the protocol.
+func (c *Conn) Takes(contentType []byte) bool { return string(contentType) == c.info.ContentType }
+
 // Open opens a stream for a call. A Send of its REQUEST must follow.
 func (c *Conn) Open(call any) (*wire.Stream, error) {
 	if err := c.CanOpen(); err != nil {

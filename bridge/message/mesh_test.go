@@ -411,7 +411,7 @@ func TestAnotherProtocolsInstanceIsAClearError(t *testing.T) {
 	defer func() { _ = ch.Close() }()
 	method := octomesh.Method{Service: "bank", Name: "Pay", Kind: octomesh.Unary}
 	_, err = octomesh.CallUnary[wrapperspb.BytesValue, wrapperspb.BytesValue](ctx, ch, &method, wrapperspb.Bytes([]byte("x")), nil)
-	if octomesh.CodeOf(err) != octomesh.Unimplemented || !strings.Contains(err.Error(), "application/x-plain") {
+	if octomesh.CodeOf(err) != octomesh.Unimplemented || !strings.Contains(err.Error(), "speaks plain") {
 		t.Errorf("an SDK that calls a plain server: %v", err)
 	}
 

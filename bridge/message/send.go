@@ -30,11 +30,6 @@ func (c *Conn) request(s *stream, o *wire.Out) {
 			c.fail(s, wire.ReasonBadHead, "the request's head does not parse")
 			return
 		}
-		if got := string(c.req.ContentType); got != c.info.ContentType {
-			c.fail(s, wire.ReasonUnknownContentType, fmt.Sprintf("the instance speaks %s and takes messages of content type %q alone; the caller's are %q: "+
-				"call it by the same protocol, or an instance that speaks the caller's", c.info.Name, c.info.ContentType, got))
-			return
-		}
 	}
 	body, whole, r := c.gather(s, o, c.req.TotalLength)
 	switch {

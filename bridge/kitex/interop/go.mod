@@ -8,6 +8,9 @@ require (
 	github.com/cloudwego/kitex v0.16.3
 	github.com/octomesh/octomesh v0.0.0
 	github.com/octomesh/octomesh/gen/go v0.0.0
+	github.com/octomesh/octomesh/sdks/go v0.0.0
+	google.golang.org/grpc v1.85.0
+	google.golang.org/protobuf v1.36.12
 )
 
 require (
@@ -72,8 +75,6 @@ require (
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 	google.golang.org/genproto v0.0.0-20210513213006-bf773b8c8384 // indirect
-	google.golang.org/grpc v1.85.0 // indirect
-	google.golang.org/protobuf v1.36.12 // indirect
 	gopkg.in/yaml.v3 v3.0.1 // indirect
 )
 

@@ -238,6 +238,12 @@ func (c *Call) Forward(up *Session, head *wire.RequestHead) bool {
 		up.tc.Unlock()
 		return false
 	}
+	if up.foreign != nil && !up.foreign.Takes(head.ContentType) {
+		st := up.misfit(head.ContentType)
+		up.tc.Unlock()
+		c.end(&st, c.batch)
+		return true
+	}
 	us, err := up.wc.Open(c)
 	if err == wire.ErrStreamLimit && int(up.line.n.Load()) < up.opts.MaxWaiting {
 		c.waitFor(up) // unlocks

@@ -1,6 +1,8 @@
 package session
 
 import (
+	"fmt"
+
 	"github.com/octomesh/octomesh/core/proxy/policy"
 	"github.com/octomesh/octomesh/core/wire"
 )
@@ -52,6 +54,9 @@ type Foreign interface {
 	Machine
 	// Begin says that whatever earlier events lent is not used any more.
 	Begin()
+	// Takes tells a dialer whether the peer reads messages of a content type; empty: the caller has named none. Calls with others are refused
+	// before a stream is opened for them.
+	Takes(contentType []byte) bool
 }
 
 // Plain is the machine of a protocol that has neither handshakes nor pings nor a word for leaving. Its dialer may open calls at once; a client's
@@ -161,6 +166,16 @@ func (s *Session) tellLate(b *Batch) {
 			s.shadowEnded(c, policy.CopyOutcome(ev.Status.Code))
 		}
 	}
+}
+
+// misfit is the status of a call whose messages the peer of a foreign session does not read. Nothing of it was sent.
+func (s *Session) misfit(contentType []byte) wire.Status {
+	what := "of content type " + fmt.Sprintf("%.80q", contentType)
+	if len(contentType) == 0 {
+		what = "an SDK's, with no content type"
+	}
+	return wire.Refuse(wire.ReasonUnknownContentType, wire.OriginBridge, fmt.Sprintf("bridge: the call's messages are %s, and the server at %s speaks %s: "+
+		"nothing is converted on the way; call it by %s, or call a target whose servers speak what the caller speaks", what, s.peer.Address, s.spoken, s.spoken))
 }
 
 // choose gives an accepted session its machine by the first bytes; false: too few have come. What no protocol knows is

@@ -44,19 +44,22 @@ func (c *Call) Copy(head *wire.RequestHead, to CopyTo) bool {
 	c.behind = wire.AppendHop(c.behind, wire.HopTarget, to.Target)
 	c.behind = wire.AppendHopNumber(c.behind, wire.HopShadow, 1)
 	out.Pre, out.Post = head.PatchTimeout(out.Head, wire.TimeoutUS(to.Timeout), c.before[:0], c.behind)
-	sent := c.copyTo(&to, &out)
+	sent := c.copyTo(&to, head, &out)
 	if len(out.Pre) == 0 && len(out.Post) == len(c.behind) { // patched in place: the call has its own time
 		head.PatchTimeout(out.Head, head.TimeoutUS, nil, nil)
 	}
 	return sent
 }
 
-func (c *Call) copyTo(to *CopyTo, out *wire.Out) bool {
+func (c *Call) copyTo(to *CopyTo, head *wire.RequestHead, out *wire.Out) bool {
 	up := to.Session
 	up.tc.Lock()
 	defer up.tc.Unlock()
 	_, peer := up.wc.Limits()
 	if !up.ready || up.line.Waits() || up.wc.OpenStreams() >= int(peer.MaxStreams)/2 || up.wc.Queued() > up.opts.MaxQueue/4 {
+		return false
+	}
+	if up.foreign != nil && !up.foreign.Takes(head.ContentType) {
 		return false
 	}
 	sh := shadows.Get().(*Shadow)
