@@ -36,6 +36,7 @@ type mutation struct {
 type tool struct {
 	dir      string // for what is built
 	runner   string
+	bridge   string // gRPC's own client and server
 	patience time.Duration
 }
 
@@ -102,6 +103,10 @@ func (t *tool) run(list, only, report string, parallel int) error {
 		return err
 	}
 	if err := build("", t.octo(), "./core/cmd/octo"); err != nil {
+		return err
+	}
+	t.bridge = filepath.Join(t.dir, "testee-grpc")
+	if err := build("", t.bridge, "./conformance/testees/grpc"); err != nil {
 		return err
 	}
 	if err := t.control(all); err != nil {
@@ -256,7 +261,7 @@ func (t *tool) judge(dir, overlay string, cases []string, patience time.Duration
 	if err := errors.Join(build(overlay, proxy, "./core/cmd/octo-proxy"), build(overlay, testee, "./conformance/testees/go")); err != nil {
 		return nil, err
 	}
-	args := []string{"--proxy", proxy, "--octo", t.octo(), "--testee", "go=" + testee, "--results", dir, "--patience", patience.String(), "--no-trace"}
+	args := []string{"--proxy", proxy, "--octo", t.octo(), "--testee", "go=" + testee, "--bridge", "grpc=" + t.bridge, "--results", dir, "--patience", patience.String(), "--no-trace"}
 	for _, c := range cases {
 		args = append(args, "--run", c)
 	}
