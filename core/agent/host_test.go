@@ -31,16 +31,16 @@ import (
 	octomesh "github.com/octomesh/octomesh/sdks/go"
 )
 
-// octo and octoProxy are the programs, built once.
-var octo, octoProxy string
+// The programs, built once.
+var octo, octoProxy, octoGateway string
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "octo")
 	if err != nil {
 		panic(err)
 	}
-	octo, octoProxy = filepath.Join(dir, "octo"), filepath.Join(dir, "octo-proxy")
-	if out, err := exec.Command("go", "build", "-o", dir, "../cmd/octo", "../cmd/octo-proxy").CombinedOutput(); err != nil {
+	octo, octoProxy, octoGateway = filepath.Join(dir, "octo"), filepath.Join(dir, "octo-proxy"), filepath.Join(dir, "octo-gateway")
+	if out, err := exec.Command("go", "build", "-o", dir, "../cmd/octo", "../cmd/octo-proxy", "../cmd/octo-gateway").CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "%s\n%v\n", out, err)
 		os.Exit(1)
 	}

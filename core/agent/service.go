@@ -27,7 +27,11 @@ func (s *service) List(context.Context, *agentv1.ListRequest) (*agentv1.ListResp
 
 // Restart implements agentv1.AgentServer.
 func (s *service) Restart(r *agentv1.RestartRequest, out agentv1.Agent_RestartServer) error {
-	return s.each(out.Context(), r.GetNames(), order{}, func(p *agentv1.Progress) error {
+	keepers, err := s.named(r.GetNames())
+	if err != nil {
+		return err
+	}
+	return s.each(out.Context(), keepers, order{}, func(p *agentv1.Progress) error {
 		return out.Send(&agentv1.RestartResponse{Progress: p})
 	})
 }
@@ -42,18 +46,21 @@ func (s *service) Upgrade(r *agentv1.UpgradeRequest, out agentv1.Agent_UpgradeSe
 			return status.Errorf(codes.InvalidArgument, "binary: %v", err)
 		}
 	}
-	return s.each(out.Context(), r.GetNames(), order{upgrade: true, binary: r.GetBinary()}, func(p *agentv1.Progress) error {
+	keepers, err := s.named(r.GetNames())
+	if err != nil {
+		return err
+	}
+	if err := fits(r.GetBinary(), keepers); err != nil {
+		return status.Errorf(codes.InvalidArgument, "binary: %v", err)
+	}
+	return s.each(out.Context(), keepers, order{upgrade: true, binary: r.GetBinary()}, func(p *agentv1.Progress) error {
 		return out.Send(&agentv1.UpgradeResponse{Progress: p})
 	})
 }
 
 // each gives an order to proxies, one after another, and stops at the first that cannot carry it out. Nobody who listens any more does not end
 // what was begun, but begins nothing else.
-func (s *service) each(ctx context.Context, names []string, what order, send func(*agentv1.Progress) error) error {
-	keepers, err := s.named(names)
-	if err != nil {
-		return err
-	}
+func (s *service) each(ctx context.Context, keepers []*keeper, what order, send func(*agentv1.Progress) error) error {
 	if !s.agent.orders.TryLock() {
 		return status.Error(codes.Aborted, "another restart or upgrade goes on: try again when it is over")
 	}

@@ -41,7 +41,7 @@ func runProxy(ctx context.Context, t *terminal, args []string) error {
 	f.StringVar(&c.socket, "agent", "", "the agent's socket (default OCTO_AGENT, else "+agent.DefaultSocket+")")
 	f.StringVar(&c.config, "config", "", "the agent's file, which names the socket")
 	f.BoolVar(&c.all, "all", false, "all proxies, in the order of the agent's file")
-	f.StringVar(&c.binary, "binary", "", "upgrade: the new octo-proxy. Proxies run it from then on, until the agent's file names another one than today")
+	f.StringVar(&c.binary, "binary", "", "upgrade: the new octo-proxy, or octo-gateway where that runs. Proxies run it from then on, until the agent's file names another one than today")
 	f.BoolVar(&c.serving, "serving", false, "list: end with 1 unless all proxies serve")
 	f.StringVar(&c.output, "o", "table", "list: output, table or json")
 	rest, err := parseFlags(f, args)
