@@ -13,7 +13,8 @@ import (
 type encoder struct {
 	block   []byte
 	scratch []byte
-	size    int // as a header list
+	head    []byte // of a request, from its parts
+	size    int    // as a header list
 }
 
 func (e *encoder) begin() { e.block, e.size = e.block[:0], 0 }

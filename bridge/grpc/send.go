@@ -190,10 +190,8 @@ func (c *Conn) requestHeaders(s *stream, o *wire.Out, end bool) {
 	h, e := &c.req, &c.enc
 	head := o.Head
 	if len(o.Pre) > 0 || len(o.Post) > 0 {
-		e.scratch = append(append(append(e.scratch[:0], o.Pre...), o.Head...), o.Post...)
-		head = e.scratch
-		e.scratch = nil // the head borrows it
-		defer func() { e.scratch = head[:0] }()
+		e.head = append(append(append(e.head[:0], o.Pre...), o.Head...), o.Post...)
+		head = e.head
 	}
 	_ = h.Parse(head) // hops have parsed it before
 	e.begin()

@@ -78,6 +78,7 @@ type Conn struct {
 	out    []byte
 
 	streams map[uint32]*Stream
+	near    [nearby]*Stream // some of them, at their ids' places
 	free    []*Stream
 	past    past
 	ready   []ready // events that one frame brought
@@ -218,7 +219,15 @@ func (c *Conn) OpenStreams() int { return len(c.streams) }
 func (c *Conn) MaxStreams() (local, peer uint32) { return c.cfg.MaxStreams, c.peerStreams }
 
 // Stream returns an open stream, or nil.
-func (c *Conn) Stream(id uint32) *Stream { return c.streams[id] }
+func (c *Conn) Stream(id uint32) *Stream {
+	if s := c.near[id>>1%nearby]; s != nil && s.ID == id {
+		return s
+	}
+	return c.streams[id]
+}
+
+// nearby is how many of the streams that were opened last are found without the map: a unary call looks for its stream some ten times.
+const nearby = 64
 
 // Each calls f with every open stream, in no order. f must not close any.
 func (c *Conn) Each(f func(*Stream)) {
@@ -266,7 +275,7 @@ func (c *Conn) newStream(id uint32) *Stream {
 		s = new(Stream)
 	}
 	s.ID, s.sendWindow, s.recvWindow, s.contentLength = id, c.peerWindow, int64(c.cfg.Window), -1
-	c.streams[id] = s
+	c.streams[id], c.near[id>>1%nearby] = s, s
 	return s
 }
 
@@ -277,6 +286,9 @@ const maxFree = 128
 func (c *Conn) remove(s *Stream, how closing) {
 	c.past.add(s.ID, how)
 	delete(c.streams, s.ID)
+	if near := &c.near[s.ID>>1%nearby]; *near == s {
+		*near = nil
+	}
 	c.unblock(s)
 	s.User = nil
 	if c.data.stream == s {

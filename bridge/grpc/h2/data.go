@@ -22,7 +22,7 @@ func (c *Conn) beginData(b []byte, size int, flags http2.Flags, id uint32, ev *E
 		return 0, err
 	}
 	d := &c.data
-	*d = incoming{stream: c.streams[id], id: id, left: left, pad: pad, flow: size - left, end: flags&http2.FlagDataEndStream != 0, on: true}
+	*d = incoming{stream: c.Stream(id), id: id, left: left, pad: pad, flow: size - left, end: flags&http2.FlagDataEndStream != 0, on: true}
 	switch s := d.stream; {
 	case id == 0:
 		return 0, c.fail(http2.ErrCodeProtocol, "DATA on stream 0")

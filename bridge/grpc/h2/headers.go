@@ -29,16 +29,19 @@ func (b *block) add(f hpack.HeaderField) {
 }
 
 func (c *Conn) headersFrame(f *http2.HeadersFrame, ev *Event) error {
-	if f.StreamID&1 == 0 {
+	loop := f.HasPriority() && f.Priority.StreamDep == f.StreamID
+	return c.headers(f.StreamID, f.Flags, f.HeaderBlockFragment(), loop, ev)
+}
+
+// headers begins a header block, which may be all of it.
+func (c *Conn) headers(id uint32, flags http2.Flags, p []byte, loop bool, ev *Event) error {
+	if id&1 == 0 {
 		return c.fail(http2.ErrCodeProtocol, "HEADERS of a stream with an even id")
 	}
 	b := &c.block
 	clear(b.fields)
-	*b = block{
-		decoder: b.decoder, fields: b.fields[:0], id: f.StreamID, end: f.StreamEnded(),
-		loop: f.HasPriority() && f.Priority.StreamDep == f.StreamID,
-	}
-	return c.fragment(f.HeaderBlockFragment(), f.HeadersEnded(), ev)
+	*b = block{decoder: b.decoder, fields: b.fields[:0], id: id, end: flags&http2.FlagHeadersEndStream != 0, loop: loop}
+	return c.fragment(p, flags&http2.FlagHeadersEndHeaders != 0, ev)
 }
 
 func (c *Conn) continuation(f *http2.ContinuationFrame, ev *Event) error {
@@ -70,10 +73,10 @@ func (c *Conn) fragment(p []byte, last bool, ev *Event) error {
 // requestBlock handles a whole header block at a server: a new stream, or a stream's trailers.
 func (c *Conn) requestBlock(ev *Event) error {
 	b := &c.block
-	if s := c.streams[b.id]; s != nil {
-		return c.trailerBlock(s, ev)
-	}
 	if b.id <= c.highest {
+		if s := c.Stream(b.id); s != nil {
+			return c.trailerBlock(s, ev)
+		}
 		return c.absent(b.id, http2.FrameHeaders)
 	}
 	if c.final {
@@ -118,7 +121,7 @@ func (c *Conn) oversize(s *Stream, ev *Event) error {
 // responseBlock handles a whole header block at a client.
 func (c *Conn) responseBlock(ev *Event) error {
 	b := &c.block
-	s := c.streams[b.id]
+	s := c.Stream(b.id)
 	switch {
 	case s == nil:
 		return c.absent(b.id, http2.FrameHeaders)
@@ -304,12 +307,20 @@ func checkRegular(f *hpack.HeaderField) string {
 // validName tells whether a field's name has lower-case token characters alone.
 func validName(s string) bool {
 	for i := 0; i < len(s); i++ {
-		if c := s[i]; c <= ' ' || c >= 0x7f || 'A' <= c && c <= 'Z' || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 {
+		if !nameBytes[s[i]] {
 			return false
 		}
 	}
 	return s != ""
 }
+
+// nameBytes are the characters of names.
+var nameBytes = func() (may [256]bool) {
+	for c := byte('!'); c <= '~'; c++ {
+		may[c] = (c < 'A' || c > 'Z') && strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) < 0
+	}
+	return may
+}()
 
 // validValue tells whether a field's value holds nothing that could end it elsewhere (RFC 9113, 8.2.1).
 func validValue(s string) bool {

@@ -44,7 +44,7 @@ func (c *Conn) nextReady(ev *Event) bool {
 	for len(c.ready) > 0 {
 		r := c.ready[0]
 		c.ready = c.ready[1:]
-		s := c.streams[r.id]
+		s := c.Stream(r.id)
 		if s == nil || s != r.stream {
 			continue // it was closed meanwhile
 		}
@@ -91,12 +91,30 @@ func (c *Conn) frame(b []byte, ev *Event) (int, error) {
 		return 0, nil
 	}
 	size += headerSize
-	c.in.Reset(b[:size])
-	f, err := c.framer.ReadFrame()
-	if err == nil {
-		err = c.control(f, ev)
+	known, err := c.common(t, flags, id, b[headerSize:size], ev)
+	if !known {
+		var f http2.Frame
+		c.in.Reset(b[:size])
+		if f, err = c.framer.ReadFrame(); err == nil {
+			err = c.control(f, ev)
+		}
 	}
 	return size, c.judge(err, id, ev)
+}
+
+// common takes the frames that each call brings, if they are as every peer sends them: http2's framer makes an object of each. What is in
+// any way unusual is the framer's to judge; it need not have seen these, since nothing it judges rests on a frame that is whole.
+func (c *Conn) common(t http2.FrameType, flags http2.Flags, id uint32, p []byte, ev *Event) (known bool, err error) {
+	switch {
+	case c.block.on:
+	case t == http2.FrameHeaders && id != 0 && flags&^http2.FlagHeadersEndStream == http2.FlagHeadersEndHeaders:
+		return true, c.headers(id, flags, p, false, ev)
+	case t == http2.FrameWindowUpdate && len(p) == 4:
+		if n := binary.BigEndian.Uint32(p) & maxWindow; n > 0 {
+			return true, c.windowFrame(id, n, ev)
+		}
+	}
+	return false, nil
 }
 
 // judge tells errors of one stream from those of the connection. What it looks for in an error escapes, so that none costs nothing.
@@ -139,7 +157,7 @@ func (c *Conn) control(f http2.Frame, ev *Event) error {
 	case *http2.PingFrame:
 		return c.pingFrame(f, ev)
 	case *http2.WindowUpdateFrame:
-		return c.windowFrame(f, ev)
+		return c.windowFrame(f.StreamID, f.Increment, ev)
 	case *http2.RSTStreamFrame:
 		return c.resetFrame(f, ev)
 	case *http2.GoAwayFrame:
@@ -172,7 +190,7 @@ func (c *Conn) answered() error {
 
 // breakStream ends a stream whose peer broke a rule, and that stream alone.
 func (c *Conn) breakStream(id uint32, f streamFault, ev *Event) error {
-	s := c.streams[id]
+	s := c.Stream(id)
 	if s == nil {
 		c.appendReset(id, f.code)
 		return c.answered()
@@ -274,21 +292,21 @@ func (c *Conn) pingFrame(f *http2.PingFrame, ev *Event) error {
 	return c.isCheap()
 }
 
-func (c *Conn) windowFrame(f *http2.WindowUpdateFrame, ev *Event) error {
+func (c *Conn) windowFrame(id, increment uint32, ev *Event) error {
 	if err := c.isCheap(); err != nil {
 		return err
 	}
-	n := int64(f.Increment)
-	if f.StreamID == 0 {
+	n := int64(increment)
+	if id == 0 {
 		if c.sendWindow += n; c.sendWindow > maxWindow {
 			return c.fail(http2.ErrCodeFlowControl, "the connection's window is above 2^31-1")
 		}
 		c.wake()
 		return nil
 	}
-	s := c.streams[f.StreamID]
+	s := c.Stream(id)
 	if s == nil {
-		return c.absent(f.StreamID, http2.FrameWindowUpdate)
+		return c.absent(id, http2.FrameWindowUpdate)
 	}
 	if s.sendWindow += n; s.sendWindow > maxWindow {
 		return c.breakStream(s.ID, streamFault{http2.ErrCodeFlowControl, "the stream's window is above 2^31-1"}, ev)
@@ -334,7 +352,7 @@ func (c *Conn) resetFrame(f *http2.RSTStreamFrame, ev *Event) error {
 			return c.fail(http2.ErrCodeEnhanceYourCalm, "too many RST_STREAM")
 		}
 	}
-	s := c.streams[f.StreamID]
+	s := c.Stream(f.StreamID)
 	if s == nil {
 		return c.absent(f.StreamID, http2.FrameRSTStream)
 	}
