@@ -9,6 +9,7 @@ import (
 	"github.com/octomesh/octomesh/core/proxy/route"
 	"github.com/octomesh/octomesh/core/proxy/session"
 	"github.com/octomesh/octomesh/core/proxy/store"
+	"github.com/octomesh/octomesh/core/resource"
 	"github.com/octomesh/octomesh/core/wire"
 )
 
@@ -99,4 +100,10 @@ func (p *Proxy) demands(c *session.Call, target string, d route.Direction) bool 
 		p.group.Go(func(context.Context) { lot.WakeAll() })
 	}
 	return true
+}
+
+// unheard tells whether the source may have something about a target yet: that there is none must not be said then.
+func (p *Proxy) unheard(target string) bool {
+	source := p.demand.source
+	return source != nil && resource.IsName(target) && !source.Known(target)
 }

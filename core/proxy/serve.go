@@ -87,6 +87,8 @@ func (p *Proxy) refuseUnmatched(c *session.Call, head *wire.RequestHead, d route
 		reason, why = p.absent()
 	case !complete:
 		reason, why = wire.ReasonProxyUnready, "the proxy has no configuration yet"
+	case p.unheard(string(head.Target)):
+		reason, why = wire.ReasonProxyUnready, "nothing is known about the target yet, and too much waits to be told"
 	}
 	p.store.Unmatched.Refuse(uint32(reason))
 	if c.Note.On {

@@ -23,17 +23,26 @@ import (
 func startPilot(t *testing.T) (address string, stop func()) {
 	t.Helper()
 	cache := snapshot.NewCache()
-	for _, k := range []resource.Kind{resource.KindEndpoint, resource.KindServicePolicy, resource.KindAuthPolicy} {
-		topic := resource.Topic{Kind: k, Environment: "test", Target: "stock"}
-		cache.Load(topic, nil)
-		if k == resource.KindEndpoint {
-			r, err := snapshot.New(topic, "s1", &resourcev1.Endpoint{MeshAddress: "127.0.0.1:9"})
-			if err != nil {
-				t.Fatal(err)
-			}
-			cache.Set(topic, "s1", snapshot.Entry{Stable: r})
-		}
+	loadEmpty(cache, "stock")
+	topic := resource.Topic{Kind: resource.KindEndpoint, Environment: "test", Target: "stock"}
+	r, err := snapshot.New(topic, "s1", &resourcev1.Endpoint{MeshAddress: "127.0.0.1:9"})
+	if err != nil {
+		t.Fatal(err)
 	}
+	cache.Set(topic, "s1", snapshot.Entry{Stable: r})
+	return servePilot(t, cache)
+}
+
+// loadEmpty has a Pilot know that there is nothing about a target.
+func loadEmpty(cache *snapshot.Cache, target string) {
+	for _, k := range []resource.Kind{resource.KindEndpoint, resource.KindServicePolicy, resource.KindAuthPolicy, resource.KindMeshSwitch} {
+		cache.Load(resource.Topic{Kind: k, Environment: "test", Target: target}, nil)
+	}
+}
+
+// servePilot has a Pilot tell what is in a cache.
+func servePilot(t *testing.T, cache *snapshot.Cache) (address string, stop func()) {
+	t.Helper()
 	g := grpc.NewServer(push.ServerOptions()...)
 	push.New(push.Config{Cache: cache, Log: slog.New(slog.NewTextHandler(io.Discard, nil))}).Register(g)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
