@@ -77,8 +77,7 @@ type Conn struct {
 	in     bytes.Reader
 	out    []byte
 
-	streams map[uint32]*Stream
-	near    [nearby]*Stream // some of them, at their ids' places
+	streams table
 	free    []*Stream
 	past    past
 	ready   []ready // events that one frame brought
@@ -148,7 +147,7 @@ func NewConn(cfg Config) *Conn {
 		cfg.PingStrikes = 2
 	}
 	c := &Conn{
-		cfg: cfg, streams: make(map[uint32]*Stream), nextID: 1, lastPing: -cfg.PingEvery,
+		cfg: cfg, nextID: 1, lastPing: -cfg.PingEvery,
 		sendWindow: initialWindow, peerWindow: initialWindow, peerFrame: maxFrame, peerStreams: math.MaxUint32, peerList: math.MaxUint32,
 	}
 	c.framer = http2.NewFramer(nil, &c.in)
@@ -213,25 +212,17 @@ func (c *Conn) Tick() {
 func (c *Conn) Closed() bool { return c.phase == phaseClosed }
 
 // OpenStreams is the number of streams that are open.
-func (c *Conn) OpenStreams() int { return len(c.streams) }
+func (c *Conn) OpenStreams() int { return c.streams.n }
 
 // MaxStreams is how many streams may be open at once by this side's word and by the peer's.
 func (c *Conn) MaxStreams() (local, peer uint32) { return c.cfg.MaxStreams, c.peerStreams }
 
 // Stream returns an open stream, or nil.
-func (c *Conn) Stream(id uint32) *Stream {
-	if s := c.near[id>>1%nearby]; s != nil && s.ID == id {
-		return s
-	}
-	return c.streams[id]
-}
-
-// nearby is how many of the streams that were opened last are found without the map: a unary call looks for its stream some ten times.
-const nearby = 64
+func (c *Conn) Stream(id uint32) *Stream { return c.streams.get(id) }
 
 // Each calls f with every open stream, in no order. f must not close any.
 func (c *Conn) Each(f func(*Stream)) {
-	for _, s := range c.streams {
+	for s := range c.streams.all() {
 		f(s)
 	}
 }
@@ -275,7 +266,7 @@ func (c *Conn) newStream(id uint32) *Stream {
 		s = new(Stream)
 	}
 	s.ID, s.sendWindow, s.recvWindow, s.contentLength = id, c.peerWindow, int64(c.cfg.Window), -1
-	c.streams[id], c.near[id>>1%nearby] = s, s
+	c.streams.put(s)
 	return s
 }
 
@@ -285,10 +276,7 @@ const maxFree = 128
 // remove forgets a stream. Whether it still counts against MaxStreams is the caller's to say.
 func (c *Conn) remove(s *Stream, how closing) {
 	c.past.add(s.ID, how)
-	delete(c.streams, s.ID)
-	if near := &c.near[s.ID>>1%nearby]; *near == s {
-		*near = nil
-	}
+	c.streams.remove(s)
 	c.unblock(s)
 	s.User = nil
 	if c.data.stream == s {

@@ -233,7 +233,7 @@ func (c *Conn) settingsFrame(f *http2.SettingsFrame, ev *Event) error {
 	if err != nil {
 		return err
 	}
-	for _, s := range c.streams {
+	for s := range c.streams.all() {
 		if s.sendWindow += delta; s.sendWindow > maxWindow {
 			return c.fail(http2.ErrCodeFlowControl, "SETTINGS lift a stream's window above 2^31-1")
 		}
@@ -254,10 +254,10 @@ func (c *Conn) wake() {
 	if c.blockedN == 0 || c.sendWindow <= 0 {
 		return
 	}
-	for id, s := range c.streams {
+	for s := range c.streams.all() {
 		if s.blocked && s.sendWindow > 0 {
 			c.unblock(s)
-			c.ready = append(c.ready, ready{EventCredit, id, s})
+			c.ready = append(c.ready, ready{EventCredit, s.ID, s})
 		}
 	}
 }
@@ -368,9 +368,9 @@ func (c *Conn) goAwayFrame(f *http2.GoAwayFrame, ev *Event) error {
 	c.gotAway, c.gotLast = true, f.LastStreamID
 	ev.Kind, ev.Code, ev.Message = EventGoAway, f.ErrCode, string(f.DebugData())
 	if c.cfg.Side == Client {
-		for id, s := range c.streams {
-			if id > f.LastStreamID {
-				c.ready = append(c.ready, ready{EventFailed, id, s})
+		for s := range c.streams.all() {
+			if s.ID > f.LastStreamID {
+				c.ready = append(c.ready, ready{EventFailed, s.ID, s})
 			}
 		}
 	}

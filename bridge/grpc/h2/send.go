@@ -23,7 +23,7 @@ func (c *Conn) CanOpen() error {
 	switch {
 	case c.phase != phaseOpen || c.cfg.Side != Client || c.gotAway || c.leaving || c.nextID > lastID:
 		return ErrNotOpen
-	case uint32(len(c.streams)) >= c.peerStreams:
+	case uint32(c.streams.n) >= c.peerStreams:
 		return ErrStreamLimit
 	}
 	return nil
