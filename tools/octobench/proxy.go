@@ -71,13 +71,14 @@ func buildProxy(dir string) (string, error) {
 // behind is what a proxy has behind it: where the target of the measurement is.
 type behind struct {
 	mesh   string // the address of a proxy, or of raw ends that stand for one
-	direct string // the address of a gRPC server that the proxy calls itself, instead
+	direct string // the address of a gRPC or Kitex server that the proxy calls itself, instead
 	server string // the address of a gRPC server that is an instance of this proxy
 	grpc   bool   // gRPC's clients come in, too
+	kitex  bool   // Kitex' clients come in, too, and the server that the proxy calls itself is one of Kitex'
 }
 
-// grpcIn is a proxy's section for gRPC's clients on its socket.
-const grpcIn = "grpc:\n  application: octobench\n  targets: {%s: %s}\n"
+// foreignIn is a proxy's section for foreign clients on its socket.
+const foreignIn = "%s:\n  application: octobench\n  targets: {%s: %s}\n"
 
 // startProxy runs an octo-proxy. It traces to the collector and writes an access log, unless the collector is empty.
 func startProxy(role, binary, dir string, b behind, collector string) (*proxyProcess, error) {
@@ -86,7 +87,10 @@ func startProxy(role, binary, dir string, b behind, collector string) (*proxyPro
 	bootstrap := fmt.Sprintf("environment: %s\ninstance: %s\noutbound_socket: %s\ninbound_address: 127.0.0.1:0\n"+
 		"admin_socket: %s\nresources_file: %s\n", side.Environment, role, base+".sock", admin, base+".res.yaml")
 	if b.grpc {
-		bootstrap += fmt.Sprintf(grpcIn, side.Service, side.Target)
+		bootstrap += fmt.Sprintf(foreignIn, "grpc", side.Service, side.Target)
+	}
+	if b.kitex {
+		bootstrap += fmt.Sprintf(foreignIn, "kitex", side.Service, side.Target)
 	}
 	if b.server != "" {
 		bootstrap += fmt.Sprintf("grpc:\n  servers:\n  - {targets: [%s], instance: %s-0, address: %q}\n", side.Target, side.Target, b.server)
@@ -125,6 +129,8 @@ func resources(b behind) string {
 		if i == targets/2 {
 			name = side.Target
 			switch {
+			case b.direct != "" && b.kitex:
+				where = fmt.Sprintf("direct_address: %q, direct_protocol: PROTOCOL_KITEX_MUX", b.direct)
 			case b.direct != "":
 				where = fmt.Sprintf("direct_address: %q, direct_protocol: PROTOCOL_GRPC", b.direct)
 			case b.mesh != "":

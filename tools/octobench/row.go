@@ -52,7 +52,7 @@ func raw(dial string) side.Spec { return side.Spec{Kind: "raw-client", Dial: dia
 
 // rows are all there are: ours, what they are compared with, and the peers.
 func rows() []row {
-	return slices.Concat(directRows, meshRows, bridgeRows, peerRows, pythonRows)
+	return slices.Concat(directRows, meshRows, bridgeRows, kitexRows, peerRows, pythonRows)
 }
 
 var directRows = []row{
@@ -115,6 +115,17 @@ var bridgeRows = []row{
 	{name: "grpc-relay", what: "grpc-go ends, a relay by grpc-go with a raw codec: Unix socket in, TCP out", start: func(c *cell) (side.Spec, error) {
 		relay := side.Spec{Kind: "grpc-relay", Listen: c.socket("relay"), Dial: c.server("grpc-server", anyPort)}
 		return side.Spec{Kind: "grpc-client", Dial: c.side("relay", relay)}, nil
+	}},
+}
+
+// Kitex on both sides of ours. Each head says whom it is for, which a client without a proxy spares: these rows are compared with each other,
+// not with kitex-uds.
+var kitexRows = []row{
+	{name: "kitex-1", what: "Kitex ends, one proxy: Unix socket in, TCP out to Kitex' server", needs: kitex, reach: basic, start: func(c *cell) (side.Spec, error) {
+		return side.Spec{Kind: "kitex-named-client", Dial: c.proxy("proxy", behind{direct: c.server("kitex-server", anyPort), kitex: true}).socket}, nil
+	}},
+	{name: "kitex-copy", what: "Kitex ends, a byte copy between them: Unix socket in, TCP out", needs: kitex, reach: basic, start: func(c *cell) (side.Spec, error) {
+		return side.Spec{Kind: "kitex-named-client", Dial: c.byteCopy(c.server("kitex-server", anyPort))}, nil
 	}},
 }
 

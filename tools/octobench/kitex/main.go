@@ -14,7 +14,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "kitex: octobench starts this program")
 		os.Exit(2)
 	}
-	kinds := side.Kinds{"kitex-server": server, "kitex-client": client}
+	kinds := side.Kinds{"kitex-server": server, "kitex-client": client, "kitex-named-client": named}
 	if err := kinds.Run(os.Args[2], os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "kitex:", err)
 		os.Exit(1)

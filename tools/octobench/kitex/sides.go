@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
-	"net"
 	"time"
 
 	kitex "github.com/cloudwego/kitex/client"
 	"github.com/cloudwego/kitex/pkg/klog"
 	"github.com/cloudwego/kitex/pkg/stats"
+	"github.com/cloudwego/kitex/pkg/transmeta"
 	kitexserver "github.com/cloudwego/kitex/server"
 	"github.com/cloudwego/kitex/transport"
 
@@ -17,48 +17,38 @@ import (
 // server echoes by Kitex with its multiplexing transport.
 func server(s *side.Spec) (*side.Side, error) {
 	klog.SetLevel(klog.LevelError)
-	network, path := side.Split(s.Listen)
-	address, err := net.ResolveUnixAddr(network, path)
+	l, err := side.Listen(s.Listen)
 	if err != nil {
 		return nil, err
 	}
 	srv := kitexserver.NewServer(
-		kitexserver.WithServiceAddr(address), kitexserver.WithMuxTransport(),
+		kitexserver.WithListener(l), kitexserver.WithMuxTransport(),
 		kitexserver.WithStatsLevel(stats.LevelDisabled), kitexserver.WithExitWaitTime(time.Millisecond),
 	)
 	if err := srv.RegisterService(service(), &handler{}); err != nil {
 		return nil, err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- srv.Run() }()
-	for until := time.Now().Add(5 * time.Second); ; time.Sleep(2 * time.Millisecond) {
-		nc, err := side.Dial(s.Listen)
-		if err == nil {
-			_ = nc.Close()
-			break
-		}
-		select {
-		case err := <-ended:
-			return nil, err
-		default:
-		}
-		if time.Now().After(until) {
-			return nil, err
-		}
-	}
-	return &side.Side{Address: s.Listen, Stop: func() { _ = srv.Stop() }}, nil
+	go func() { _ = srv.Run() }() // who calls learns if it does not
+	return &side.Side{Address: side.AddressOf(l), Stop: func() { _ = srv.Stop() }}, nil
 }
 
 // client calls by Kitex, a client with one shared connection for each connection of the load.
-func client(s *side.Spec) (*side.Side, error) {
+func client(s *side.Spec) (*side.Side, error) { return calls(s) }
+
+// named is a client that says in each head whom it calls, as a client behind a proxy has to.
+func named(s *side.Spec) (*side.Side, error) {
+	return calls(s, kitex.WithMetaHandler(transmeta.ClientTTHeaderHandler))
+}
+
+func calls(s *side.Spec, opts ...kitex.Option) (*side.Side, error) {
 	klog.SetLevel(klog.LevelError)
 	_, path := side.Split(s.Dial)
 	var callers []side.Caller
 	for range s.Load.Connections {
-		c, err := kitex.NewClient(service(),
+		c, err := kitex.NewClient(service(), append([]kitex.Option{
 			kitex.WithDestService(side.Service), kitex.WithHostPorts(path), kitex.WithMuxConnection(1), kitex.WithTransportProtocol(transport.TTHeader),
 			kitex.WithStatsLevel(stats.LevelDisabled),
-		)
+		}, opts...)...)
 		if err != nil {
 			return nil, err
 		}
