@@ -42,12 +42,7 @@ func startAsked(t testing.TB, change func(*bridge.Answers)) *asked {
 	t.Helper()
 	p := &bridge.Protocol{Config: bridge.Config{
 		Environment: meshtest.Environment, Application: "stock",
-		Target: func(authority, name string) string {
-			if name == service || authority == "things.example" {
-				return target
-			}
-			return name
-		},
+		Target: bridge.NewTargets(map[string]string{service: target}, map[string]string{"things.example": target}).Of,
 	}}
 	a := &bridge.Answers{Config: &p.Config, Services: []string{service}}
 	if change != nil {

@@ -14,8 +14,8 @@ import (
 type Config struct {
 	// Environment and Application are whom clients that dial the proxy count as: gRPC has no word for it.
 	Environment, Application string
-	// Target names the target of a call, from the authority without a port and the service's full name. nil: the service is
-	// the target.
+	// Target names the target of a call, from the authority as the client says it and the service's full name, as [Targets.Of] does.
+	// nil: the service is the target.
 	Target func(authority, service string) string
 	// Secure: servers are dialed by TLS, which requests to them say.
 	Secure bool

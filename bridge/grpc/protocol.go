@@ -1,8 +1,6 @@
 package grpc
 
 import (
-	"strings"
-
 	"golang.org/x/net/http2"
 
 	"github.com/octomesh/octomesh/core/proxy/session"
@@ -37,13 +35,5 @@ func (c *Config) target(authority, service string) string {
 	if c.Target == nil {
 		return service
 	}
-	return c.Target(hostOf(authority), service)
-}
-
-// hostOf cuts the port off an authority.
-func hostOf(authority string) string {
-	if i := strings.LastIndexByte(authority, ':'); i >= 0 && strings.IndexByte(authority[i:], ']') < 0 {
-		return authority[:i]
-	}
-	return authority
+	return c.Target(authority, service)
 }

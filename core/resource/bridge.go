@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
@@ -40,7 +42,44 @@ func (v *validator) grpcBridge(b *resourcev1.Bootstrap) {
 		v.name(at, target, nameForm)
 		v.present(at, g.GetSchemas()[target])
 	}
+	v.authorities("grpc.authorities", g.GetAuthorities())
 	foreignServers(v, "grpc.servers", g.GetServers(), b.GetTls() != nil)
+}
+
+// authorities checks the hosts' names by which calls are led to targets.
+func (v *validator) authorities(field string, all map[string]string) {
+	seen := make(map[string]string)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		at := fmt.Sprintf("%s[%q]", field, shorten(name))
+		v.name(at, all[name], nameForm)
+		host, port := name, ""
+		if i := strings.LastIndexByte(name, ':'); i >= 0 && !strings.Contains(name[i:], "]") {
+			host, port = name[:i], name[i+1:]
+			if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || port[0] == '0' {
+				v.bad(at, "has no port from 1 to 65535 behind the colon: give host, host:port or *.domain")
+				continue
+			}
+		}
+		if !isAuthority(host) {
+			v.bad(at, "has no name or address of a host: give host, host:port or *.domain, and IPv6 addresses in brackets")
+			continue
+		}
+		lower := strings.ToLower(name)
+		if before, twice := seen[lower]; twice {
+			v.bad(at, "is the same as %q: case does not count", shorten(before))
+		}
+		seen[lower] = name
+	}
+}
+
+// isAuthority tells whether a client may say a host so in its `:authority`, or whether it is "*.domain".
+func isAuthority(host string) bool {
+	if inner, ok := strings.CutPrefix(host, "["); ok {
+		inner, ok = strings.CutSuffix(inner, "]")
+		at, err := netip.ParseAddr(inner)
+		return ok && err == nil && at.Is6() && at.Zone() == ""
+	}
+	return len(host) <= maxName && hostForm.MatchString(strings.TrimPrefix(host, "*."))
 }
 
 // kitexBridge checks how Kitex's clients come in, and which servers are dialed.

@@ -62,12 +62,7 @@ func loadBridge(b *resourcev1.Bootstrap, byName byName, log *slog.Logger) (*brid
 	targets := g.GetTargets()
 	out.grpc = &grpc.Protocol{Config: grpc.Config{
 		Environment: b.GetEnvironment(), Application: g.GetApplication(), MaxStreams: b.GetLimits().GetMaxStreams(),
-		Target: func(_, service string) string {
-			if target, ok := targets[service]; ok {
-				return target
-			}
-			return service
-		},
+		Target: grpc.NewTargets(targets, g.GetAuthorities()).Of,
 	}}
 	files, err := readSchemas(g.GetSchemas())
 	if err != nil {

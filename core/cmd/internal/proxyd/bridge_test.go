@@ -161,6 +161,12 @@ func TestHotRestartsOfAStockServersProxyFailNoCall(t *testing.T) {
 // stockServer answers "heard" and what it was told, until the test ends.
 func stockServer(t *testing.T) (address string) {
 	t.Helper()
+	return serveStock(t, func(_ context.Context, told string) string { return "heard " + told })
+}
+
+// serveStock serves every method with one answer, until the test ends.
+func serveStock(t *testing.T, answer func(ctx context.Context, told string) string) (address string) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -170,7 +176,7 @@ func stockServer(t *testing.T) (address string) {
 		if err := s.RecvMsg(m); err != nil {
 			return err
 		}
-		return s.SendMsg(&text{Value: "heard " + m.Value})
+		return s.SendMsg(&text{Value: answer(s.Context(), m.Value)})
 	}))
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()

@@ -298,7 +298,11 @@ type GrpcBridge struct {
 	ClientAuthoritiesFile string `protobuf:"bytes,8,opt,name=client_authorities_file,json=clientAuthoritiesFile,proto3" json:"client_authorities_file,omitempty"`
 	// How servers that speak TLS are called: those of `servers` that say so, and endpoints of PROTOCOL_GRPC_TLS. Absent: their
 	// certificates are of the system's authorities, and the proxy shows none.
-	ServerTls     *GrpcServerTls `protobuf:"bytes,9,opt,name=server_tls,json=serverTls,proto3" json:"server_tls,omitempty"`
+	ServerTls *GrpcServerTls `protobuf:"bytes,9,opt,name=server_tls,json=serverTls,proto3" json:"server_tls,omitempty"`
+	// The target of whatever is called under a host's name (`:authority`), over what `targets` says of the service: for services that
+	// several targets have. By "host", "host:port" or "*.domain"; case does not count, and the one that says most does. A host that
+	// is not named here chooses nothing.
+	Authorities   map[string]string `protobuf:"bytes,10,rep,name=authorities,proto3" json:"authorities,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -392,6 +396,13 @@ func (x *GrpcBridge) GetClientAuthoritiesFile() string {
 func (x *GrpcBridge) GetServerTls() *GrpcServerTls {
 	if x != nil {
 		return x.ServerTls
+	}
+	return nil
+}
+
+func (x *GrpcBridge) GetAuthorities() map[string]string {
+	if x != nil {
+		return x.Authorities
 	}
 	return nil
 }
@@ -1346,7 +1357,7 @@ const file_octo_resource_v1_bootstrap_proto_rawDesc = "" +
 	"\x13rate_limit_services\x18\x0f \x01(\v2#.octo.resource.v1.RateLimitServicesR\x11rateLimitServices\x12'\n" +
 	"\x0ftakeover_socket\x18\x10 \x01(\tR\x0etakeoverSocket\x120\n" +
 	"\x04grpc\x18\x11 \x01(\v2\x1c.octo.resource.v1.GrpcBridgeR\x04grpc\x123\n" +
-	"\x05kitex\x18\x12 \x01(\v2\x1d.octo.resource.v1.KitexBridgeR\x05kitex\"\xc0\x04\n" +
+	"\x05kitex\x18\x12 \x01(\v2\x1d.octo.resource.v1.KitexBridgeR\x05kitex\"\xd1\x05\n" +
 	"\n" +
 	"GrpcBridge\x12 \n" +
 	"\vapplication\x18\x01 \x01(\tR\vapplication\x12\x18\n" +
@@ -1358,11 +1369,16 @@ const file_octo_resource_v1_bootstrap_proto_rawDesc = "" +
 	"\aschemas\x18\a \x03(\v2).octo.resource.v1.GrpcBridge.SchemasEntryR\aschemas\x126\n" +
 	"\x17client_authorities_file\x18\b \x01(\tR\x15clientAuthoritiesFile\x12>\n" +
 	"\n" +
-	"server_tls\x18\t \x01(\v2\x1f.octo.resource.v1.GrpcServerTlsR\tserverTls\x1a:\n" +
+	"server_tls\x18\t \x01(\v2\x1f.octo.resource.v1.GrpcServerTlsR\tserverTls\x12O\n" +
+	"\vauthorities\x18\n" +
+	" \x03(\v2-.octo.resource.v1.GrpcBridge.AuthoritiesEntryR\vauthorities\x1a:\n" +
 	"\fTargetsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a:\n" +
 	"\fSchemasEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
+	"\x10AuthoritiesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x80\x01\n" +
 	"\rGrpcServerTls\x12)\n" +
@@ -1463,7 +1479,7 @@ func file_octo_resource_v1_bootstrap_proto_rawDescGZIP() []byte {
 }
 
 var file_octo_resource_v1_bootstrap_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_octo_resource_v1_bootstrap_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_octo_resource_v1_bootstrap_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_octo_resource_v1_bootstrap_proto_goTypes = []any{
 	(OtlpExporter_Protocol)(0),  // 0: octo.resource.v1.OtlpExporter.Protocol
 	(*Bootstrap)(nil),           // 1: octo.resource.v1.Bootstrap
@@ -1483,13 +1499,14 @@ var file_octo_resource_v1_bootstrap_proto_goTypes = []any{
 	(*SocketUser)(nil),          // 15: octo.resource.v1.SocketUser
 	nil,                         // 16: octo.resource.v1.GrpcBridge.TargetsEntry
 	nil,                         // 17: octo.resource.v1.GrpcBridge.SchemasEntry
-	nil,                         // 18: octo.resource.v1.KitexBridge.TargetsEntry
-	nil,                         // 19: octo.resource.v1.OtlpExporter.HeadersEntry
-	nil,                         // 20: octo.resource.v1.OtlpExporter.ResourceEntry
-	(*durationpb.Duration)(nil), // 21: google.protobuf.Duration
+	nil,                         // 18: octo.resource.v1.GrpcBridge.AuthoritiesEntry
+	nil,                         // 19: octo.resource.v1.KitexBridge.TargetsEntry
+	nil,                         // 20: octo.resource.v1.OtlpExporter.HeadersEntry
+	nil,                         // 21: octo.resource.v1.OtlpExporter.ResourceEntry
+	(*durationpb.Duration)(nil), // 22: google.protobuf.Duration
 }
 var file_octo_resource_v1_bootstrap_proto_depIdxs = []int32{
-	21, // 0: octo.resource.v1.Bootstrap.drain_deadline:type_name -> google.protobuf.Duration
+	22, // 0: octo.resource.v1.Bootstrap.drain_deadline:type_name -> google.protobuf.Duration
 	14, // 1: octo.resource.v1.Bootstrap.limits:type_name -> octo.resource.v1.ProxyLimits
 	15, // 2: octo.resource.v1.Bootstrap.socket_users:type_name -> octo.resource.v1.SocketUser
 	13, // 3: octo.resource.v1.Bootstrap.tls:type_name -> octo.resource.v1.ProxyTls
@@ -1502,20 +1519,21 @@ var file_octo_resource_v1_bootstrap_proto_depIdxs = []int32{
 	4,  // 10: octo.resource.v1.GrpcBridge.servers:type_name -> octo.resource.v1.GrpcServer
 	17, // 11: octo.resource.v1.GrpcBridge.schemas:type_name -> octo.resource.v1.GrpcBridge.SchemasEntry
 	3,  // 12: octo.resource.v1.GrpcBridge.server_tls:type_name -> octo.resource.v1.GrpcServerTls
-	18, // 13: octo.resource.v1.KitexBridge.targets:type_name -> octo.resource.v1.KitexBridge.TargetsEntry
-	6,  // 14: octo.resource.v1.KitexBridge.servers:type_name -> octo.resource.v1.KitexServer
-	10, // 15: octo.resource.v1.Telemetry.otlp:type_name -> octo.resource.v1.OtlpExporter
-	11, // 16: octo.resource.v1.Telemetry.sampling:type_name -> octo.resource.v1.TraceSampling
-	12, // 17: octo.resource.v1.Telemetry.access_log:type_name -> octo.resource.v1.AccessLog
-	0,  // 18: octo.resource.v1.OtlpExporter.protocol:type_name -> octo.resource.v1.OtlpExporter.Protocol
-	19, // 19: octo.resource.v1.OtlpExporter.headers:type_name -> octo.resource.v1.OtlpExporter.HeadersEntry
-	21, // 20: octo.resource.v1.OtlpExporter.timeout:type_name -> google.protobuf.Duration
-	20, // 21: octo.resource.v1.OtlpExporter.resource:type_name -> octo.resource.v1.OtlpExporter.ResourceEntry
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	18, // 13: octo.resource.v1.GrpcBridge.authorities:type_name -> octo.resource.v1.GrpcBridge.AuthoritiesEntry
+	19, // 14: octo.resource.v1.KitexBridge.targets:type_name -> octo.resource.v1.KitexBridge.TargetsEntry
+	6,  // 15: octo.resource.v1.KitexBridge.servers:type_name -> octo.resource.v1.KitexServer
+	10, // 16: octo.resource.v1.Telemetry.otlp:type_name -> octo.resource.v1.OtlpExporter
+	11, // 17: octo.resource.v1.Telemetry.sampling:type_name -> octo.resource.v1.TraceSampling
+	12, // 18: octo.resource.v1.Telemetry.access_log:type_name -> octo.resource.v1.AccessLog
+	0,  // 19: octo.resource.v1.OtlpExporter.protocol:type_name -> octo.resource.v1.OtlpExporter.Protocol
+	20, // 20: octo.resource.v1.OtlpExporter.headers:type_name -> octo.resource.v1.OtlpExporter.HeadersEntry
+	22, // 21: octo.resource.v1.OtlpExporter.timeout:type_name -> google.protobuf.Duration
+	21, // 22: octo.resource.v1.OtlpExporter.resource:type_name -> octo.resource.v1.OtlpExporter.ResourceEntry
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_octo_resource_v1_bootstrap_proto_init() }
@@ -1532,7 +1550,7 @@ func file_octo_resource_v1_bootstrap_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_octo_resource_v1_bootstrap_proto_rawDesc), len(file_octo_resource_v1_bootstrap_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
