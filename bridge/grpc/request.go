@@ -176,7 +176,7 @@ func splitList(out []string, s string) []string {
 	return out
 }
 
-// likely is the encoding of a compressed answer whose first fragment comes before its head, which names it: there the
+// likely is the encoding of a compressed answer whose beginning does not name it, as hops of before W-MSG-13 leave it: there the
 // server took one of the client's.
 func likely(accepted []string) string {
 	for _, a := range accepted {

@@ -111,7 +111,7 @@ func (c *Conn) responseHeaders(s *stream, h *wire.ResponseHead, flags wire.Flags
 	if len(h.MessageEncoding) > 0 {
 		e.addIf("grpc-encoding", h.MessageEncoding)
 	} else if flags&wire.FlagCompressed != 0 && s.encoding != "" {
-		e.add("grpc-encoding", s.encoding) // the head that names it comes behind the message (W-MSG-10)
+		e.add("grpc-encoding", s.encoding) // a hop of before W-MSG-13 keeps the name for the end
 	}
 	e.list("grpc-accept-encoding", h.AcceptedEncodings)
 	e.entries(h.Metadata)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -194,6 +195,10 @@ func complete(c *conformancev1.Case) error {
 		for _, p := range payloads {
 			if p.Text != "" {
 				p.Data, p.Text = []byte(p.Text), ""
+			}
+			if p.Noise > 0 {
+				p.Data, p.Noise = make([]byte, p.Noise), 0
+				_, _ = rand.NewChaCha8([32]byte{}).Read(p.Data)
 			}
 		}
 	}

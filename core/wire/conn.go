@@ -312,7 +312,13 @@ func (c *Conn) Trim() {
 	if len(c.out) == 0 {
 		c.out = nil
 	}
+	if cap(c.scratchHead) > keptScratch {
+		c.scratchHead = nil
+	}
 }
+
+// keptScratch is what an idle connection keeps to build heads in: most are short.
+const keptScratch = 1 << 10
 
 // fail ends the connection because the peer broke the framing or the order of ids.
 func (c *Conn) fail(why string) error { return c.end(GoAwayProtocolError, why) }

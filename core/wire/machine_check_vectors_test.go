@@ -142,7 +142,7 @@ func joinFragments(whole []observation, o observation) []observation {
 	if n := len(whole); n > 0 && whole[n-1]["more"] == true {
 		m := whole[n-1]
 		m["bytes"] = m["bytes"].(int) + o["body_len"].(int)
-		m["last_type"], m["end"], m["more"] = o["type"], flags&flagEnd != 0, flags&flagMore != 0
+		m["last_type"], m["last_head"], m["end"], m["more"] = o["type"], o["head"], flags&flagEnd != 0, flags&flagMore != 0
 		if m["more"] == false && fmt.Sprint(m["bytes"]) != fmt.Sprint(m["total_length"]) {
 			m["type"] = fmt.Sprintf("a message whose total_length is %v", m["total_length"])
 		}

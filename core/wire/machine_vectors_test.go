@@ -319,6 +319,6 @@ func parseWritten(t *testing.T, o observation, head, body []byte) {
 		} else {
 			unmarshal(&m)
 		}
-		o["total_length"] = m.TotalLength
+		o["total_length"], o["head"], o["last_head"] = m.TotalLength, hex.EncodeToString(head), hex.EncodeToString(head)
 	}
 }

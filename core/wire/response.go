@@ -13,6 +13,9 @@ type ResponseHead struct {
 	Timings           []byte // hop field: a serialized Timings
 }
 
+// What an answer begins with: message_encoding, accepted_encodings, content_type, headers_present and metadata.
+const firstOfBeginning, lastOfBeginning = 3, 7
+
 // Reset empties the head and keeps its slices for the next Parse.
 func (h *ResponseHead) Reset() {
 	*h = ResponseHead{

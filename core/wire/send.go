@@ -109,7 +109,7 @@ func (c *Conn) sendFragment(s *Stream, o *Out, n int) {
 		// The head ends the call, so it rides on the last fragment.
 		frame.Type, frame.Pre, frame.Head, frame.Post = TypeMessage, nil, nil, nil
 		if first && !s.sentResponse {
-			frame.Type = TypeResponse
+			frame.Type, frame.Head = TypeResponse, c.beginning(o.Head)
 		}
 	case total != nil && o.HeadLen()+totalSize > MaxHead:
 		// The head leaves no room for the length: it goes alone, the message follows.
@@ -125,6 +125,26 @@ func (c *Conn) sendFragment(s *Stream, o *Out, n int) {
 	s.sentResponse = s.sentResponse || frame.Type == TypeResponse
 	o.Body = o.Body[n:]
 	o.Flags &^= FlagCompressed
+}
+
+// beginning copies from a final head what an answer begins with, for a RESPONSE that goes before it (W-MSG-13): nothing, where that
+// and a total_length are longer than a head may be, or where the head does not parse.
+func (c *Conn) beginning(head []byte) []byte {
+	var f field
+	out := c.scratchHead[:0]
+	for at := 0; at < len(head); at = f.end {
+		if !next(head, at, &f) {
+			return nil
+		}
+		if f.num >= firstOfBeginning && f.num <= lastOfBeginning {
+			out = append(out, head[at:f.end]...)
+		}
+	}
+	c.scratchHead = out
+	if len(out)+totalSize > MaxHead {
+		return nil
+	}
+	return out
 }
 
 func (c *Conn) appendOut(s *Stream, o *Out, flags Flags, total, body []byte) {

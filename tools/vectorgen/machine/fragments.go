@@ -126,8 +126,34 @@ func leavingSplit() []script {
 		{"callee/splits-final", "the same after a RESPONSE was sent", rules("W-MSG-10", "W-STREAM-2"), callCallee(), []step{
 			recv("REQUEST", one(unary(1)), getsUnary(1)), send("RESPONSE", 1, 0, 0, writeFrame("RESPONSE", 1, 0, 0)), send("RESPONSE", 1, last, n, sends("MESSAGE", "RESPONSE", 1, n, true)),
 		}},
+		splitsBeginning("splits-beginning", "what an answer begins with goes before its message, and again with its end", answerBegins),
+		splitsBeginning("splits-beginning-alone", "most answers begin with initial metadata that has no entry", raw.Num(6, 1)),
+		splitsBeginning("splits-no-beginning", "an answer of trailers alone begins with nothing", nil),
+		{"callee/splits-later", "behind a RESPONSE the first fragment has total_length alone", rules("W-MSG-10", "W-MSG-13"), callCallee(), []step{
+			recv("REQUEST", one(unary(1)), getsUnary(1)), send("RESPONSE", 1, 0, 0, writeFrame("RESPONSE", 1, 0, 0)),
+			sendHead("RESPONSE", 1, last, endsAnswer(answerBegins), n, sendsHeads("MESSAGE", "RESPONSE", 1, n, total(n), endsAnswer(answerBegins))),
+		}},
 		{"callee/splits-first", "a first RESPONSE with a message keeps its head on the first fragment", rules("W-MSG-9"), callCallee(), []step{
 			recv("REQUEST", one(unary(1)), getsUnary(1)), send("RESPONSE", 1, raw.Msg, n, sends("RESPONSE", "MESSAGE", 1, n, false)), send("RESPONSE", 1, raw.End, 0, writeFrame("RESPONSE", 1, raw.End, 0)),
 		}},
 	}
+}
+
+// answerBegins is all that an answer begins with: encoding, accepted encodings, content type, and initial metadata.
+var answerBegins = headOf(raw.Text(3, "gzip"), raw.Text(4, "identity"), raw.Text(4, "gzip"), raw.Text(5, "application/grpc"), raw.Num(6, 1),
+	raw.Text(7, headOf(raw.Text(1, "k"), raw.Text(2, "v"))), raw.Text(7, headOf(raw.Text(1, "b-bin"), raw.Text(2, "\x00"))))
+
+// endsAnswer is a final head that begins an answer, too.
+func endsAnswer(begins []byte) []byte {
+	return headOf(begins, raw.Text(8, headOf(raw.Text(1, "t"), raw.Text(2, "w"))))
+}
+
+// splitsBeginning splits an answer that is one final RESPONSE, which begins so.
+func splitsBeginning(id, comment string, begins []byte) script {
+	const n = 70_000
+	head := endsAnswer(begins)
+	return script{"callee/" + id, comment, rules("W-MSG-10", "W-MSG-13"), callCallee(), []step{
+		recv("REQUEST", one(unary(1)), getsUnary(1)),
+		sendHead("RESPONSE", 1, last, head, n, sendsHeads("RESPONSE", "RESPONSE", 1, n, headOf(begins, total(n)), head)),
+	}}
 }

@@ -149,6 +149,12 @@ func sends(first, last string, id uint32, bytes int, end bool) vector.Map {
 	return vector.Map{"sends": vector.Map{"type": first, "last_type": last, "stream": id, "bytes": bytes, "end": end}}
 }
 
+// sendsHeads is sends with the heads of the first fragment and of the last.
+func sendsHeads(first, last string, id uint32, bytes int, head, lastHead []byte) vector.Map {
+	m := sends(first, last, id, bytes, true)
+	return vector.Map{"sends": merge(m["sends"].(vector.Map), vector.Map{"head": hexed(head), "last_head": hexed(lastHead)})}
+}
+
 func gets(kind string, id uint32, flags uint8, body int) vector.Map {
 	return deliver(kind, vector.Map{"stream": id, "flags": flags, "body_len": body})
 }
@@ -197,6 +203,13 @@ func opens(id uint32) step {
 
 func send(name string, id uint32, flags uint8, body int, actions ...vector.Map) step {
 	return event("send", vector.Map{"type": name, "stream": id, "flags": flags, "head": "", "body_len": body}, actions)
+}
+
+// sendHead is send of a frame with a head.
+func sendHead(name string, id uint32, flags uint8, head []byte, body int, actions ...vector.Map) step {
+	s := send(name, id, flags, body, actions...)
+	s.Event["send"].(vector.Map)["head"] = hexed(head)
+	return s
 }
 
 // answers is a whole unary answer.

@@ -45,7 +45,7 @@ var notes = []string{
 	"receive: frames arrive, in chunks: hex, repeated so often, or so many zero bytes. tick: 500 ms have passed. hello, accept, refuse, open, send, consume, reset, started, released, leave, final, drained, ping, lost: " +
 		"what the owner does or sees. Heads are hex, bodies are so many zero bytes. A send that finds no credit goes on by itself when a WINDOW comes. lost with unwritten: the socket took nothing of what was written last.",
 	"write: a frame goes out, with the fields that are named; text, origin, and fields that are not named are free. sends: one message goes out whole, in one fragment or several; " +
-		"type is its first frame's, last_type its last one's. deliver: the owner learns of a frame. A message's frames are delivered one by one. " +
+		"type and head are its first frame's, last_type and last_head its last one's. deliver: the owner learns of a frame. A message's frames are delivered one by one. " +
 		"failed: the peer broke a rule of the stream; it is closed with this status. ended: an open stream ends with this status without a frame of its own. " +
 		"close: the connection carries nothing any more (W-CONN-3). refused: an open does not happen. blocked: a send waits for credit.",
 	"The writes of one stream come in the order given, and deliveries do; otherwise the order is free, but that a write with place first or last is the first or last of all that are flushed with it. An optional action may be missing.",

@@ -90,6 +90,8 @@ class ClientCall(Stream):
                 return
             if self.head is None:
                 self.head = h
+            elif h.message_encoding and not self.head.message_encoding:
+                self.head = self.head.encoded(h.message_encoding)  # said behind the message (W-HEAD-13)
         if flags & MSG:
             if self.inbox is None:
                 self.inbox = Inbox(self.limit, BUDGET)

@@ -266,7 +266,8 @@ def join_fragments(frames: list[Note]) -> list[Note]:
         if whole and whole[-1]["more"]:
             m = whole[-1]
             m["bytes"] += frame["body_len"]
-            m["last_type"], m["end"], m["more"] = frame["type"], flags & 1 != 0, flags & 2 != 0
+            m["last_type"], m["last_head"] = frame["type"], frame["head"]
+            m["end"], m["more"] = flags & 1 != 0, flags & 2 != 0
             if not m["more"] and m["bytes"] != m["total_length"]:
                 m["type"] = f"a message whose total_length is {m['total_length']}"
         else:
@@ -320,6 +321,5 @@ def read_head(kind: str, head: bytes, body: bytes) -> Note:
         return {"payload": body.hex()}
     if kind == "WINDOW":
         return {"credit": int.from_bytes(body, "big")}
-    if kind == "REQUEST":
-        return {"total_length": head_pb2.RequestHead.FromString(head).total_length}
-    return {"total_length": head_pb2.ResponseHead.FromString(head).total_length}
+    of = head_pb2.RequestHead if kind == "REQUEST" else head_pb2.ResponseHead
+    return {"total_length": of.FromString(head).total_length, "head": head.hex(), "last_head": head.hex()}

@@ -93,6 +93,19 @@ def total_length_piece(n: int) -> Piece:
     return uint_field(2, n)
 
 
+def beginning(head: bytes) -> bytes:
+    """What an answer begins with, of its final head: for a RESPONSE that goes before it (W-MSG-13)."""
+    out = []
+    try:
+        for tag, value in fields(head):
+            number = tag >> 3
+            if 3 <= number <= 7:
+                out.append(uint_field(number, value) if isinstance(value, int) else bytes_field_always(number, value))
+    except HeadError:
+        return b""
+    return b"".join(out)
+
+
 def scan_total(head: bytes) -> int:
     """`total_length` of any head; 0 if it has none. Raises `HeadError`."""
     total = 0
@@ -382,6 +395,12 @@ class ResponseHead:
                 own.setdefault(name, []).append(value)
             else:
                 own[name] = bool(value) if number == 6 else value
+        return h
+
+    def encoded(self, encoding: bytes) -> ResponseHead:
+        """The same head with another encoding: one that was read is shared."""
+        h = ResponseHead()
+        h.__dict__.update(self.__dict__, message_encoding=encoding)
         return h
 
     def encode(self) -> bytes:

@@ -6,7 +6,7 @@ from struct import error as struct_error
 from typing import Final
 
 from octomesh._wire.frame import COMPRESSED, END, MESSAGE, MORE, MSG, PREFIX, REQUEST, RESET, RESPONSE, WINDOW
-from octomesh._wire.heads import ResetHead, total_length_piece
+from octomesh._wire.heads import ResetHead, beginning, total_length_piece
 from octomesh._wire.limits import FRAME_COST, MAX_HEAD, PREFERRED_FRAGMENT
 from octomesh._wire.state import ID_LAST, State, pack
 from octomesh._wire.status import Status
@@ -165,12 +165,15 @@ class Sending(State):
     def _send_fragment(
         self, s: Stream, kind: int, flags: int, head: bytes, body: bytes | memoryview, size: int
     ) -> tuple[int, bytes]:
-        """Queues the first bytes of a body, and returns type and head of what remains (W-MSG-9, W-MSG-10)."""
+        """Queues the first bytes of a body, and returns type and head of what remains (W-MSG-9, W-MSG-10, W-MSG-13)."""
         first = not s.bits & OUT_MESSAGE
         total = total_length_piece(len(body)) if first and not flags & MORE else b""
         if kind == RESPONSE and flags & END:  # the head ends the call, so it rides on the last fragment
-            now = RESPONSE if first and not s.bits & SENT_RESPONSE else MESSAGE
-            head_now, rest = b"", (kind, head)
+            now, head_now, rest = MESSAGE, b"", (kind, head)
+            if first and not s.bits & SENT_RESPONSE:
+                now, head_now = RESPONSE, beginning(head)
+                if len(head_now) + _TOTAL_SIZE > MAX_HEAD:
+                    head_now = b""
         elif total and len(head) + _TOTAL_SIZE > MAX_HEAD:  # no room for the length: the head goes alone
             self._append(s, kind, flags & ~(MSG | END | MORE | COMPRESSED), head, b"")
             if kind == RESPONSE:

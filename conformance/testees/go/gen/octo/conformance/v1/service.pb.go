@@ -352,7 +352,9 @@ type Payload struct {
 	// Used where it is not 0.
 	Size uint32 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
 	// In a suite, instead of data.
-	Text          string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	Text string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	// In a suite, instead of data: so many bytes that no encoding makes shorter.
+	Noise         uint32 `protobuf:"varint,4,opt,name=noise,proto3" json:"noise,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -406,6 +408,13 @@ func (x *Payload) GetText() string {
 		return x.Text
 	}
 	return ""
+}
+
+func (x *Payload) GetNoise() uint32 {
+	if x != nil {
+		return x.Noise
+	}
+	return 0
 }
 
 // ResponseDefinition is what a handler does. It comes serialized in the metadata entry
@@ -998,11 +1007,12 @@ const file_octo_conformance_v1_service_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x12\n" +
-	"\x04size\x18\x04 \x01(\rR\x04size\"E\n" +
+	"\x04size\x18\x04 \x01(\rR\x04size\"[\n" +
 	"\aPayload\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\rR\x04size\x12\x12\n" +
-	"\x04text\x18\x03 \x01(\tR\x04text\"\xab\x06\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\x12\x14\n" +
+	"\x05noise\x18\x04 \x01(\rR\x05noise\"\xab\x06\n" +
 	"\x12ResponseDefinition\x124\n" +
 	"\aheaders\x18\x01 \x03(\v2\x1a.octo.conformance.v1.EntryR\aheaders\x12#\n" +
 	"\rearly_headers\x18\x02 \x01(\bR\fearlyHeaders\x12:\n" +

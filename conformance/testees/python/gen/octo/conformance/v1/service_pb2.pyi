@@ -33,14 +33,16 @@ class Entry(_message.Message):
     def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ..., text: _Optional[str] = ..., size: _Optional[int] = ...) -> None: ...
 
 class Payload(_message.Message):
-    __slots__ = ("data", "size", "text")
+    __slots__ = ("data", "size", "text", "noise")
     DATA_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
+    NOISE_FIELD_NUMBER: _ClassVar[int]
     data: bytes
     size: int
     text: str
-    def __init__(self, data: _Optional[bytes] = ..., size: _Optional[int] = ..., text: _Optional[str] = ...) -> None: ...
+    noise: int
+    def __init__(self, data: _Optional[bytes] = ..., size: _Optional[int] = ..., text: _Optional[str] = ..., noise: _Optional[int] = ...) -> None: ...
 
 class ResponseDefinition(_message.Message):
     __slots__ = ("headers", "early_headers", "responses", "echo", "read", "hold", "ledger_sends", "ledger_request", "trailers", "status", "throw", "hops", "repeat", "at")
