@@ -17,9 +17,11 @@ type connectCase struct {
 	mode, program, text string
 	features            string
 	flags               []string
+	tls                 bool
 }
 
-// grpc-go's programs know gzip alone; connect-go's all encodings of the suite, and JSON, too. TLS is left out: grpc-go's server has none here.
+// grpc-go's programs know gzip alone; connect-go's all encodings of the suite, and JSON, too. The runs by TLS are of connect-go's alone, since
+// grpc-go's have none here, and with few encodings, since these have been tried without.
 const (
 	connectFew = "  codecs: [CODEC_PROTO]\n  compressions: [COMPRESSION_IDENTITY, COMPRESSION_GZIP]\n"
 	connectAll = "  codecs: [CODEC_PROTO, CODEC_JSON]\n" +
@@ -27,10 +29,12 @@ const (
 )
 
 var connectCases = []connectCase{
-	{"server", "grpcserver", "its clients, grpc-go's server; gzip", connectFew, []string{"--port=0"}},
-	{"server", "referenceserver", "its clients, connect-go's server; all encodings, JSON", connectAll, []string{"--port=0"}},
-	{"client", "grpcclient", "grpc-go's client, its servers; gzip", connectFew, nil},
-	{"client", "referenceclient", "connect-go's client, its servers; all encodings, JSON", connectAll, nil},
+	{"server", "grpcserver", "its clients, grpc-go's server; gzip", connectFew, []string{"--port=0"}, false},
+	{"server", "referenceserver", "its clients, connect-go's server; all encodings, JSON", connectAll, []string{"--port=0"}, false},
+	{"server", "referenceserver", "its clients, connect-go's server; gzip, TLS at both ends", connectFew, []string{"--port=0"}, true},
+	{"client", "grpcclient", "grpc-go's client, its servers; gzip", connectFew, nil, false},
+	{"client", "referenceclient", "connect-go's client, its servers; all encodings, JSON", connectAll, nil, false},
+	{"client", "referenceclient", "connect-go's client, its servers; gzip, TLS at both ends", connectFew, nil, true},
 }
 
 // connectrpc runs the conformance suite of connectrpc.com, for gRPC over HTTP/2.
@@ -51,7 +55,12 @@ func connectrpc(ctx context.Context, b *bench) ([]row, error) {
 			return rows, err
 		}
 		config := filepath.Join(b.folder, c.program+".yaml")
-		features := "features:\n  versions: [HTTP_VERSION_2]\n  protocols: [PROTOCOL_GRPC]\n" + c.features + "  supportsTls: false\n"
+		features := "features:\n  versions: [HTTP_VERSION_2]\n  protocols: [PROTOCOL_GRPC]\n" + c.features
+		if c.tls {
+			features += "  supportsTls: true\n  supportsTlsClientCerts: false\nexclude_cases:\n  - useTls: false\n"
+		} else {
+			features += "  supportsTls: false\n"
+		}
 		if err := os.WriteFile(config, []byte(features), 0o600); err != nil {
 			return rows, err
 		}

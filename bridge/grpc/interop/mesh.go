@@ -10,7 +10,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 
@@ -29,11 +28,17 @@ type mesh struct {
 	Address        string // where gRPC's clients come in
 	folder         string
 	caller, callee *meshtest.Proxy
+	tls            *secured // nil: plain
 }
 
 // startMesh starts both proxies. The callee's dials a stock server at the address; without one it waits for an SDK at its socket.
-func startMesh(ctx context.Context, server string) (m *mesh, err error) {
-	m = &mesh{}
+func startMesh(ctx context.Context, server string) (*mesh, error) {
+	return startMeshBy(ctx, server, nil)
+}
+
+// startMeshBy starts them with TLS towards clients and the stock server; nil: without.
+func startMeshBy(ctx context.Context, server string, by *secured) (m *mesh, err error) {
+	m = &mesh{tls: by}
 	defer func() {
 		if err != nil {
 			m.Close()
@@ -49,6 +54,7 @@ func startMesh(ctx context.Context, server string) (m *mesh, err error) {
 			Application: target, Instance: "interop-1", Targets: []string{target}, Address: server, Protocol: resourcev1.Protocol_PROTOCOL_GRPC,
 			Watch: bridge.WatchHealth,
 		}}
+		by.dial(&cfg)
 	}
 	if m.callee, err = m.proxy("callee", cfg); err != nil {
 		return m, err
@@ -64,7 +70,7 @@ func startMesh(ctx context.Context, server string) (m *mesh, err error) {
 	in := []session.Protocol{&bridge.Protocol{Config: bridge.Config{
 		Environment: meshtest.Environment, Application: "interop-client", Target: func(string, string) string { return target },
 	}}}
-	if m.caller, err = m.proxy("caller", proxy.Config{Entrances: []proxy.Entrance{{Listener: l, Protocols: in}}}); err != nil {
+	if m.caller, err = m.proxy("caller", proxy.Config{Entrances: []proxy.Entrance{{Listener: l, Protocols: in, TLS: by.entrance()}}}); err != nil {
 		return m, err
 	}
 	return m, m.caller.Endpoints(map[string][]string{target: {m.callee.Address}})
@@ -82,7 +88,7 @@ func (m *mesh) proxy(name string, cfg proxy.Config) (*meshtest.Proxy, error) {
 func (m *mesh) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	cc, err := grpc.NewClient(m.Address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	cc, err := grpc.NewClient(m.Address, grpc.WithTransportCredentials(m.tls.credentials()))
 	if err != nil {
 		return err
 	}

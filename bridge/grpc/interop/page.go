@@ -11,7 +11,7 @@ How it is done: [bridge/grpc/interop](../bridge/grpc/interop). Versions are pinn
 need into tools/interop (` + "`make bootstrap-interop`" + `).
 
 - **grpc-go interop**: the 18 cases of grpc-go's own client that need no credentials of Google's; ` + "`pick_first_unary`" + ` is left out, since grpc-go's own server fails it.
-- **connectrpc conformance**: gRPC over HTTP/2 without TLS. In server mode its clients call a server behind both proxies; in client mode a client calls its servers through them.
+- **connectrpc conformance**: gRPC over HTTP/2, plain and by TLS. In server mode its clients call a server behind both proxies; in client mode a client calls its servers through them.
 - **h2spec**: an HTTP/2 suite that knows nothing of gRPC. Alone, the endpoint answers as a web server would. At a proxy's port each request that is not gRPC is refused
   at its first frame, so that h2spec skips what needs an answer with a body, and does not see what the endpoint says of frames behind the refusal. It is held against
   grpc-go's own server, which must pass fewer cases (113 or 114).

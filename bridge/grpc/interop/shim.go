@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -15,11 +16,13 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Messages of connectrpc.conformance.v1, of which a program under test changes where the server is: fields of
-// ServerCompatResponse and ClientCompatRequest. The rest goes on as it came.
+// Messages of connectrpc.conformance.v1, of which a program under test changes where the server is, and by which certificate it is known:
+// fields of ServerCompatRequest, ServerCompatResponse, ClientCompatRequest and TLSCreds. The rest goes on as it came.
 const (
-	responseHost, responsePort = 1, 2
-	requestHost, requestPort   = 6, 7
+	serverCredentials                               = 7
+	responseHost, responsePort, responseCertificate = 1, 2, 3
+	requestHost, requestPort, requestCertificate    = 6, 7, 8
+	credentialsCertificate, credentialsKey          = 1, 2
 )
 
 // maxMessage bounds what the runner and the programs under test may say at once.
@@ -28,8 +31,12 @@ const maxMessage = 16 << 20
 // serverUnderTest stands in for a server that connectrpc's runner starts: it starts the stock one, and says that it is where gRPC comes
 // into a mesh that ends at it.
 func serverUnderTest(ctx context.Context, command []string) error {
+	request, err := readMessage(os.Stdin)
+	if err != nil {
+		return fmt.Errorf("the runner's request: %w", err)
+	}
 	cmd := exec.Command(command[0], command[1:]...)
-	cmd.Stdin = os.Stdin
+	cmd.Stdin = bytes.NewReader(append(binary.BigEndian.AppendUint32(nil, uint32(len(request))), request...))
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
@@ -47,7 +54,11 @@ func serverUnderTest(ctx context.Context, command []string) error {
 	if err != nil {
 		return fmt.Errorf("the server's answer: %w", err)
 	}
-	m, err := startMesh(ctx, address)
+	by, err := serverTLS(request, said)
+	if err != nil {
+		return err
+	}
+	m, err := startMeshBy(ctx, address, by)
 	if err != nil {
 		return err
 	}
@@ -60,6 +71,31 @@ func serverUnderTest(ctx context.Context, command []string) error {
 	}
 	<-ctx.Done()
 	return nil
+}
+
+// serverTLS is TLS around a mesh for a server that speaks it; nil: it does not. Clients see the certificate that the runner offers, which the
+// server has, too.
+func serverTLS(request, said []byte) (*secured, error) {
+	server, err := bytesIn(said, responseCertificate)
+	if err != nil || len(server) == 0 {
+		return nil, err
+	}
+	offered, err := bytesIn(request, serverCredentials)
+	if err != nil {
+		return nil, err
+	}
+	certificate, err := bytesIn(offered, credentialsCertificate)
+	if err != nil {
+		return nil, err
+	}
+	key, err := bytesIn(offered, credentialsKey)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(certificate, server) {
+		return nil, errors.New("the server has another certificate than the runner's, which clients are told to trust")
+	}
+	return secure(certificate, key, server)
 }
 
 // clientUnderTest stands in for a client that connectrpc's runner starts: it gives the stock one its requests, but sends each to where
@@ -81,6 +117,10 @@ func clientUnderTest(ctx context.Context, command []string) error {
 // forward passes requests on, and ends the meshes when the last is through.
 func forward(ctx context.Context, from io.Reader, to io.Writer) error {
 	meshes := map[string]*mesh{}
+	own, key, err := selfSigned()
+	if err != nil {
+		return err
+	}
 	// Calls are still open when the last request has been passed on: meshes stay until the process ends, as their servers do.
 	for {
 		request, err := readMessage(from)
@@ -96,7 +136,15 @@ func forward(ctx context.Context, from io.Reader, to io.Writer) error {
 		}
 		m := meshes[address]
 		if m == nil {
-			if m, err = startMesh(ctx, address); err != nil {
+			var by *secured
+			server, err := bytesIn(request, requestCertificate)
+			if err == nil && len(server) > 0 {
+				by, err = secure(own, key, server)
+			}
+			if err != nil {
+				return fmt.Errorf("the runner's request: %w", err)
+			}
+			if m, err = startMeshBy(ctx, address, by); err != nil {
 				return err
 			}
 			if err := m.Ready(ctx); err != nil {
@@ -104,7 +152,11 @@ func forward(ctx context.Context, from io.Reader, to io.Writer) error {
 			}
 			meshes[address] = m
 		}
-		if err := writeMessage(to, withAddress(request, requestHost, requestPort, m.Address)); err != nil {
+		request = withAddress(request, requestHost, requestPort, m.Address)
+		if m.tls != nil { // the last value of a field holds
+			request = protowire.AppendBytes(protowire.AppendTag(request, requestCertificate, protowire.BytesType), own)
+		}
+		if err := writeMessage(to, request); err != nil {
 			return err
 		}
 	}
@@ -147,6 +199,16 @@ func fields(message []byte, each func(number protowire.Number, kind protowire.Ty
 		message = message[tag+size:]
 	}
 	return nil
+}
+
+// bytesIn finds the value of a field; nil: it is not there.
+func bytesIn(message []byte, number protowire.Number) (found []byte, err error) {
+	err = fields(message, func(n protowire.Number, kind protowire.Type, _, value []byte) {
+		if n == number && kind == protowire.BytesType {
+			found, _ = protowire.ConsumeBytes(value)
+		}
+	})
+	return found, err
 }
 
 // addressIn finds host and port in a message.
