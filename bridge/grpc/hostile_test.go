@@ -178,14 +178,6 @@ func TestHostileClientsHarmThemselvesAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	attacks := map[string]func(*testing.T){
-		"rapid reset": func(t *testing.T) {
-			flood(t, m, func(h *hostile, id uint32) error {
-				if err := h.open(id); err != nil {
-					return err
-				}
-				return h.WriteRSTStream(id, http2.ErrCodeCancel)
-			})
-		},
 		"CONTINUATION without an end":      func(t *testing.T) { endlessBlock(t, m) },
 		"oversize header lists":            func(t *testing.T) { oversizeLists(t, m) },
 		"PINGs whose answers are not read": func(t *testing.T) { unreadPings(t, m) },

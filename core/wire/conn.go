@@ -38,13 +38,12 @@ type Conn struct {
 
 	streams table
 	free    []*Stream
-	// held counts, at the side that serves, the streams that count against max_streams: open ones, and
-	// reset ones whose handler has not returned.
+	// held counts, at the side that serves, open streams, and reset ones whose handler has not returned.
 	held     int
 	nextID   uint32 // the next id that this side opens
 	highest  uint32 // the highest id that was opened, by whichever side opens
 	startedN uint32 // the highest id that was started
-	resets   int    // RESETs received since the last tick
+	resets   int    // RESETs since the last tick: received, or, at the side that opens, sent
 	taken    uint32 // what highest was when Take returned bytes last
 	before   uint32 // and the time before
 
@@ -52,6 +51,7 @@ type Conn struct {
 
 	out      []byte
 	refusals []refusal // RESETs for refused REQUESTs, encoded when flushed
+	delayed  delayed
 
 	pongQueued   bool
 	pingOut      bool
@@ -305,7 +305,12 @@ func (c *Conn) Ping(payload uint64) bool {
 }
 
 // Tick tells the connection that half a second has passed.
-func (c *Conn) Tick() { c.resets = 0 }
+func (c *Conn) Tick() {
+	c.resets = 0
+	if len(c.delayed.order) > 0 && c.phase == phaseOpen {
+		c.sendDelayed()
+	}
+}
 
 // Trim gives back the memory of an idle connection's output.
 func (c *Conn) Trim() {

@@ -61,6 +61,10 @@ func (c *Conn) Finish(code GoAwayCode, message string, ended func(call any, st S
 			ended(call, st)
 		}
 	}
+	for len(c.delayed.heads) > 0 { // no call is left that it could harm
+		c.resets = 0
+		c.sendDelayed()
+	}
 	for _, r := range c.refusals { // nothing may follow the last word
 		c.appendRefusal(r)
 	}
@@ -79,6 +83,7 @@ func (c *Conn) Finish(code GoAwayCode, message string, ended func(call any, st S
 // queued may still be written.
 func (c *Conn) Abort(ended func(call any, st Status)) {
 	c.phase = phaseClosed
+	c.delayed = delayed{}
 	for _, s := range c.allStreams() {
 		call, st := s.Call, c.verdict(s)
 		c.removeStream(s)

@@ -111,6 +111,7 @@ type eventInput struct {
 	Disposition wire.Disposition
 	Payload     hexBytes
 	Unwritten   bool
+	Calls       int
 }
 
 func (p *player) act(name string, e eventInput) {
@@ -147,6 +148,8 @@ func (p *player) act(name string, e eventInput) {
 		p.conn.Ping(binary.BigEndian.Uint64(e.Payload))
 	case "tick":
 		p.conn.Tick()
+	case "cancels":
+		p.cancels(e.Calls)
 	case "lost":
 		p.conn.Lost(e.Unwritten, p.ended)
 	default:
@@ -179,6 +182,24 @@ func (p *player) open(e eventInput) {
 		p.did.refused = "stream_limit"
 	default:
 		p.did.refused = "not_open"
+	}
+}
+
+// cancels opens and cancels unary calls. A REQUEST and a RESET go out for each.
+func (p *player) cancels(calls int) {
+	p.t.Helper()
+	for range calls {
+		s, err := p.conn.Open(new(call))
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		id := s.ID
+		p.conn.Send(s, &wire.Out{Type: wire.TypeRequest, Flags: wire.FlagMessage | wire.FlagEnd, Body: []byte{0}})
+		p.conn.Reset(s, &wire.ResetHead{Status: wire.Status{Code: wire.Cancelled, Reason: wire.ReasonCancelled}})
+		out := parseFrames(p.t, p.conn.Take(nil))
+		if len(out) != 2 || out[0]["type"] != "REQUEST" || out[1]["type"] != "RESET" || out[0].stream() != int64(id) || out[1].stream() != int64(id) {
+			p.t.Fatalf("a call that was cancelled has written %v", out)
+		}
 	}
 }
 

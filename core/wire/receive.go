@@ -33,7 +33,10 @@ func (c *Conn) receiveStream(ev *Event) error {
 	}
 	s := c.streams.get(f.Stream)
 	if s == nil {
-		if f.Type == TypeReset {
+		switch {
+		case len(c.delayed.heads) > 0 && (f.Type == TypeReset || f.Type == TypeResponse && f.Has(FlagEnd)):
+			delete(c.delayed.heads, f.Stream) // the peer has ended it before it was told to
+		case f.Type == TypeReset:
 			c.dropRefusal(f.Stream)
 		}
 		return nil // closed: whatever still arrives for it is dropped
@@ -73,7 +76,7 @@ func (c *Conn) receiveRequest(ev *Event) error {
 	if f.Has(FlagCritical) {
 		return c.refuse(f.Stream, ReasonUnknownFlag)
 	}
-	if c.held+len(c.refusals) >= int(c.local.MaxStreams) {
+	if n, most := len(c.refusals), int(c.local.MaxStreams); c.streams.n+n >= most || c.held+n >= 2*most { // W-END-9
 		return c.refuse(f.Stream, ReasonQueueFull)
 	}
 	s := c.newStream(f.Stream)

@@ -18,10 +18,15 @@ func (c *Conn) CanOpen() error {
 	if c.phase != phaseOpen || !c.opens || c.sentDrained || c.gotFinal || c.IDsExhausted() {
 		return ErrNotOpen
 	}
-	if c.streams.n >= int(c.peer.MaxStreams) {
+	if c.Room() == 0 {
 		return ErrStreamLimit
 	}
 	return nil
+}
+
+// Room is how many streams the peer's limit leaves: those whose RESET waits count, the peer does not know yet.
+func (c *Conn) Room() int {
+	return max(0, int(c.peer.MaxStreams)-c.streams.n-len(c.delayed.heads))
 }
 
 // IDsExhausted tells whether stream ids run out: time for a new connection.
@@ -198,22 +203,21 @@ func (c *Conn) Consume(s *Stream, cost int64) {
 	c.out = append(c.out, byte(grant>>24), byte(grant>>16), byte(grant>>8), byte(grant))
 }
 
-// Reset ends a stream at once, behind what is queued. At the side that serves, the stream counts against
-// max_streams until the owner calls [Conn.Release].
+// Reset ends a stream at once, behind what is queued. At the side that serves, the stream's handler may
+// run on until the owner calls [Conn.Release] (W-END-9). At the side that opens, the stream counts while its RESET waits, where there were
+// many (W-FLOW-14).
 func (c *Conn) Reset(s *Stream, r *ResetHead) {
 	c.scratchHead = r.Append(c.scratchHead[:0])
 	if len(c.scratchHead) > MaxHead { // a peer's details: the code matters more
-		short := ResetHead{Status: r.Status, HTTP2Code: r.HTTP2Code}
-		short.Status.Details, short.Status.Message = nil, nil
-		c.scratchHead = short.Append(c.scratchHead[:0])
+		c.scratchHead = r.short(c.scratchHead[:0])
 	}
-	c.appendFrame(s.ID, TypeReset, 0, c.scratchHead)
+	c.reset(s.ID, c.scratchHead)
 	c.removeStream(s)
 }
 
 // ForwardReset ends a stream with the head of a RESET that came from the other side of a hop.
 func (c *Conn) ForwardReset(s *Stream, head []byte) {
-	c.appendFrame(s.ID, TypeReset, 0, head)
+	c.reset(s.ID, head)
 	c.removeStream(s)
 }
 

@@ -13,10 +13,11 @@ const (
 	linger = time.Second
 )
 
-// pulse is what the owner of a connection has to say about its liveness, and wants to know of it. missed and gone may be nil.
+// pulse is what the owner of a connection has to say about its liveness, and wants to know of it. missed, ticked and gone may be nil.
 type pulse struct {
 	waiting func() bool // a unary call waits; called with the connection locked
 	missed  func()      // a sign of life is overdue
+	ticked  func()      // the connection has had its tick; it is locked
 	gone    func()      // the connection is given up; it ends next
 }
 
@@ -40,6 +41,9 @@ func heartbeat(tc *transport.Conn, wc *wire.Conn, p pulse, stop <-chan struct{})
 		}
 		tc.Lock()
 		wc.Tick()
+		if p.ticked != nil {
+			p.ticked()
+		}
 		if tc.Trim() {
 			wc.Trim()
 		}

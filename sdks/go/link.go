@@ -89,6 +89,7 @@ func (l *link) run() {
 		heartbeat(l.tc, l.wc, pulse{
 			waiting: func() bool { return l.unary > 0 || l.probing },
 			missed:  func() { l.overdue.Store(true); l.peer.tell(fallback.Missed, l) },
+			ticked:  l.freeSlots,
 			gone:    func() { l.gone.Store(true) },
 		}, l.stop)
 	})
@@ -332,6 +333,13 @@ func (l *link) freeSlot() {
 	if len(l.slots) > 0 {
 		close(l.slots[0])
 		l.slots = l.slots[1:]
+	}
+}
+
+// freeSlots lets as many try again as the limit leaves room for: RESETs that had to wait have freed streams.
+func (l *link) freeSlots() {
+	for n := l.wc.Room(); n > 0 && len(l.slots) > 0; n-- {
+		l.freeSlot()
 	}
 }
 

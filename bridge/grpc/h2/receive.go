@@ -343,7 +343,7 @@ func (c *Conn) absent(id uint32, t http2.FrameType) error {
 }
 
 // maxResets is how many streams a client may cancel within a tick of half a second. They go on over a connection that other clients'
-// calls share, whose end takes four times as many (W-FLOW-13): one client alone must not use that up.
+// calls share, and whose opener sends as many within a tick (W-FLOW-14): what one client may have there is about a link's whole share.
 const maxResets = 1000
 
 func (c *Conn) resetFrame(f *http2.RSTStreamFrame, ev *Event) error {

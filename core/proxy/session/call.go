@@ -58,6 +58,7 @@ type Call struct {
 	parked  bool
 	paused  bool            // parked until a time at which it goes again
 	lot     *policy.Bounded // where it is parked, if in a target's lot
+	place   place           // where it waits for a stream
 	late    wire.Reason     // why it is refused if it is parked for too long
 
 	local   *Local // nil: the call is not answered by the proxy itself
@@ -112,6 +113,7 @@ func (c *Call) reset() {
 	c.last = wire.Status{}
 	c.down, c.up, c.ds, c.us, c.frame, c.batch, c.local = nil, nil, nil, nil, nil, nil, nil
 	c.upOpen, c.unary, c.parked, c.gone, c.lot, c.Full = false, false, false, false, nil, false
+	c.place = place{}
 	c.arrived, c.sent, c.timings = 0, 0, false
 	c.Note.Reset()
 	c.Hop = c.Hop[:0]
@@ -403,6 +405,9 @@ func (c *Call) finished(st *wire.Status, b *Batch) {
 	c.doQueue.clear()
 	if c.lot != nil && c.lot.Remove(c) {
 		c.drop() // nobody will resume it
+	}
+	if c.place.in != nil && c.place.in.remove(c) {
+		c.drop() // likewise
 	}
 	c.unpause()
 	if c.Observer != nil {

@@ -11,9 +11,17 @@ type Line struct {
 	// Free returns one of the sessions that may take a call now; nil: none. It is set where the line is shared.
 	Free func() *Session
 
-	n     atomic.Int32 // len(calls), for a look without the lock
-	mu    sync.Mutex
-	calls []*Call
+	n    atomic.Int32 // calls that wait, for a look without the lock
+	mu   sync.Mutex
+	head *Call
+	tail *Call
+}
+
+// place is a call's in the line in which it waits. in is the call's own; the rest is guarded by the line.
+type place struct {
+	in            *Line
+	taken         bool
+	before, after *Call
 }
 
 // Waits tells whether somebody does.
@@ -22,31 +30,59 @@ func (l *Line) Waits() bool { return l.n.Load() > 0 }
 func (l *Line) add(c *Call) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.calls = append(l.calls, c)
-	l.n.Store(int32(len(l.calls)))
+	c.place = place{in: l, taken: true, before: l.tail}
+	if l.tail != nil {
+		l.tail.place.after = c
+	} else {
+		l.head = c
+	}
+	l.tail = c
+	l.n.Add(1)
 }
 
 // first takes the call that has waited longest; nil: nobody waits.
 func (l *Line) first() *Call {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.calls) == 0 {
-		return nil
+	c := l.head
+	if c != nil {
+		l.leave(c)
 	}
-	c := l.calls[0]
-	l.calls[0] = nil
-	l.calls = l.calls[1:]
-	l.n.Store(int32(len(l.calls)))
 	return c
 }
 
-// all takes everybody.
-func (l *Line) all() []*Call {
+// remove takes out a call that has ended, so that calls that nobody waits for keep no place; false: somebody has taken it.
+func (l *Line) remove(c *Call) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	calls := l.calls
-	l.calls = nil
-	l.n.Store(0)
+	if !c.place.taken {
+		return false
+	}
+	l.leave(c)
+	return true
+}
+
+func (l *Line) leave(c *Call) {
+	p := &c.place
+	if p.before != nil {
+		p.before.place.after = p.after
+	} else {
+		l.head = p.after
+	}
+	if p.after != nil {
+		p.after.place.before = p.before
+	} else {
+		l.tail = p.before
+	}
+	p.taken, p.before, p.after = false, nil, nil
+	l.n.Add(-1)
+}
+
+// all takes everybody.
+func (l *Line) all() (calls []*Call) {
+	for c := l.first(); c != nil; c = l.first() {
+		calls = append(calls, c)
+	}
 	return calls
 }
 

@@ -181,6 +181,7 @@ func (s *Session) Tick(inTime bool) {
 		return
 	}
 	s.tc.FlushUnlock()
+	s.CallWaiting() // RESETs that had to wait have freed streams
 }
 
 // waitsForUnary tells whether a unary call that this side opened is open: then the peer's silence is

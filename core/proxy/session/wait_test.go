@@ -48,6 +48,30 @@ func TestWaitingCallThatIsGoneHandsItsTurnOn(t *testing.T) {
 	get(t, "the last call", last)
 }
 
+func TestCallsThatAreGoneKeepNoPlaceInTheLine(t *testing.T) {
+	h := newHub(t, wire.Limits{})
+	v, c := h.server(wire.Limits{MaxStreams: 1}), h.caller()
+	first := c.call(t, "first")
+	e := v.next(t, wire.EventRequest)
+	others := []*caller{h.caller(), h.caller()} // one alone may not cancel so many
+	for n := range 1200 {                       // more than may wait
+		other := others[n%2]
+		gone, _ := other.open(t, head(), "gone", true)
+		h.parked(1)
+		other.cancel(gone)
+		h.parked(0)
+	}
+	last := c.call(t, "last")
+	h.parked(1)
+	v.answer(e.stream, "")
+	get(t, "the first call", first)
+	if e = v.next(t, wire.EventRequest); e.body != "last" {
+		t.Fatalf("call %q came", e.body)
+	}
+	v.answer(e.stream, "")
+	get(t, "the last call", last)
+}
+
 func TestDrainedSessionLetsItsWaitersGoElsewhere(t *testing.T) {
 	h := newHub(t, wire.Limits{})
 	one, c := h.server(wire.Limits{MaxStreams: 1}), h.caller()

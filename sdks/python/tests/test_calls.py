@@ -119,6 +119,18 @@ async def test_streams(client: EchoClient) -> None:
         assert await chat.receive() is None
 
 
+async def test_many_cancelled_calls_harm_no_other(client: EchoClient) -> None:
+    """Thousands within half a second are more than the peer bears on one connection (W-FLOW-13, W-FLOW-14)."""
+    for n in range(6):
+        calls = [asyncio.create_task(client.say(Message(text="slow"))) for _ in range(1000)]
+        answer = asyncio.create_task(client.say(Message(text=str(n))))
+        await asyncio.sleep(0)  # they are sent, or wait for a stream
+        for call in calls:
+            call.cancel()
+        assert (await answer).text == str(n)
+        assert all(isinstance(e, asyncio.CancelledError) for e in await asyncio.gather(*calls, return_exceptions=True))
+
+
 async def test_a_stream_that_is_left_is_cancelled(client: EchoClient) -> None:
     async for message in client.watch(Message(number=1_000_000, data=bytes(1000))):
         if message.number == 3:

@@ -21,6 +21,7 @@ func Files() map[string]*vector.File {
 		{"ids.json", "Stream ids", ids()},
 		{"streams.json", "Streams", streams()},
 		{"limits.json", "max_streams and refusals", streamLimits()},
+		{"pace.json", "How fast an opener resets", paces()},
 		{"fragments.json", "Messages and fragments", fragments()},
 		{"credit.json", "Credit", credits()},
 		{"control.json", "PING, PONG and unknown frames", controls()},
@@ -43,7 +44,8 @@ var notes = []string{
 	"input says which end of a connection this is, and what both sides declared; with skip_handshake the handshake is done. result.steps are played in order.",
 	"After each step everything queued is written (flushed), unless the step has hold; then its writes, if any, are part of the next step's.",
 	"receive: frames arrive, in chunks: hex, repeated so often, or so many zero bytes. tick: 500 ms have passed. hello, accept, refuse, open, send, consume, reset, started, released, leave, final, drained, ping, lost: " +
-		"what the owner does or sees. Heads are hex, bodies are so many zero bytes. A send that finds no credit goes on by itself when a WINDOW comes. lost with unwritten: the socket took nothing of what was written last.",
+		"what the owner does or sees. Heads are hex, bodies are so many zero bytes. A send that finds no credit goes on by itself when a WINDOW comes. lost with unwritten: the socket took nothing of what was written last. " +
+		"cancels: the owner opens so many unary calls of one byte, one after another, and ends each by RESET{CANCELLED} at once; for each a REQUEST and a RESET go out in this step, which no actions say.",
 	"write: a frame goes out, with the fields that are named; text, origin, and fields that are not named are free. sends: one message goes out whole, in one fragment or several; " +
 		"type and head are its first frame's, last_type and last_head its last one's. deliver: the owner learns of a frame. A message's frames are delivered one by one. " +
 		"failed: the peer broke a rule of the stream; it is closed with this status. ended: an open stream ends with this status without a frame of its own. " +

@@ -152,6 +152,9 @@ func streamLimits() []script {
 	const msg, end = raw.Msg, raw.End
 	two := callCallee().local(limits{MaxStreams: 2})
 	full := func(id uint32) vector.Map { return writeReset(id, resourceExhausted, queueFull, notProcessed) }
+	takes := func(id uint32) step { return recv("REQUEST", one(unary(id)), getsUnary(id)) }
+	gone := func(id uint32) step { return recv("RESET", one(cancelFrame(id)), getsReset(id, 1, cancelled, unknown)) }
+	ends := func(id uint32) step { return reset(id, internal, 0, unknown, writeReset(id, internal, 0, unknown)) }
 	fill := recv("REQUEST 1, 3", several(unary(1), unary(3)), getsUnary(1), getsUnary(3))
 	return []script{
 		{"callee/beyond", "a REQUEST beyond max_streams is refused, and is no error", rules("W-FLOW-9", "E-TABLE-3", "L-FINE-10"), two, []step{
@@ -161,12 +164,14 @@ func streamLimits() []script {
 			fill, recv("REQUEST 5", one(request(5, msg, 1)), full(5)), recv("MESSAGE 5, RESET 5", several(message(5, msg|end, 1), cancelFrame(5))),
 			recv("REQUEST 5 again", one(unary(5)), append(protocolErrorAt(sizes(unary(1), unary(3), request(5, msg, 1), message(5, msg|end, 1), cancelFrame(5))), lostCall(1), lostCall(3))...),
 		}},
-		{"callee/reset-counts", "a stream that was reset counts until its handler has returned", rules("W-END-9", "L-FINE-10"), two, []step{
-			fill, recv("RESET 1", one(cancelFrame(1)), getsReset(1, 1, cancelled, unknown)), recv("REQUEST 5", one(unary(5)), full(5)),
-			released(1), recv("REQUEST 7", one(unary(7)), getsUnary(7)),
+		{"callee/reset-runs-on", "as many reset streams as max_streams may have a handler that runs; more take the places of open ones", rules("W-END-9", "L-FINE-10"), two, []step{
+			fill, gone(1), takes(5), gone(3), takes(7), gone(5), recv("REQUEST 9", one(unary(9)), full(9)), released(1), takes(11), recv("REQUEST 13", one(unary(13)), full(13)),
 		}},
-		{"callee/own-reset-counts", "so does one that this side reset", rules("W-END-9"), two, []step{
-			fill, reset(1, internal, 0, unknown, writeReset(1, internal, 0, unknown)), recv("REQUEST 5", one(unary(5)), full(5)), released(1), recv("REQUEST 7", one(unary(7)), getsUnary(7)),
+		{"callee/own-reset-runs-on", "so may those that this side reset", rules("W-END-9"), two, []step{
+			fill, ends(1), takes(5), ends(3), takes(7), ends(5), recv("REQUEST 9", one(unary(9)), full(9)), released(1), takes(11),
+		}},
+		{"callee/reset-counts-no-more", "beside those that run on, max_streams are let in and no more", rules("W-END-9", "W-FLOW-9"), two, []step{
+			fill, gone(1), takes(5), recv("REQUEST 7", one(unary(7)), full(7)), released(1), recv("REQUEST 9", one(unary(9)), full(9)),
 		}},
 		{"callee/refused-counts-until-flushed", "a refusal that waits takes a place", rules("W-FLOW-9", "L-FINE-10"), two, []step{
 			fill, hold(recv("REQUEST 5", one(unary(5)))), hold(answers0(1)), hold(answers0(3)), hold(recv("REQUEST 7", one(unary(7)), getsUnary(7))),
@@ -198,7 +203,7 @@ func streamLimits() []script {
 		}},
 		{"opener/reset-frees", "a stream that the opener reset no longer counts with it", rules("W-END-9", "L-FINE-10"), callOpener().peer(limits{MaxStreams: 1}), []step{
 			opens(1), reset(1, 1, cancelled, unknown, writeReset(1, 1, cancelled, unknown)), opens(3),
-			recv("the callee still counts it", one(resetFrame(3, resourceExhausted, queueFull, notProcessed)), getsReset(3, resourceExhausted, queueFull, notProcessed)), opens(5),
+			recv("the callee's handlers run on", one(resetFrame(3, resourceExhausted, queueFull, notProcessed)), getsReset(3, resourceExhausted, queueFull, notProcessed)), opens(5),
 		}},
 	}
 }

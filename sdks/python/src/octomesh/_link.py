@@ -278,6 +278,7 @@ class Link(asyncio.BufferedProtocol):
         self._tick_at = max(self._tick_at + TICK, now)
         self._ticker = self.loop.call_at(self._tick_at, self._tick)
         self.conn.tick()
+        self.settle()  # RESETs that had to wait have freed streams
         heard, self._heard = self._heard, False
         # Had there been a byte, the loop would have brought it before this tick, unless the tick is late.
         drained = not self._moved() and not late

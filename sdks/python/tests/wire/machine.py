@@ -7,10 +7,10 @@ from typing import Any, Final
 import vectors
 from octo.wire.v1 import connection_pb2, head_pb2
 from octomesh._wire.conn import ACCEPTOR, DIALER, Connection, NotOpenError, StreamLimitError, WireError
-from octomesh._wire.frame import END, MESSAGE, REQUEST, RESPONSE, TYPE_NAMES
+from octomesh._wire.frame import END, MESSAGE, MSG, REQUEST, RESPONSE, TYPE_NAMES
 from octomesh._wire.hello import GoAway, Hello, Welcome
 from octomesh._wire.limits import Limits
-from octomesh._wire.status import Origin, Status
+from octomesh._wire.status import Origin, Reason, Status, refuse
 from octomesh._wire.stream import Stream
 
 ROLES: Final = {"call": 1, "serve": 2}
@@ -176,10 +176,22 @@ class Player:
             conn.ping(int(e["payload"], 16))
         elif name == "tick":
             conn.tick()
+        elif name == "cancels":
+            self.cancels(e["calls"])
         elif name == "lost":
             conn.lost(unwritten=e.get("unwritten", False))
         else:
             raise AssertionError(f"unknown event {name}")
+
+    def cancels(self, calls: int) -> None:
+        """Opens and cancels unary calls. A REQUEST and a RESET go out for each."""
+        for _ in range(calls):
+            s = Call(self)
+            assert self.conn.open(s, MSG | END, b"", b"\0")
+            self.conn.reset(s, refuse(Reason.CANCELLED, Origin.CLIENT_SDK))
+            out = read_frames(self.conn.take())
+            assert [(f["type"], f["stream"]) for f in out] == [("REQUEST", s.id), ("RESET", s.id)]
+        self.woken = 0
 
     def open(self, e: Note) -> None:
         s = Call(self)

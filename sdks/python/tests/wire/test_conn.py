@@ -74,14 +74,16 @@ def test_what_a_hook_raises_costs_no_frame() -> None:
 
 def test_a_handler_that_returns_late_counts_until_then() -> None:
     conn, owner = callee(Limits(max_streams=2))
-    conn.feed(request(1) + request(3) + frame(RESET, 0, 1) + request(5))
-    assert [c.id for c in owner.calls] == [1, 3]
-    assert b"\x00\x00\x00\x05" in conn.take(), "refused"
+    conn.feed(request(1) + request(3) + frame(RESET, 0, 1) + request(5) + frame(RESET, 0, 3) + request(7))
+    assert [c.id for c in owner.calls] == [1, 3, 5, 7], "as many handlers of reset streams as there may be open ones"
+    conn.feed(frame(RESET, 0, 5) + request(9))
+    assert [c.id for c in owner.calls] == [1, 3, 5, 7]
+    assert b"\x00\x00\x00\x09" in conn.take(), "refused"
     conn.release(owner.calls[0])
     conn.release(owner.calls[0])
-    conn.feed(request(7))
-    assert conn.held == 2
-    assert [c.id for c in owner.calls] == [1, 3, 7]
+    conn.feed(request(11))
+    assert conn.held == 4
+    assert [c.id for c in owner.calls] == [1, 3, 5, 7, 11]
 
 
 def test_a_handler_that_has_returned_is_forgotten_with_its_stream() -> None:

@@ -58,6 +58,9 @@ class Connection(Receiving):
                 self.reset(s, status)
             else:
                 self._remove(s)
+        while self._delayed:  # no call is left that it could harm
+            self._resets = 0
+            self._send_delayed()
         if self._refusals:  # nothing may follow the last word
             self._flush_refusals()
         if self.opens:

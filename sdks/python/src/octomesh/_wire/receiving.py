@@ -225,7 +225,7 @@ class Receiving(Sending):
         self.peer_leaves = True
         if goaway.final and self.opens:  # last speaks of the receiver's own streams only (L-FINE-2)
             self.got_final, self._final_last = True, goaway.last
-            self._limit = 0
+            self._most = self._limit = 0
         if self._phase == HANDSHAKE or not goaway.graceful:
             self._end()
         self._owner.on_goaway(goaway)
@@ -252,7 +252,9 @@ class Receiving(Sending):
                 raise self._end_by(GOAWAY_ENHANCE_YOUR_CALM, "too many RESETs")
         s = self._streams.get(sid)
         if s is None:  # closed: whatever still arrives for it is dropped
-            if kind == RESET:
+            if self._delayed and (kind == RESET or (kind == RESPONSE and flags & END)):
+                self._undelay(sid)
+            elif kind == RESET:
                 self._refusals.pop(sid, None)
         elif kind == RESET:
             self._receive_reset(s, head)
@@ -276,7 +278,8 @@ class Receiving(Sending):
         if flags & CRITICAL:
             self._refuse(sid, Reason.UNKNOWN_FLAG)
             return
-        if self.held + len(self._refusals) >= self._max_streams:
+        refused, most = len(self._refusals), self._max_streams
+        if len(self._streams) + refused >= most or self.held + refused >= 2 * most:  # W-END-9
             self._refuse(sid, Reason.QUEUE_FULL)
             return
         probe = Stream()  # the owner's object is made for a call that is let in

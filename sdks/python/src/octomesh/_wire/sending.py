@@ -27,6 +27,8 @@ _MIN_FRAGMENT: Final = 1024
 waits for is on its way."""
 _TOTAL_SIZE: Final = 11
 """The most bytes that a total_length takes."""
+_MAX_DELAYED: Final = 512
+"""The longest head of a RESET that waits."""
 _BUSY: Final = CLOSED | BLOCKED | OUT_MESSAGE
 _W_REQUEST: Final = PREFIX | REQUEST
 _W_WINDOW: Final = PREFIX | WINDOW
@@ -54,7 +56,7 @@ class Sending(State):
         sid = self._next_id
         streams = self._streams
         if len(streams) >= self._limit or sid > ID_LAST:
-            if self._limit == 0 or sid > ID_LAST:
+            if self._most == 0 or sid > ID_LAST:
                 raise NotOpenError("the connection takes no new calls")
             raise StreamLimitError("the peer's stream limit is reached")
         size = len(body)
@@ -215,16 +217,23 @@ class Sending(State):
     def reset(self, s: Stream, status: Status, http2_code: int = 0) -> None:
         """Ends a stream at once, behind what is queued.
 
-        At the side that serves it counts against max_streams until `release`.
+        At the side that serves its handler may run on until `release` (W-END-9). At the side that opens it counts
+        against max_streams while its RESET waits, where there were many (W-FLOW-14).
 
         No hook is called. A stream that is closed stays as it is.
         """
         if s.bits & CLOSED:
             return
+        waits = self.opens and self._resets >= self._pace
         head = ResetHead(status, http2_code).encode()
-        if len(head) > MAX_HEAD:  # a peer's details: the code matters more
+        if len(head) > (_MAX_DELAYED if waits else MAX_HEAD):  # a peer's details: the code matters more
             short = Status(status.code, status.reason, status.origin, status.disposition)
             short.retry_after_ms = status.retry_after_ms
             head = ResetHead(short, http2_code).encode()
-        self._queue(RESET, s.id, head)
+        if waits:
+            self._delayed[s.id] = head
+            self._limit = self._most - len(self._delayed)
+        else:
+            self._resets += self.opens
+            self._queue(RESET, s.id, head)
         self._remove(s)

@@ -83,17 +83,20 @@ class State:
     __slots__ = (
         "_accept_parity",
         "_before",
+        "_delayed",
         "_final_last",
         "_highest",
         "_limit",
         "_max_body",
         "_max_streams",
+        "_most",
         "_need",
         "_next_id",
         "_offset",
         "_open_parity",
         "_out",
         "_owner",
+        "_pace",
         "_partial",
         "_peer_body",
         "_peer_cost",
@@ -138,8 +141,7 @@ class State:
         self.opens = False
         """This side opens the calls of the connection (W-ROLE-1)."""
         self.held = 0
-        """Streams that count against max_streams at the side that serves: open ones, and ended ones whose handler has
-        not returned."""
+        """Streams of the side that serves: open ones, and reset ones whose handler has not returned (W-END-9)."""
         self.leaves = False
         """This side has sent GOAWAY."""
         self.peer_leaves = False
@@ -160,7 +162,10 @@ class State:
         self._window = self.local.stream_window
         self._max_body = self.local.max_frame_body
         self._max_streams = self.local.max_streams
-        self._limit = 0  # streams that this side may have open at once; 0: it opens none
+        self._most = 0  # streams that this side may have open at once; 0: it opens none
+        self._limit = 0  # what those whose RESET waits leave of them
+        self._pace = 0  # RESETs that this side sends between two ticks, if it opens calls
+        self._delayed: dict[int, bytes] = {}  # RESETs that wait for the next one: id to head
         self._next_id = 1 + side
         self._highest = 0
         self._taken = 0  # what _highest was when `take` returned bytes last
@@ -186,7 +191,8 @@ class State:
         self._phase = OPEN
         mine = 1 - self._side  # the parity of the dialer's ids is 1
         if self.opens:
-            self._limit = self.peer.max_streams
+            self._most = self._limit = self.peer.max_streams
+            self._pace = max(250, self.peer.max_streams)
             self._open_parity = mine
         else:
             self._accept_parity = 1 - mine
@@ -194,7 +200,8 @@ class State:
     def _end(self) -> None:
         """The connection carries nothing any more: whatever arrives goes the slow way, and is discarded there."""
         self._phase = OVER
-        self._limit = 0
+        self._most = self._limit = 0
+        self._delayed.clear()
         self._max_body = -1
         self._accept_parity = NOBODY
         self._partial = bytearray()
@@ -259,7 +266,7 @@ class State:
     @property
     def takes_calls(self) -> bool:
         """`open` opens calls here, if there is `room`: the handshake is done, nobody has drained, and ids are left."""
-        return self._limit > 0 and self._next_id <= ID_LAST
+        return self._most > 0 and self._next_id <= ID_LAST
 
     @property
     def room(self) -> int:
@@ -305,6 +312,20 @@ class State:
         Beside `octomesh._wire.liveness.Liveness.tick`, whose answer is the owner's to act on.
         """
         self._resets = 0
+        if self._delayed:
+            self._send_delayed()
+
+    def _send_delayed(self) -> None:
+        """Queues the RESETs that have waited, as many as may go."""
+        for sid in list(self._delayed)[: self._pace - self._resets]:
+            self._queue(RESET, sid, self._delayed.pop(sid))
+            self._resets += 1
+        self._limit = self._most - len(self._delayed)
+
+    def _undelay(self, sid: int) -> None:
+        """The peer has ended a stream: its RESET, if one waits, is dropped."""
+        if self._delayed.pop(sid, None) is not None:
+            self._limit = self._most - len(self._delayed)
 
     def end(self, code: int, why: str) -> None:
         """Closes the connection for a reason of the owner's, such as a limit of its own, and tells the peer."""
@@ -326,13 +347,13 @@ class State:
 
     def cease(self) -> None:
         """Opens no more calls here, for reasons of the owner's; `drained` says so to the peer, now or later."""
-        self._limit = 0
+        self._most = self._limit = 0
 
     def drained(self) -> None:
         """Says that this side, which opens the calls, opens none any more on this connection (L-GRACE-4)."""
         if not self.has_drained and self._phase == OPEN and self.opens:
             self.has_drained = True
-            self._limit = 0
+            self._most = self._limit = 0
             self._queue(DRAINED, 0, b"")
 
     def _wake(self) -> None:

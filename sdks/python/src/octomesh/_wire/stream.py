@@ -23,7 +23,7 @@ BLOCKED: Final = 0x40
 STARTED: Final = 0x80
 """Handed to a handler: nobody may call it not processed any more (L-FINE-1)."""
 HELD: Final = 0x100
-"""Counts against max_streams, at the side that serves (W-END-9)."""
+"""Counts as held, at the side that serves: it is open, or its handler runs on (W-END-9)."""
 CLOSED: Final = 0x200
 RETURNED: Final = 0x400
 """Its handler has returned, while the stream was open."""
