@@ -18,6 +18,7 @@ import (
 
 	bridge "github.com/octomesh/octomesh/bridge/grpc"
 	"github.com/octomesh/octomesh/core/meshtest"
+	"github.com/octomesh/octomesh/core/meshtest/loopback"
 	"github.com/octomesh/octomesh/core/proxy"
 	"github.com/octomesh/octomesh/core/proxy/session"
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
@@ -98,7 +99,7 @@ func wantNext(t testing.TB, w healthWatch, want grpc_health_v1.HealthCheckRespon
 func TestHealthIsWhatTheProxyKnows(t *testing.T) {
 	m := startAsked(t, nil)
 	m.wantCheck(t, "", notServing, codes.OK) // without a configuration
-	m.publish(t, map[string][]string{target: {free(t)}, "bare": nil})
+	m.publish(t, map[string][]string{target: {loopback.Free(t)}, "bare": nil})
 	m.wantCheck(t, "", serving, codes.OK)
 	m.wantCheck(t, service, serving, codes.OK)
 	m.wantCheck(t, target, serving, codes.OK)
@@ -106,7 +107,7 @@ func TestHealthIsWhatTheProxyKnows(t *testing.T) {
 	m.wantCheck(t, "no.such.Service", 0, codes.NotFound)
 	m.wantCheck(t, "no name at all", 0, codes.NotFound)
 	for name, one := range map[string]*resourcev1.Endpoint{"disabled": {Disabled: true}, "without weight": {Weight: new(uint32)}} {
-		one.Target, one.Instance, one.MeshAddress = target, "thing-0", free(t)
+		one.Target, one.Instance, one.MeshAddress = target, "thing-0", loopback.Free(t)
 		if err := m.Publish(&resourcev1.Snapshot{Endpoints: []*resourcev1.Endpoint{one}}); err != nil {
 			t.Fatal(err)
 		}
@@ -123,7 +124,7 @@ func TestATargetIsAsWellAsThoseWhoGetItsCalls(t *testing.T) {
 				{Target: target, Routes: []*resourcev1.Route{{Name: "away", Destinations: []*resourcev1.Destination{{Target: to}}}}}, {Target: "bare"},
 			},
 			Endpoints: []*resourcev1.Endpoint{
-				{Target: target, Instance: "thing-0", MeshAddress: free(t), Disabled: to == "full"}, {Target: "full", Instance: "f", MeshAddress: free(t)},
+				{Target: target, Instance: "thing-0", MeshAddress: loopback.Free(t), Disabled: to == "full"}, {Target: "full", Instance: "f", MeshAddress: loopback.Free(t)},
 			},
 		}); err != nil {
 			t.Fatal(err)
@@ -161,7 +162,7 @@ func TestHealthIsToldWhenItChanges(t *testing.T) {
 	one, later := m.watch(t, service), m.watch(t, "later.Service")
 	wantNext(t, one, serviceUnknown)
 	wantNext(t, later, serviceUnknown)
-	at := free(t)
+	at := loopback.Free(t)
 	m.publish(t, map[string][]string{target: {at}})
 	wantNext(t, one, serving)
 	m.publish(t, map[string][]string{target: {at}, "unrelated": {at}}) // nothing is said of it
@@ -251,7 +252,7 @@ func TestATargetWhereNobodyAnswersIsNotServingUntilSomebodyDoes(t *testing.T) {
 	if err := server.Endpoints(nil); err != nil {
 		t.Fatal(err)
 	}
-	m, at := startAsked(t, nil), free(t)
+	m, at := startAsked(t, nil), loopback.Free(t)
 	m.publish(t, map[string][]string{target: {at}})
 	w := m.watch(t, service)
 	wantNext(t, w, serving) // nobody has asked there yet

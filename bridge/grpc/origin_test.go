@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/octomesh/octomesh/core/meshtest/loopback"
 	"github.com/octomesh/octomesh/core/proxy"
 	"github.com/octomesh/octomesh/core/proxy/session"
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
@@ -69,7 +70,7 @@ func TestRefusalsSayWhoRefusesAndWhy(t *testing.T) {
 	// No instance may take calls; none is reached.
 	publish(t, m.client.Publish, &resourcev1.Snapshot{Policies: []*resourcev1.ServicePolicy{{Target: target}}})
 	refused(t, cc, path("Do"), codes.Unavailable, "client-proxy", "NO_ENDPOINT", "no instance of the target may take calls")
-	nowhere := free(t)
+	nowhere := loopback.Free(t)
 	publish(t, m.client.Publish, &resourcev1.Snapshot{Endpoints: []*resourcev1.Endpoint{{Target: target, Instance: "a", MeshAddress: nowhere}}})
 	refused(t, cc, path("Do"), codes.Unavailable, "client-proxy", "PROXY_UNREACHABLE", "no connection to "+nowhere)
 }

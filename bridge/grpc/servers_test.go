@@ -3,7 +3,6 @@ package grpc_test
 import (
 	"bytes"
 	"context"
-	"net"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -20,6 +19,7 @@ import (
 
 	bridge "github.com/octomesh/octomesh/bridge/grpc"
 	"github.com/octomesh/octomesh/core/meshtest"
+	"github.com/octomesh/octomesh/core/meshtest/loopback"
 	"github.com/octomesh/octomesh/core/proxy"
 	"github.com/octomesh/octomesh/core/proxy/register"
 	"github.com/octomesh/octomesh/core/proxy/session"
@@ -72,19 +72,8 @@ func (m *served) registered(t testing.TB, want bool) {
 	}
 }
 
-// free is an address where nobody listens.
-func free(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
-
 func TestStockServersAreInstancesOfTheirProxy(t *testing.T) {
-	for name, address := range map[string]string{"tcp": free(t), "unix": "unix:" + filepath.Join(t.TempDir(), "s")} {
+	for name, address := range map[string]string{"tcp": loopback.Free(t), "unix": "unix:" + filepath.Join(t.TempDir(), "s")} {
 		t.Run(name, func(t *testing.T) {
 			var met atomic.Pointer[metadata.MD]
 			startStockAt(t, address, func(ctx context.Context, in *msg) (*msg, error) {
@@ -145,7 +134,7 @@ func TestTheServersProxyAppliesItsPolicies(t *testing.T) {
 }
 
 func TestAStockServerMayComeLateAndReturn(t *testing.T) {
-	at := free(t)
+	at := loopback.Free(t)
 	m := startServed(t, at)
 	cc := dial(t, "unix:"+m.client.Socket, nil)
 	_, err := do(within(t), cc, nil)

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/octomesh/octomesh/core/meshtest/loopback"
 	octomesh "github.com/octomesh/octomesh/sdks/go"
 	sdkdirectory "github.com/octomesh/octomesh/sdks/go/directory"
 
@@ -97,7 +98,7 @@ func TestDirectCallsGoToWhomTheDirectoryNames(t *testing.T) {
 	id := func(name string) string { return "spiffe://example.org/test/" + name }
 	files := func(name string) identity.Files { return ca.Files(planetest.Dir(t), id(name)) }
 	with := func(name string) octomesh.Option { return octomesh.WithTLS(octomesh.TLS(files(name))) }
-	at, own := planetest.Free(t), files("control/all-1")
+	at, own := loopback.Free(t), files("control/all-1")
 	p := programs.Up(t, "--certificate", own.Certificate, "--key", own.Key, "--authorities", own.Authorities, "--writers", id("operator/*"), "--directory", planetest.Environment+"="+at)
 	off := octomesh.WithRegistration(octomesh.Registration{Off: true})
 	other, otherAt := serves(t, "stock", "other", with("app/mail"), off)

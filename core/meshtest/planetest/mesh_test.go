@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/octomesh/octomesh/core/meshtest/loopback"
 	octomesh "github.com/octomesh/octomesh/sdks/go"
 	sdkdirectory "github.com/octomesh/octomesh/sdks/go/directory"
 
@@ -74,7 +75,7 @@ func heard(t *testing.T, who string, told <-chan *directoryv1.MeshSwitch, permil
 // TestASwitchReachesRunningSDKs: with a proxy and without, on chosen nodes and on all, after a restart of everything too.
 func TestASwitchReachesRunningSDKs(t *testing.T) {
 	t.Parallel()
-	at := planetest.Free(t)
+	at := loopback.Free(t)
 	p := programs.Up(t, "--directory", planetest.Environment+"="+at)
 	proxy := programs.Proxy(t, "caller-1", p.PilotAddresses(), "")
 	beside := func(node string) <-chan *directoryv1.MeshSwitch {
@@ -172,7 +173,7 @@ lines:
 // refused, and told why.
 func TestNodesAreCheckedBeforeASwitch(t *testing.T) {
 	t.Parallel()
-	at := planetest.Free(t)
+	at := loopback.Free(t)
 	p := programs.Up(t, "--directory", planetest.Environment+"="+at)
 	proxy := programs.Proxy(t, "host-1", p.PilotAddresses(), "")
 	watching := func(way octomesh.DialOption, node string, features ...string) {
@@ -265,7 +266,7 @@ const mesh, direct = directoryv1.PathReport_PATH_MESH, directoryv1.PathReport_PA
 func TestBothPathsAreComparedOverTheWholeFleet(t *testing.T) {
 	t.Parallel()
 	p := programs.Cluster(t)
-	at := planetest.Free(t)
+	at := loopback.Free(t)
 	p.Add(t, "directory", "--directory", planetest.Environment+"="+at)
 	for i, r := range p.Pilots {
 		proxy := programs.Proxy(t, fmt.Sprint("host-", i), []string{r.Address}, "")

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/octomesh/octomesh/core/dispatcher/source"
+	"github.com/octomesh/octomesh/core/meshtest/loopback"
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
 
@@ -109,7 +109,7 @@ func (p *Plane) Add(t testing.TB, role string, flags ...string) *Role {
 // role starts a process of the control plane on free ports, and keeps them for its restarts.
 func (p Programs) role(t testing.TB, name string, args []string) *Role {
 	t.Helper()
-	r := &Role{Address: Free(t), Metrics: Free(t)}
+	r := &Role{Address: loopback.Free(t), Metrics: loopback.Free(t)}
 	r.Process = Start(t, name, p.Octo, append(args, "--listen", r.Address, "--metrics", r.Metrics)...)
 	r.AwaitLog(`"msg":"ready"`)
 	return r
@@ -203,8 +203,8 @@ func startEtcd(t testing.TB) (members []*Process, endpoints []string) {
 	}
 	var peers, cluster []string
 	for i := range 3 {
-		peers = append(peers, "http://"+Free(t))
-		endpoints = append(endpoints, Free(t))
+		peers = append(peers, "http://"+loopback.Free(t))
+		endpoints = append(endpoints, loopback.Free(t))
 		cluster = append(cluster, fmt.Sprintf("m%d=%s", i+1, peers[i]))
 	}
 	dir := Dir(t)
@@ -221,17 +221,6 @@ func startEtcd(t testing.TB) (members []*Process, endpoints []string) {
 	defer c.Close()
 	Await(t, "an answer of etcd", func() error { _, err := c.Get(t.Context(), "x"); return err })
 	return members, endpoints
-}
-
-// Free is a loopback address that nobody had a moment ago.
-func Free(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // Dir is a directory with a short name, for sockets, until the test ends.

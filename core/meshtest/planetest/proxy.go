@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/octomesh/octomesh/core/meshtest"
+	"github.com/octomesh/octomesh/core/meshtest/loopback"
 	"github.com/octomesh/octomesh/core/wire"
 )
 
@@ -31,7 +32,7 @@ func (p Programs) Proxy(t testing.TB, instance string, pilots []string, more str
 	t.Helper()
 	dir := Dir(t)
 	text := fmt.Sprintf("environment: %s\ninstance: %s\noutbound_socket: o.sock\nadmin_socket: a.sock\ninbound_address: %s\ndrain_deadline: 5s\n"+
-		"control: {pilots: [%q], directory: kept}\n%s", Environment, instance, Free(t), strings.Join(pilots, `", "`), more)
+		"control: {pilots: [%q], directory: kept}\n%s", Environment, instance, loopback.Free(t), strings.Join(pilots, `", "`), more)
 	text = strings.ReplaceAll(text, `\"`, `"`)
 	config := filepath.Join(dir, "p.yaml")
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/octomesh/octomesh/core/meshtest/loopback"
 	octomesh "github.com/octomesh/octomesh/sdks/go"
 
 	"github.com/octomesh/octomesh/core/dispatcher/source"
@@ -51,7 +52,7 @@ func debiansEtcd(t *testing.T) (string, register) {
 	if err != nil {
 		t.Fatal("there is no etcd to test with: run `make bootstrap-test`, or install Debian's package etcd-server")
 	}
-	at, peer := planetest.Free(t), "http://"+planetest.Free(t)
+	at, peer := loopback.Free(t), "http://"+loopback.Free(t)
 	planetest.Start(t, "etcd", program, "--data-dir", planetest.Dir(t), "--listen-client-urls", "http://"+at, "--advertise-client-urls", "http://"+at,
 		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "default="+peer, "--unsafe-no-fsync")
 	c, err := clientv3.New(clientv3.Config{Endpoints: []string{at}, Logger: zap.NewNop()})
@@ -74,7 +75,7 @@ func debiansZooKeeper(t *testing.T) (string, register) {
 	if _, missing := os.Stat(jar); err != nil || missing != nil {
 		t.Fatal("there is no ZooKeeper to test with: run `make bootstrap-test`, or install Debian's package zookeeper")
 	}
-	dir, at := planetest.Dir(t), planetest.Free(t)
+	dir, at := planetest.Dir(t), loopback.Free(t)
 	host, port, _ := net.SplitHostPort(at)
 	config := filepath.Join(dir, "zoo.cfg")
 	text := fmt.Sprintf("tickTime=250\ndataDir=%s/data\nclientPortAddress=%s\nclientPort=%s\nadmin.enableServer=false\nmaxClientCnxns=0\n", dir, host, port)
@@ -150,7 +151,7 @@ func TestStockServersAreCalledByTheirRegistrationAlone(t *testing.T) {
 		t.Run(c.target, func(t *testing.T) {
 			ask := caller(t, through[c.plane], c.target)
 			for _, name := range []string{"first", "second"} {
-				at := planetest.Free(t)
+				at := loopback.Free(t)
 				stockServer(t, at, name)
 				c.register(c.target, name, fmt.Sprintf(`{"directAddress": %q, "directProtocol": "PROTOCOL_GRPC"}`, at))
 				planetest.Await(t, "an answer of the "+name, func() error { return ask(name) })

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/octomesh/octomesh/core/meshtest/loopback"
 	"github.com/octomesh/octomesh/core/meshtest/planetest"
 )
 
@@ -46,7 +47,7 @@ func stockServer(t *testing.T, address, name string) *grpc.Server {
 func TestStockServersRegisterAndAreCalled(t *testing.T) {
 	t.Parallel()
 	p := programs.Up(t)
-	at := planetest.Free(t)
+	at := loopback.Free(t)
 	s := stockServer(t, at, "first")
 	programs.Proxy(t, "server-1", p.PilotAddresses(), fmt.Sprintf("grpc: {servers: [{targets: [%s], instance: echo-1, address: %q}]}\n", stockTarget, at))
 	client := programs.Proxy(t, "caller-1", p.PilotAddresses(), "grpc: {application: web}\n")

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/octomesh/octomesh/core/meshtest/loopback"
 	"github.com/octomesh/octomesh/core/meshtest/planetest"
 	resourcev1 "github.com/octomesh/octomesh/gen/go/octo/resource/v1"
 )
@@ -25,7 +26,7 @@ type envoy struct {
 func (w *world) envoy(program, variant string) *envoy {
 	w.t.Helper()
 	port := func(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
-	x := &envoy{all: planetest.Free(w.t), cart: planetest.Free(w.t)}
+	x := &envoy{all: loopback.Free(w.t), cart: loopback.Free(w.t)}
 	text := block(w.t, "xds.md", "yaml")
 	pilot := "        - endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: 7600}}}\n"
 	var pilots string

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/octomesh/octomesh/core/meshtest/loopback"
 	"github.com/octomesh/octomesh/core/meshtest/planetest"
 	octomesh "github.com/octomesh/octomesh/sdks/go"
 )
@@ -94,7 +95,7 @@ func TestGrpcurlNeedsASchemaAndNothingElse(t *testing.T) {
 	}
 	p := programs.Up(t)
 	serveEcho(t, programs.Proxy(t, "server-1", p.PilotAddresses(), ""))
-	at := planetest.Free(t)
+	at := loopback.Free(t)
 	client := programs.Proxy(t, "client-1", p.PilotAddresses(), "grpc: {application: curl, address: \""+at+"\", targets: {"+echoService+": echo}}\n")
 	curl := func(args ...string) (string, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), planetest.Long)

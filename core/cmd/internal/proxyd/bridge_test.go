@@ -20,19 +20,9 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/octomesh/octomesh/core/meshtest/loopback"
 	octomesh "github.com/octomesh/octomesh/sdks/go"
 )
-
-// freeAddress is an address where nobody listens now.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
 
 // selfSigned writes a certificate for localhost, and returns who trusts it.
 func selfSigned(t *testing.T, dir string) *x509.CertPool {
@@ -83,9 +73,9 @@ func TestStockClientsCallByTCPTLSAndTheSocket(t *testing.T) {
 	server := launch(t, "{}")
 	c := &counted{}
 	c.serve(t, server.socket)
-	plain := freeAddress(t)
+	plain := loopback.Free(t)
 	client := launchIn(t, t.TempDir(), endpoint("echo", server.inbound), bridgeLines+"  address: "+plain+"\n")
-	dir, secure := t.TempDir(), freeAddress(t)
+	dir, secure := t.TempDir(), loopback.Free(t)
 	trusts := selfSigned(t, dir)
 	launchIn(t, dir, endpoint("echo", server.inbound), bridgeLines+"  address: "+secure+"\n  certificate_file: c.pem\n  key_file: k.pem\n")
 	for name, cc := range map[string]*grpc.ClientConn{
@@ -131,7 +121,7 @@ func TestHotRestartsFailNoCallOfAStockClient(t *testing.T) {
 	server := launch(t, "{}")
 	c := &counted{}
 	c.serve(t, server.socket)
-	at := freeAddress(t)
+	at := loopback.Free(t)
 	client := launchIn(t, t.TempDir(), endpoint("echo", server.inbound), bridgeLines+"  address: "+at+"\n")
 	cc := grpcClient(t, at, insecure.NewCredentials())
 	stop := c.keepCalling(t, cc)

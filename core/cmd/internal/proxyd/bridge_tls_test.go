@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"github.com/octomesh/octomesh/core/meshtest/loopback"
 	"github.com/octomesh/octomesh/core/transport/certfile"
 	"github.com/octomesh/octomesh/core/transport/identity"
 	"github.com/octomesh/octomesh/core/transport/identity/identitytest"
@@ -55,7 +56,7 @@ func TestClientsCountAsTheApplicationOfTheirCertificate(t *testing.T) {
 	c := &counted{}
 	c.serve(t, server.socket)
 	ca, other := identitytest.New(t), identitytest.New(t)
-	dir, at := t.TempDir(), freeAddress(t)
+	dir, at := t.TempDir(), loopback.Free(t)
 	ca.Files(dir, "spiffe://example.org/test/proxy/one")
 	launchIn(t, dir, endpoint("echo", server.inbound), bridgeLines+"  address: "+at+
 		"\n  certificate_file: cert.pem\n  key_file: key.pem\n  client_authorities_file: ca.pem\n")
@@ -100,7 +101,7 @@ type secureServer struct {
 }
 
 func startSecureServer(t *testing.T, ca *identitytest.Authority) *secureServer {
-	s := &secureServer{t: t, dir: t.TempDir(), at: freeAddress(t)}
+	s := &secureServer{t: t, dir: t.TempDir(), at: loopback.Free(t)}
 	s.tls = byFiles(t, clientFiles(ca.Files(s.dir, "spiffe://example.org/test/app/server"))).Server("h2")
 	s.start()
 	t.Cleanup(func() { s.stop() })

@@ -8,6 +8,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"github.com/octomesh/octomesh/core/meshtest/loopback"
 )
 
 // ttheader is a frame of Kitex's: of a service and method, with a Thrift message of a kind and number.
@@ -90,7 +92,7 @@ func pay(network, address string) error {
 func TestKitexClientsAndServersMeetThroughTheirProxiesAndHotRestarts(t *testing.T) {
 	const clients = "kitex:\n  application: stock\n  address: "
 	server := launchIn(t, t.TempDir(), "{}", "kitex: {servers: [{targets: [billing], instance: billing-1, address: \""+kitexServer(t)+"\"}]}\n")
-	at := freeAddress(t)
+	at := loopback.Free(t)
 	client := launchIn(t, t.TempDir(), endpoint("billing", server.inbound), clients+at+"\n")
 	for until := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) { // the server is dialed
 		err := pay("tcp", at)

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/octomesh/octomesh/core/meshtest/loopback"
 	"github.com/octomesh/octomesh/core/pilot/snapshot"
 )
 
@@ -40,7 +41,7 @@ func TestNoServiceIsCalledUnknownBeforeThePilotHasAnswered(t *testing.T) {
 		p := launchIn(t, t.TempDir(), "", fmt.Sprintf("control: {pilots: [%q]}\ngrpc: {application: stock}\n", pilot))
 		return func() *grpc.ClientConn { return grpcClient(t, "unix:"+p.socket, insecure.NewCredentials()) }
 	}
-	dial, dialAlone := launched(pilot), launched(freeAddress(t))
+	dial, dialAlone := launched(pilot), launched(loopback.Free(t))
 	cc := dial()
 	if got := whyRefused(cc, "answered.Service"); got != thereIsNone {
 		t.Fatalf("a service that the Pilot says does not exist is refused %s", got)
