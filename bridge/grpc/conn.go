@@ -44,6 +44,7 @@ type Conn struct {
 	lent   []byte // heads of events, until Begin
 	free   []*stream
 
+	late    []unsent
 	drained bool // no more calls will be opened
 	enc     encoder
 	req     wire.RequestHead
@@ -74,6 +75,8 @@ type stream struct {
 
 	contentType string // of the request
 	encoding    string // that a compressed answer has if nobody says
+
+	unsent bool // the server takes no headers as long as the request's: nothing was said of it, and Late tells
 }
 
 // NewConn returns the machine of a connection.
@@ -206,7 +209,11 @@ func (c *Conn) find(ws *wire.Stream) *stream {
 // forget ends what is known of a stream, and resets it if its HTTP/2 side is open still.
 func (c *Conn) forget(s *stream, code http2.ErrCode) {
 	if h := c.h.Stream(s.ID); h != nil && h.User == s {
-		c.h.Reset(h, code)
+		if s.unsent {
+			c.h.Abandon(h)
+		} else {
+			c.h.Reset(h, code)
+		}
 	}
 	c.closed(s)
 }

@@ -13,14 +13,13 @@ import (
 // EventCredit.
 func (c *Conn) Send(ws *wire.Stream, o *wire.Out) (done bool) {
 	s := c.find(ws)
-	if s == nil {
+	if s == nil || s.unsent {
 		return true
 	}
 	end := o.Flags&wire.FlagEnd != 0
 	switch o.Type {
 	case wire.TypeRequest:
-		c.requestHeaders(s, o, end && o.Flags&wire.FlagMessage == 0)
-		if o.Flags&wire.FlagMessage == 0 {
+		if !c.requestHeaders(s, o, end && o.Flags&wire.FlagMessage == 0) || o.Flags&wire.FlagMessage == 0 {
 			return true
 		}
 	case wire.TypeResponse:
@@ -28,7 +27,10 @@ func (c *Conn) Send(ws *wire.Stream, o *wire.Out) (done bool) {
 	}
 	if c.side == wire.Acceptor && !s.sent { // an answer without initial metadata
 		c.resp.Reset()
-		c.responseHeaders(s, &c.resp, o.Flags)
+		if !c.responseHeaders(s, &c.resp, o.Flags) {
+			c.refuseAnswer(s, end)
+			return true
+		}
 	}
 	return c.sendMessage(s, o, end)
 }
@@ -41,7 +43,10 @@ func (c *Conn) sendResponse(s *stream, o *wire.Out, end bool) bool {
 	}
 	message := o.Flags&wire.FlagMessage != 0
 	if !s.sent && (h.HeadersPresent || message || !end) {
-		c.responseHeaders(s, h, o.Flags)
+		if !c.responseHeaders(s, h, o.Flags) {
+			c.refuseAnswer(s, end)
+			return true
+		}
 	}
 	if !end {
 		// The head is said; the rest is a message like any other, but for the length that the head holds.
@@ -103,8 +108,9 @@ func messageSize(o *wire.Out) uint32 {
 	return uint32(min(h.TotalLength, math.MaxUint32))
 }
 
-// responseHeaders sends the initial metadata of an answer, behind which the message of a frame with the flags follows.
-func (c *Conn) responseHeaders(s *stream, h *wire.ResponseHead, flags wire.Flags) {
+// responseHeaders sends the initial metadata of an answer, behind which the message of a frame with the flags follows; false: the client does not
+// take so much, and nothing was sent.
+func (c *Conn) responseHeaders(s *stream, h *wire.ResponseHead, flags wire.Flags) bool {
 	e := &c.enc
 	e.begin()
 	c.beginResponse(s, h.ContentType)
@@ -115,8 +121,12 @@ func (c *Conn) responseHeaders(s *stream, h *wire.ResponseHead, flags wire.Flags
 	}
 	e.list("grpc-accept-encoding", h.AcceptedEncodings)
 	e.entries(h.Metadata)
+	if !c.fits() {
+		return false
+	}
 	s.sent = true
 	c.h.Headers(s.h, e.block, false)
+	return true
 }
 
 func (c *Conn) beginResponse(s *stream, contentType []byte) {
@@ -140,8 +150,14 @@ func (c *Conn) finish(s *stream, st *wire.Status, trailers []wire.Entry) {
 	}
 	e.status(st)
 	e.entries(trailers)
+	fits := c.fits() || c.finishShort(s, st)
 	h := s.h
 	c.closed(s)
+	if !fits {
+		c.h.Reset(h, http2.ErrCodeEnhanceYourCalm)
+		c.h.Release()
+		return
+	}
 	c.h.Headers(h, e.block, true)
 }
 
@@ -185,8 +201,8 @@ func (c *Conn) ForwardReset(ws *wire.Stream, head []byte) {
 	c.Reset(ws, &c.rst)
 }
 
-// requestHeaders opens a call at a server.
-func (c *Conn) requestHeaders(s *stream, o *wire.Out, end bool) {
+// requestHeaders opens a call at a server; false: the server does not take headers as long as the call's, and nothing was sent.
+func (c *Conn) requestHeaders(s *stream, o *wire.Out, end bool) bool {
 	h, e := &c.req, &c.enc
 	head := o.Head
 	if len(o.Pre) > 0 || len(o.Post) > 0 {
@@ -226,7 +242,12 @@ func (c *Conn) requestHeaders(s *stream, o *wire.Out, end bool) {
 	}
 	e.baggage(h.Baggage)
 	e.entries(h.Metadata)
+	if !c.fits() {
+		c.refuseRequest(s)
+		return false
+	}
 	c.h.Headers(s.h, e.block, end)
+	return true
 }
 
 func (e *encoder) path(h *wire.RequestHead) {

@@ -225,6 +225,9 @@ func (c *Conn) call(id uint64) *stream {
 // maxMessage bounds what a status repeats of an answer's text, which goes on whole in the frame.
 const maxMessage = 1 << 10
 
+// Plain marks the protocol as one without words for a connection.
+func (c *Conn) Plain() {}
+
 // Late tells what no byte has brought; nil: nothing.
 func (c *Conn) Late() *wire.Event {
 	if !c.began && c.side == wire.Dialer {

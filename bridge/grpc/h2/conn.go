@@ -217,6 +217,9 @@ func (c *Conn) OpenStreams() int { return c.streams.n }
 // MaxStreams is how many streams may be open at once by this side's word and by the peer's.
 func (c *Conn) MaxStreams() (local, peer uint32) { return c.cfg.MaxStreams, c.peerStreams }
 
+// PeerHeaderList is the longest header list that the peer takes, counted as HTTP/2 does (see FieldSize): what SETTINGS_MAX_HEADER_LIST_SIZE says.
+func (c *Conn) PeerHeaderList() uint32 { return c.peerList }
+
 // Stream returns an open stream, or nil.
 func (c *Conn) Stream(id uint32) *Stream { return c.streams.get(id) }
 

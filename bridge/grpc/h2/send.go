@@ -148,6 +148,9 @@ func (c *Conn) spoke(s *Stream, end bool) {
 	c.ended(s)
 }
 
+// Abandon closes a client's stream of which nothing was said, in silence: to the server its id is one that was never used.
+func (c *Conn) Abandon(s *Stream) { c.remove(s, closedByUs) }
+
 // Reset ends a stream at once. At a server it counts against MaxStreams until Release.
 func (c *Conn) Reset(s *Stream, code http2.ErrCode) { c.reset(s, code) }
 

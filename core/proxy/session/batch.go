@@ -74,12 +74,15 @@ func (b *Batch) Flush() {
 func (s *Session) flush(b *Batch) {
 	s.tc.Lock()
 	s.touched = false
-	late := s.plain != nil
-	if late {
-		s.tellOver()
+	var late *wire.Event
+	if s.foreign != nil {
+		if s.plain != nil {
+			s.tellOver()
+		}
+		late = s.foreign.Late()
 	}
 	s.tc.FlushUnlock()
-	if late {
-		s.tellLate(b)
+	if late != nil {
+		s.tellLate(late, b)
 	}
 }

@@ -57,15 +57,18 @@ type Foreign interface {
 	// Takes tells a dialer whether the peer reads messages of a content type; empty: the caller has named none. Calls with others are refused
 	// before a stream is opened for them.
 	Takes(contentType []byte) bool
+	// Late tells what no byte has brought: EventFailed for a call that the protocol, or its peer, has no room for, found as it was to be sent. The
+	// stream is closed; an acceptor's counts until Release. nil: nothing. The session's owner asks whenever it flushes.
+	Late() *wire.Event
 }
 
 // Plain is the machine of a protocol that has neither handshakes nor pings nor a word for leaving. Its dialer may open calls at once; a client's
 // silence proves nothing, and this side closes the connection of one that has served its time.
 type Plain interface {
 	Foreign
-	// Late tells what no byte has brought: EventWelcome, of a dialer, before anything else; EventFailed for a call that cannot be sent in the
-	// protocol; EventResponse for one that was sent and gets no answer. nil: nothing. The session's owner asks whenever it flushes.
-	Late() *wire.Event
+	// Plain marks the protocol. Late tells more of it: EventWelcome, of a dialer, before anything else; EventResponse for a call that was sent and
+	// gets no answer.
+	Plain()
 	// Lost leaves one-way calls open that came in here, as nobody waits for their ends: they go on (SEM-8). Called again, it ends them as well.
 	Lost(unwritten bool, ended func(call any, st wire.Status))
 }
@@ -133,7 +136,7 @@ func (s *Session) begin() {
 		return
 	}
 	s.tc.Lock()
-	ev := s.plain.Late()
+	ev := s.foreign.Late()
 	s.tc.Unlock()
 	if ev != nil && ev.Kind == wire.EventWelcome {
 		s.ev = *ev
@@ -141,30 +144,27 @@ func (s *Session) begin() {
 	}
 }
 
-// tellLate handles what the machine has to tell of calls though no byte has come. No lock is held.
-func (s *Session) tellLate(b *Batch) {
-	for {
-		s.tc.Lock()
-		ev := s.plain.Late()
-		s.tc.Unlock()
-		if ev == nil {
-			return
-		}
+// tellLate handles what the machine has to tell of calls though no byte has come: ev, and what follows. No lock is held.
+func (s *Session) tellLate(ev *wire.Event, b *Batch) {
+	for ev != nil {
 		switch c := ev.Call.(type) {
 		case *Call:
 			c.mu.Lock()
-			if s == c.up && ev.Frame.Stream == c.usID { // else it is of an attempt that was given up
-				if ev.Kind == wire.EventResponse {
-					c.fromUp(ev.Kind, &ev.Frame, b)
-				} else {
-					c.streamEnded(s, ev, b)
-				}
+			switch {
+			case s != c.down && (s != c.up || ev.Frame.Stream != c.usID): // it is of an attempt that was given up
+			case ev.Kind == wire.EventResponse:
+				c.fromUp(ev.Kind, &ev.Frame, b)
+			default:
+				c.streamEnded(s, ev, b)
 			}
 			c.mu.Unlock()
 			c.drop() // the stream's
 		case *Shadow:
 			s.shadowEnded(c, policy.CopyOutcome(ev.Status.Code))
 		}
+		s.tc.Lock()
+		ev = s.foreign.Late()
+		s.tc.Unlock()
 	}
 }
 

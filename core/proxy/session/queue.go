@@ -106,6 +106,9 @@ func (c *Call) pump(q *queue, to *Session, st *wire.Stream) (sentEnd bool, cost 
 		}
 		if !w.end {
 			cost += w.cost
+			if st.Call != c { // what was sent could not be said, and has ended the stream: Late tells
+				return false, cost
+			}
 		}
 		sentEnd = w.end
 		q.pop()
