@@ -66,7 +66,7 @@ type Config struct {
 	Limits wire.Limits
 	// DrainDeadline bounds how long open calls may go on after Drain. 0: 30 s.
 	DrainDeadline time.Duration
-	// MaxQueue bounds the bytes that wait for one peer before calls to it are refused. 0: 4 MiB.
+	// MaxQueue bounds the bytes that wait for one peer before calls to it are refused. 0: 16 MiB.
 	MaxQueue int
 	// MaxWaiting bounds the bytes that wait for all peers and calls together: calls are refused, and end, before there are more.
 	// 0: they are not bounded together.

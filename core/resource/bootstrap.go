@@ -19,7 +19,7 @@ const (
 	DefaultMaxStreams     = 1024
 	DefaultStreamWindow   = 256 << 10
 	DefaultMaxFrameBody   = 64 << 10
-	DefaultMaxQueuedBytes = 4 << 20
+	DefaultMaxQueuedBytes = 16 << 20
 
 	frameCost = 64 // what a frame costs beside its body, of a stream's credit
 )

@@ -33,7 +33,7 @@ func TestBootstrapHasDefaults(t *testing.T) {
 	}
 	if b.Environment != "test" || b.OutboundSocket != "/run/octo/octo.sock" || b.ResourcesFile != filepath.Join(dir, "r.yaml") ||
 		b.AdminSocket != "" || b.InboundAddress != "" || b.DrainDeadline.AsDuration() != 30*time.Second || b.Instance == "" ||
-		l.MaxStreams != 1024 || l.StreamWindow != 256<<10 || l.MaxFrameBody != 64<<10 || l.MaxQueuedBytes != 4<<20 {
+		l.MaxStreams != 1024 || l.StreamWindow != 256<<10 || l.MaxFrameBody != 64<<10 || l.MaxQueuedBytes != 16<<20 {
 		t.Errorf("bootstrap %v", b)
 	}
 }

@@ -40,7 +40,7 @@ type Options struct {
 	Local wire.Limits
 	// Origin is the proxy's name in statuses: client's or server's proxy.
 	Origin wire.Origin
-	// MaxQueue bounds the bytes that wait for a peer before new calls to it are refused. 0: 4 MiB.
+	// MaxQueue bounds the bytes that wait for a peer before new calls to it are refused. 0: 16 MiB.
 	MaxQueue int
 	// MaxWaiting bounds the calls that wait for a stream of the peer. 0: 1024.
 	MaxWaiting int
@@ -131,7 +131,7 @@ type Session struct {
 // New makes a session of a socket. Run it next.
 func New(nc net.Conn, side wire.Side, opts Options) *Session {
 	if opts.MaxQueue == 0 {
-		opts.MaxQueue = 4 << 20
+		opts.MaxQueue = 16 << 20
 	}
 	if opts.MaxWaiting == 0 {
 		opts.MaxWaiting = 1024

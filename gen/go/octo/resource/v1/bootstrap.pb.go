@@ -1215,7 +1215,8 @@ type ProxyLimits struct {
 	// The largest frame body, in bytes. 0: 65536, which is also the least.
 	MaxFrameBody uint32 `protobuf:"varint,3,opt,name=max_frame_body,json=maxFrameBody,proto3" json:"max_frame_body,omitempty"`
 	// Bytes that may wait to be written to one peer; beyond it calls to the peer are refused
-	// RESOURCE_EXHAUSTED, QUEUE_FULL. 0: 4194304. At least 65536.
+	// RESOURCE_EXHAUSTED, QUEUE_FULL. 0: 16777216, as much as a gRPC server with wide windows lets one
+	// connection hold. At least 65536.
 	MaxQueuedBytes uint32 `protobuf:"varint,4,opt,name=max_queued_bytes,json=maxQueuedBytes,proto3" json:"max_queued_bytes,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
