@@ -110,6 +110,9 @@ func (c *Conn) Data(s *Stream, head, body []byte, end bool) (n int) {
 	s.sendWindow -= int64(n)
 	c.sendWindow -= int64(n)
 	if size > 0 {
+		if n > 0 {
+			c.mayPing()
+		}
 		c.blocks(s)
 		c.flush()
 		return n
@@ -132,9 +135,12 @@ func (c *Conn) unblock(s *Stream) {
 	}
 }
 
+// mayPing lets the peer send a PING at once: who gets DATA measures the way by one, also in the middle of a long message.
+func (c *Conn) mayPing() { c.strikes, c.lastPing = 0, c.ticks-c.cfg.PingEvery }
+
 // spoke books what was sent on a stream.
 func (c *Conn) spoke(s *Stream, end bool) {
-	c.strikes, c.lastPing = 0, c.ticks-c.cfg.PingEvery
+	c.mayPing()
 	if !end {
 		return
 	}
