@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -343,8 +344,10 @@ func TestDrainedPeersAreClosedByTheirDialers(t *testing.T) {
 }
 
 func TestCallsToAPeerThatDoesNotReadAreRefusedOnceItsQueueIsFull(t *testing.T) {
-	client, server := mesh(t)
+	server, client := startNodeWith(t, proxy.Config{MaxQueue: 1 << 20}), startNode(t, wire.Limits{})
+	client.configure(t, map[string][]string{"echo": {server.address}})
 	stop := make(chan struct{})
+	defer close(stop) // before the end is closed
 	server.serve(t, "echo", func(_ *meshtest.Raw, ev *wire.Event) {
 		if ev.Kind == wire.EventRequest {
 			<-stop // the end's reader stands still, and so does its socket
@@ -353,7 +356,7 @@ func TestCallsToAPeerThatDoesNotReadAreRefusedOnceItsQueueIsFull(t *testing.T) {
 	c := client.caller(t)
 	body := make([]byte, 60_000)
 	var open []<-chan meshtest.Answer
-	for range 200 { // 12 MB, where 4 MiB may wait for a peer
+	for range 200 { // 12 MB, where 1 MiB may wait for a peer beside what its socket takes
 		got, err := c.Call(head("echo"), body)
 		if err != nil {
 			t.Fatal(err)
@@ -375,5 +378,4 @@ func TestCallsToAPeerThatDoesNotReadAreRefusedOnceItsQueueIsFull(t *testing.T) {
 		}
 		return refused > 0
 	})
-	close(stop)
 }
