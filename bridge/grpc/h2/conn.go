@@ -35,6 +35,10 @@ const (
 	maxAnswers = 1024
 	// maxCheap bounds the frames within a tick of half a second that cost their sender next to nothing.
 	maxCheap = 10_000
+	// paidByData is how many frames a DATA frame that was sent may bring back: who reads it opens the stream's window and the connection's,
+	// and may do so by small steps. paidByReset is the same of a stream that this side has reset: the answer to it may be on its way.
+	paidByData, paidByReset = 10, 4
+	maxPaid                 = 100 * maxCheap
 	// maxOut is how much output may wait at a server before messages wait where they come from: a client may grant more than it reads.
 	maxOut = 4 << 20
 	// initialWindow is every window's size before anything else was said.
@@ -91,7 +95,7 @@ type Conn struct {
 
 	sendWindow  int64
 	connPending int64
-	blockedN    int // streams that are blocked
+	waiting     queue
 
 	peerWindow  int64 // initial, of a stream
 	peerFrame   int
@@ -100,6 +104,7 @@ type Conn struct {
 
 	answers int
 	cheap   int
+	paid    int // frames that count for nothing, since what this side has sent brings them
 	resets  int
 	ticks   int
 	lastPing,

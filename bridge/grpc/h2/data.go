@@ -26,6 +26,8 @@ func (c *Conn) beginData(b []byte, size int, flags http2.Flags, id uint32, ev *E
 	switch s := d.stream; {
 	case id == 0:
 		return 0, c.fail(http2.ErrCodeProtocol, "DATA on stream 0")
+	case s == nil && left > 0 && id <= c.highest && id&1 == 1 && c.mayBeLate(c.past.find(id), http2.FrameData):
+		return n, nil // its bytes are dropped, and have cost their sender as much
 	case s == nil:
 		return n, c.absent(id, http2.FrameData)
 	case s.recvEnd:

@@ -73,6 +73,9 @@ type Stream struct {
 	recvEnd    bool // the peer has half-closed
 	sentEnd    bool // we have half-closed
 	blocked    bool // a Data waits for room
+
+	queued        bool // in the connection's queue, between before and after
+	before, after *Stream
 }
 
 // RemoteEnded tells whether the peer has half-closed.

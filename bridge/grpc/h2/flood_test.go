@@ -36,8 +36,23 @@ func newPeer(t *testing.T, cfg h2.Config) *peer {
 	return p
 }
 
+// newServerPeer is a server of a machine that has shaken hands.
+func newServerPeer(t *testing.T) *peer {
+	t.Helper()
+	p := &peer{t: t, c: h2.NewConn(h2.Config{Side: h2.Client})}
+	p.Framer = http2.NewFramer(&p.out, nil)
+	p.AllowIllegalWrites = true
+	_ = p.WriteSettings()
+	p.feed()
+	p.take()
+	return p
+}
+
 // feed gives the machine what was written, in pieces of step bytes if it is given.
-func (p *peer) feed(step ...int) {
+func (p *peer) feed(step ...int) { p.feedThen(func(*h2.Event) {}, step...) }
+
+// feedThen is feed that calls f at each event.
+func (p *peer) feedThen(f func(*h2.Event), step ...int) {
 	b := p.out.Bytes()
 	end := len(b)
 	if len(step) > 0 {
@@ -56,6 +71,7 @@ func (p *peer) feed(step ...int) {
 			}
 			used += n
 			p.on(&ev)
+			f(&ev)
 		}
 		if end == len(b) {
 			break

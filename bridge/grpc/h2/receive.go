@@ -16,7 +16,7 @@ func (c *Conn) Feed(b []byte, ev *Event) (n int, err error) {
 	switch {
 	case c.phase == phaseClosed:
 		n = len(b)
-	case c.nextReady(ev):
+	case c.nextReady(ev), c.nextTurn(ev):
 		return 0, nil
 	case c.tail > 0:
 		n = min(c.tail, len(b))
@@ -30,7 +30,7 @@ func (c *Conn) Feed(b []byte, ev *Event) (n int, err error) {
 	default:
 		n, err = c.frame(b, ev)
 	}
-	if len(c.ready) > 0 && n > 0 {
+	if n > 0 && (len(c.ready) > 0 || c.turn()) {
 		// Whoever feeds comes back as long as bytes are left, so one is.
 		c.tail++
 		n--
@@ -172,6 +172,24 @@ func (c *Conn) control(f http2.Frame, ev *Event) error {
 	return c.isCheap()
 }
 
+// mayBeLate tells whether a frame of a closed stream may have been on its way when this side ended it. What ended so long ago that nobody
+// knows how is given the benefit of the doubt, but for HEADERS at a server: those would open a stream.
+func (c *Conn) mayBeLate(how closing, t http2.FrameType) bool {
+	return how == closedByUs || how == closedUnknown && (t != http2.FrameHeaders || c.cfg.Side == Client)
+}
+
+// pay books frames that the peer may send because of what this side sends.
+func (c *Conn) pay(n int) { c.paid = min(c.paid+n, maxPaid) }
+
+// isPaid counts a frame that cost its sender next to nothing, unless it answers what this side has sent.
+func (c *Conn) isPaid() error {
+	if c.paid > 0 {
+		c.paid--
+		return nil
+	}
+	return c.isCheap()
+}
+
 // isCheap counts a frame that cost its sender next to nothing.
 func (c *Conn) isCheap() error {
 	if c.cheap++; c.cheap > maxCheap {
@@ -237,6 +255,7 @@ func (c *Conn) settingsFrame(f *http2.SettingsFrame, ev *Event) error {
 		if s.sendWindow += delta; s.sendWindow > maxWindow {
 			return c.fail(http2.ErrCodeFlowControl, "SETTINGS lift a stream's window above 2^31-1")
 		}
+		c.widened(s)
 	}
 	c.out = appendHeader(c.out, 0, http2.FrameSettings, http2.FlagSettingsAck, 0)
 	if c.phase == phaseSettings {
@@ -245,21 +264,7 @@ func (c *Conn) settingsFrame(f *http2.SettingsFrame, ev *Event) error {
 			ev.Kind = EventReady
 		}
 	}
-	c.wake()
 	return c.answered()
-}
-
-// wake notes the streams that may send again.
-func (c *Conn) wake() {
-	if c.blockedN == 0 || c.sendWindow <= 0 {
-		return
-	}
-	for s := range c.streams.all() {
-		if s.blocked && s.sendWindow > 0 {
-			c.unblock(s)
-			c.ready = append(c.ready, ready{EventCredit, s.ID, s})
-		}
-	}
 }
 
 func (c *Conn) pingFrame(f *http2.PingFrame, ev *Event) error {
@@ -284,7 +289,6 @@ func (c *Conn) pingFrame(f *http2.PingFrame, ev *Event) error {
 		ev.Kind = EventDrained
 	case payload == flushPayload && c.flushing:
 		c.flushing = false
-		c.wake()
 	case payload == c.pingOut && payload != 0:
 		c.pingOut = 0
 		ev.Kind, ev.Pong = EventPong, payload
@@ -293,7 +297,7 @@ func (c *Conn) pingFrame(f *http2.PingFrame, ev *Event) error {
 }
 
 func (c *Conn) windowFrame(id, increment uint32, ev *Event) error {
-	if err := c.isCheap(); err != nil {
+	if err := c.isPaid(); err != nil {
 		return err
 	}
 	n := int64(increment)
@@ -301,7 +305,7 @@ func (c *Conn) windowFrame(id, increment uint32, ev *Event) error {
 		if c.sendWindow += n; c.sendWindow > maxWindow {
 			return c.fail(http2.ErrCodeFlowControl, "the connection's window is above 2^31-1")
 		}
-		c.wake()
+		c.nextTurn(ev)
 		return nil
 	}
 	s := c.Stream(id)
@@ -311,10 +315,8 @@ func (c *Conn) windowFrame(id, increment uint32, ev *Event) error {
 	if s.sendWindow += n; s.sendWindow > maxWindow {
 		return c.breakStream(s.ID, streamFault{http2.ErrCodeFlowControl, "the stream's window is above 2^31-1"}, ev)
 	}
-	if s.blocked && s.sendWindow > 0 && c.sendWindow > 0 {
-		c.unblock(s)
-		ev.Kind, ev.Stream, ev.User = EventCredit, s, s.User
-	}
+	c.widened(s)
+	c.nextTurn(ev)
 	return nil
 }
 
@@ -326,17 +328,14 @@ func (c *Conn) absent(id uint32, t http2.FrameType) error {
 	if t == http2.FrameWindowUpdate || t == http2.FrameRSTStream {
 		return nil // it may have crossed the stream's end
 	}
-	switch c.past.find(id) {
-	case closedByUs:
-		return c.isCheap()
-	case closedUnknown:
-		if t == http2.FrameHeaders {
-			return c.fail(http2.ErrCodeProtocol, "HEADERS of a stream below one that is open")
-		}
-	case closedWhole:
-		if t == http2.FrameHeaders {
-			return c.fail(http2.ErrCodeStreamClosed, "HEADERS of a stream that has ended")
-		}
+	how := c.past.find(id)
+	switch {
+	case c.mayBeLate(how, t):
+		return c.isPaid()
+	case how == closedUnknown:
+		return c.fail(http2.ErrCodeProtocol, "HEADERS of a stream below one that is open")
+	case how == closedWhole && t == http2.FrameHeaders:
+		return c.fail(http2.ErrCodeStreamClosed, "HEADERS of a stream that has ended")
 	}
 	c.appendReset(id, http2.ErrCodeStreamClosed)
 	return c.answered()

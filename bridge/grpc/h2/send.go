@@ -69,19 +69,7 @@ func (c *Conn) Headers(s *Stream, block []byte, end bool) {
 
 // Room is how many bytes Data may send now.
 func (c *Conn) Room(s *Stream) int {
-	room := min(s.sendWindow, c.sendWindow)
-	if c.cfg.Side == Server {
-		room = min(room, int64(maxOut-len(c.out)))
-	}
-	return int(max(0, room))
-}
-
-// flush asks a client that reads slower than it grants to say when it has read what is queued. Its answer wakes who waits for that.
-func (c *Conn) flush() {
-	if c.cfg.Side == Server && len(c.out) >= maxOut && !c.flushing {
-		c.flushing = true
-		c.appendPing(flushPayload, false)
-	}
+	return int(max(0, min(s.sendWindow, c.room())))
 }
 
 // Data sends what the windows allow of a stream's bytes, the head before the body, and returns how much of both that was.
@@ -99,6 +87,7 @@ func (c *Conn) Data(s *Stream, head, body []byte, end bool) (n int) {
 			flags = http2.FlagDataEndStream
 		}
 		c.out = appendHeader(c.out, k, http2.FrameData, flags, s.ID)
+		c.pay(paidByData)
 		h := min(k, len(head))
 		c.out = append(append(c.out, head[:h]...), body[:k-h]...)
 		head, body = head[h:], body[k-h:]
@@ -119,20 +108,6 @@ func (c *Conn) Data(s *Stream, head, body []byte, end bool) (n int) {
 	}
 	c.spoke(s, end)
 	return n
-}
-
-func (c *Conn) blocks(s *Stream) {
-	if !s.blocked {
-		s.blocked = true
-		c.blockedN++
-	}
-}
-
-func (c *Conn) unblock(s *Stream) {
-	if s.blocked {
-		s.blocked = false
-		c.blockedN--
-	}
 }
 
 // mayPing lets the peer send a PING at once: who gets DATA measures the way by one, also in the middle of a long message.
@@ -161,6 +136,7 @@ func (c *Conn) Abandon(s *Stream) { c.remove(s, closedByUs) }
 func (c *Conn) Reset(s *Stream, code http2.ErrCode) { c.reset(s, code) }
 
 func (c *Conn) reset(s *Stream, code http2.ErrCode) {
+	c.pay(paidByReset)
 	c.appendReset(s.ID, code)
 	c.remove(s, closedByUs)
 }

@@ -8,7 +8,6 @@ type table struct {
 	ring  [ringSize]*Stream
 	spill map[uint32]*Stream
 	n     int
-	turn  uint32 // where all begins
 }
 
 const ringSize = 64
@@ -46,13 +45,11 @@ func (t *table) remove(s *Stream) {
 	t.n--
 }
 
-// all lists the streams, from another place each time: what there is to share out is not always the same one's first. None may be put or
-// removed meanwhile.
+// all lists the streams, in no order. None may be put or removed meanwhile.
 func (t *table) all() iter.Seq[*Stream] {
-	t.turn++
 	return func(yield func(*Stream) bool) {
-		for i := range uint32(ringSize) {
-			if s := t.ring[(t.turn+i)%ringSize]; s != nil && !yield(s) {
+		for _, s := range t.ring {
+			if s != nil && !yield(s) {
 				return
 			}
 		}

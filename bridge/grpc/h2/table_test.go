@@ -46,21 +46,3 @@ func TestATableHoldsWhatAMapWould(t *testing.T) {
 		t.Error("the ring was never full")
 	}
 }
-
-// TestTheFirstTakesTurns: who comes first in a list takes what windows have.
-func TestTheFirstTakesTurns(t *testing.T) {
-	var table table
-	for id := uint32(1); id < 9; id += 2 {
-		table.put(&Stream{ID: id})
-	}
-	first := make(map[uint32]int)
-	for range ringSize {
-		for s := range table.all() {
-			first[s.ID]++
-			break
-		}
-	}
-	if len(first) != 4 {
-		t.Errorf("first were %v", first)
-	}
-}
