@@ -261,6 +261,16 @@ func (c *Conn) Consume(ws *wire.Stream, cost int64) {
 	c.h.Consume(s.h, int(n))
 }
 
+// Turn returns the stream of a call whose Send found no room and may go on.
+func (c *Conn) Turn() *wire.Stream {
+	for h := c.h.Turn(); h != nil; h = c.h.Turn() {
+		if s, _ := h.User.(*stream); s != nil && s.Call != nil {
+			return &s.Stream
+		}
+	}
+	return nil
+}
+
 // Leave asks a client to move.
 func (c *Conn) Leave(_ wire.GoAwayCode, message string) { c.h.Leave(message) }
 

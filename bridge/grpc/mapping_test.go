@@ -399,8 +399,8 @@ func TestTheAnswersEndGoesBehindAllOfIt(t *testing.T) {
 	e.events = nil
 	_ = e.WriteWindowUpdate(1, 100)
 	e.feed()
-	if len(e.events) != 1 || e.events[0].Kind != wire.EventCredit || !e.c.Send(e.calls[1], &out) {
-		t.Fatalf("%v", e.events)
+	if s := e.c.Turn(); len(e.events) > 0 || s != e.calls[1] || !e.c.Send(s, &out) || e.c.Turn() != nil {
+		t.Fatalf("it is the turn of %v, after %v", s, e.events)
 	}
 	same(t, "then", e.read(), "DATA 6c6c6f\nHEADERS grpc-status=0 END\nRST NO_ERROR")
 }

@@ -40,9 +40,6 @@ func (c *Conn) Feed(b []byte, ev *wire.Event) (n int, err error) {
 		if s != nil {
 			c.data(s, ev)
 		}
-	case h2.EventCredit:
-		ev.Kind = wire.EventCredit
-		ev.Frame = wire.Frame{Header: wire.Header{Type: wire.TypeWindow, Stream: s.ID}}
 	case h2.EventReset, h2.EventFailed:
 		c.streamEnded(s, ev)
 	default:

@@ -10,7 +10,7 @@ import (
 )
 
 // Send says what a frame says in gRPC's terms, as much of it as the peer's windows allow; false: the rest waits in o for
-// EventCredit.
+// Turn.
 func (c *Conn) Send(ws *wire.Stream, o *wire.Out) (done bool) {
 	s := c.find(ws)
 	if s == nil || s.unsent {

@@ -222,6 +222,9 @@ func (c *Conn) Each(f func(call any)) {
 // Consume has no credit to give: what a client may make a connection hold is bounded by MaxHeld.
 func (c *Conn) Consume(*wire.Stream, int64) {}
 
+// Turn has nobody to name: Send always finds room.
+func (c *Conn) Turn() *wire.Stream { return nil }
+
 // Leave asks a client to move: by its answers, and, once it is quiet, by the end of the connection.
 func (c *Conn) Leave(wire.GoAwayCode, string) {
 	c.leaving, c.quiet = true, 0

@@ -24,8 +24,6 @@ const (
 	EventReset
 	// EventFailed: the peer broke a rule of the stream, or, with Unprocessed, left without having seen it; it is closed.
 	EventFailed
-	// EventCredit: a [Conn.Data] that found no room may go on.
-	EventCredit
 	// EventPong: the answer to [Conn.Ping].
 	EventPong
 	// EventGoAway: the peer leaves, for Code. Streams that it will not see fail, each by an event of its own.
@@ -74,6 +72,7 @@ type Stream struct {
 	sentEnd    bool // we have half-closed
 	blocked    bool // a Data waits for room
 
+	turn          bool // it was its turn, and it has not sent since
 	queued        bool // in the connection's queue, between before and after
 	before, after *Stream
 }

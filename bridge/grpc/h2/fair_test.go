@@ -39,12 +39,11 @@ func TestStreamsThatWaitForTheConnectionsWindowTakeTurns(t *testing.T) {
 	for range rounds * streams {
 		_ = p.WriteWindowUpdate(0, piece)
 		p.said = p.said[:0]
-		p.feedThen(func(ev *h2.Event) {
-			if ev.Kind == h2.EventCredit {
-				credits++
-				send(all[ev.Stream.ID])
-			}
-		})
+		p.feed()
+		for s := p.c.Turn(); s != nil; s = p.c.Turn() {
+			credits++
+			send(all[s.ID])
+		}
 		p.take()
 	}
 	if p.err != nil {

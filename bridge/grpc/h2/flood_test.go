@@ -49,10 +49,7 @@ func newServerPeer(t *testing.T) *peer {
 }
 
 // feed gives the machine what was written, in pieces of step bytes if it is given.
-func (p *peer) feed(step ...int) { p.feedThen(func(*h2.Event) {}, step...) }
-
-// feedThen is feed that calls f at each event.
-func (p *peer) feedThen(f func(*h2.Event), step ...int) {
+func (p *peer) feed(step ...int) {
 	b := p.out.Bytes()
 	end := len(b)
 	if len(step) > 0 {
@@ -71,7 +68,6 @@ func (p *peer) feedThen(f func(*h2.Event), step ...int) {
 			}
 			used += n
 			p.on(&ev)
-			f(&ev)
 		}
 		if end == len(b) {
 			break

@@ -16,7 +16,7 @@ func (c *Conn) Feed(b []byte, ev *Event) (n int, err error) {
 	switch {
 	case c.phase == phaseClosed:
 		n = len(b)
-	case c.nextReady(ev), c.nextTurn(ev):
+	case c.nextReady(ev):
 		return 0, nil
 	case c.tail > 0:
 		n = min(c.tail, len(b))
@@ -30,7 +30,7 @@ func (c *Conn) Feed(b []byte, ev *Event) (n int, err error) {
 	default:
 		n, err = c.frame(b, ev)
 	}
-	if n > 0 && (len(c.ready) > 0 || c.turn()) {
+	if len(c.ready) > 0 && n > 0 {
 		// Whoever feeds comes back as long as bytes are left, so one is.
 		c.tail++
 		n--
@@ -305,7 +305,6 @@ func (c *Conn) windowFrame(id, increment uint32, ev *Event) error {
 		if c.sendWindow += n; c.sendWindow > maxWindow {
 			return c.fail(http2.ErrCodeFlowControl, "the connection's window is above 2^31-1")
 		}
-		c.nextTurn(ev)
 		return nil
 	}
 	s := c.Stream(id)
@@ -316,7 +315,6 @@ func (c *Conn) windowFrame(id, increment uint32, ev *Event) error {
 		return c.breakStream(s.ID, streamFault{http2.ErrCodeFlowControl, "the stream's window is above 2^31-1"}, ev)
 	}
 	c.widened(s)
-	c.nextTurn(ev)
 	return nil
 }
 

@@ -73,7 +73,7 @@ func (c *Conn) Room(s *Stream) int {
 }
 
 // Data sends what the windows allow of a stream's bytes, the head before the body, and returns how much of both that was.
-// If that is not all, EventCredit tells when to call it again with the rest; end is then still to be said.
+// If that is not all, [Conn.Turn] tells when to call it again with the rest; end is then still to be said.
 func (c *Conn) Data(s *Stream, head, body []byte, end bool) (n int) {
 	size := len(head) + len(body)
 	for room := c.Room(s); ; {
@@ -102,10 +102,12 @@ func (c *Conn) Data(s *Stream, head, body []byte, end bool) (n int) {
 		if n > 0 {
 			c.mayPing()
 		}
-		c.blocks(s)
+		c.blocks(s, n)
 		c.flush()
+		s.turn = false
 		return n
 	}
+	s.turn = false
 	c.spoke(s, end)
 	return n
 }

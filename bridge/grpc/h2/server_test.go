@@ -64,6 +64,9 @@ func (s *site) talk(nc net.Conn) {
 			used += k
 			respond(c, &ev, rest)
 		}
+		for s := c.Turn(); s != nil; s = c.Turn() {
+			send(c, s, rest)
+		}
 		n = copy(buf, buf[used:n])
 		if _, err := nc.Write(c.Take(nil)); err != nil {
 			return
@@ -89,8 +92,6 @@ func respond(c *h2.Conn, ev *h2.Event, rest map[*h2.Stream][]byte) {
 		}
 		c.Headers(s, h2.AppendField(nil, ":status", "200"), false)
 		rest[s] = []byte("all is well")
-		send(c, s, rest)
-	case h2.EventCredit:
 		send(c, s, rest)
 	case h2.EventReset, h2.EventFailed:
 		delete(rest, s)

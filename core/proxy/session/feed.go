@@ -31,6 +31,9 @@ func (s *Session) feed(b []byte) (used int, err error) {
 			err = s.handleRare()
 		}
 	}
+	if s.foreign != nil && err == nil {
+		s.giveTurns(&s.batch)
+	}
 	s.batch.Flush()
 	s.flush(&s.batch) // what the state machine had to say for itself
 	if len(s.batch.sessions) > 0 || len(s.batch.freed) > 0 {

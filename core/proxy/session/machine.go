@@ -57,6 +57,9 @@ type Foreign interface {
 	// Takes tells a dialer whether the peer reads messages of a content type; empty: the caller has named none. Calls with others are refused
 	// before a stream is opened for them.
 	Takes(contentType []byte) bool
+	// Turn returns the stream of a call whose Send found no room, and for which there is some: it is EventCredit, one call at a time, so that
+	// who has waited longest comes first to what there is. nil: there is none. The session's owner asks when all that came was acted on.
+	Turn() *wire.Stream
 	// Late tells what no byte has brought: EventFailed for a call that the protocol, or its peer, has no room for, found as it was to be sent. The
 	// stream is closed; an acceptor's counts until Release. nil: nothing. The session's owner asks whenever it flushes.
 	Late() *wire.Event
@@ -142,6 +145,38 @@ func (s *Session) begin() {
 		s.ev = *ev
 		s.onConnection()
 	}
+}
+
+// giveTurns lets calls go on that have waited for room in a foreign session. No lock is held.
+func (s *Session) giveTurns(b *Batch) {
+	for c, ok := s.turn(); ok; c, ok = s.turn() {
+		if c == nil {
+			continue
+		}
+		c.mu.Lock()
+		switch {
+		case s == c.down:
+			c.pumpDown(b)
+		case s == c.up: // of an attempt that was given up nothing waits
+			c.pumpUp(b)
+		}
+		c.mu.Unlock()
+		c.drop()
+	}
+}
+
+// turn returns the call whose turn it is, which the caller drops, or nil for a copy of one, of which no more is sent; false: it is nobody's.
+func (s *Session) turn() (c *Call, ok bool) {
+	s.tc.Lock()
+	defer s.tc.Unlock()
+	st := s.foreign.Turn()
+	if st == nil {
+		return nil, false
+	}
+	if c, _ = st.Call.(*Call); c != nil {
+		c.hold()
+	}
+	return c, true
 }
 
 // tellLate handles what the machine has to tell of calls though no byte has come: ev, and what follows. No lock is held.
