@@ -149,3 +149,28 @@ func TestUploadsThatAreRefusedMayStillArrive(t *testing.T) {
 		t.Errorf("%d bytes were said to what nobody waits for", n)
 	}
 }
+
+// TestAClientMayCancelAllItHasOpen at once, and once in a while.
+func TestAClientMayCancelAllItHasOpen(t *testing.T) {
+	const streams = 1500
+	p := newPeer(t, h2.Config{MaxStreams: streams})
+	for tick := range uint32(3) {
+		for n := range uint32(streams) {
+			p.open(2*(tick*streams+n)+1, true)
+		}
+		for n := range uint32(streams) {
+			_ = p.WriteRSTStream(2*(tick*streams+n)+1, http2.ErrCodeCancel)
+		}
+		p.feed()
+		if p.err != nil || p.c.OpenStreams() > 0 {
+			t.Fatalf("tick %d: %v, %d streams are open", tick, p.err, p.c.OpenStreams())
+		}
+		p.c.Tick()
+	}
+	for n := range uint32(streams + 1) {
+		p.open(2*(3*streams+n)+1, true)
+		_ = p.WriteRSTStream(2*(3*streams+n)+1, http2.ErrCodeCancel)
+	}
+	p.feed()
+	p.ended(http2.ErrCodeEnhanceYourCalm)
+}

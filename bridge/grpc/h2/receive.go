@@ -339,13 +339,14 @@ func (c *Conn) absent(id uint32, t http2.FrameType) error {
 	return c.answered()
 }
 
-// maxResets is how many streams a client may cancel within a tick of half a second. They go on over a connection that other clients'
-// calls share, and whose opener sends as many within a tick (W-FLOW-14): what one client may have there is about a link's whole share.
+// maxResets is how many streams a client may cancel within a tick of half a second, or as many as it may have open: to give up all that
+// one does is no attack. They go on over a connection that other clients' calls share, and whose opener sends as many within a tick
+// (W-FLOW-14): what one client may have there is about a link's whole share.
 const maxResets = 1000
 
 func (c *Conn) resetFrame(f *http2.RSTStreamFrame, ev *Event) error {
 	if c.cfg.Side == Server {
-		if c.resets++; c.resets > maxResets {
+		if c.resets++; c.resets > max(maxResets, int(c.cfg.MaxStreams)) {
 			return c.fail(http2.ErrCodeEnhanceYourCalm, "too many RST_STREAM")
 		}
 	}
