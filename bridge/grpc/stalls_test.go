@@ -2,19 +2,21 @@ package grpc_test
 
 import (
 	"context"
-	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // gate is a way to a server that can be shut: what comes then stays where it is.
 type gate struct {
 	address string
-	mu      sync.RWMutex // held while it is shut
+	to, fro sync.RWMutex // held while that direction is shut
 }
 
 func startGate(t *testing.T, to string) *gate {
@@ -37,23 +39,26 @@ func startGate(t *testing.T, to string) *gate {
 				continue
 			}
 			_ = in.(*net.TCPConn).SetReadBuffer(64 << 10)
-			all.Go(func() { defer func() { _, _ = in.Close(), out.Close() }(); _, _ = io.Copy(in, out) })
-			all.Go(func() {
-				defer func() { _, _ = in.Close(), out.Close() }()
-				for b := make([]byte, 16<<10); ; {
-					n, err := in.Read(b)
-					g.mu.RLock()
-					_, werr := out.Write(b[:n])
-					g.mu.RUnlock()
-					if err != nil || werr != nil {
-						return
-					}
-				}
-			})
+			all.Go(func() { pass(out, in, &g.to) })
+			all.Go(func() { pass(in, out, &g.fro) })
 		}
 	})
 	t.Cleanup(func() { _ = l.Close(); all.Wait() })
 	return g
+}
+
+// pass passes on what comes, while nobody holds the lock, until either end ends.
+func pass(to, from net.Conn, shut *sync.RWMutex) {
+	defer func() { _, _ = to.Close(), from.Close() }()
+	for b := make([]byte, 16<<10); ; {
+		n, err := from.Read(b)
+		shut.RLock()
+		_, werr := to.Write(b[:n])
+		shut.RUnlock()
+		if err != nil || werr != nil {
+			return
+		}
+	}
 }
 
 // TestAServerThatStandsStillForAMomentCostsNoCall: 240 calls of 64 KiB wait for it then, nearly as much
@@ -69,8 +74,8 @@ func TestAServerThatStandsStillForAMomentCostsNoCall(t *testing.T) {
 		t.Fatal(err)
 	}
 	const calls, size = 240, 64 << 10
-	g.mu.Lock()
-	open := sync.OnceFunc(g.mu.Unlock)
+	g.to.Lock()
+	open := sync.OnceFunc(g.to.Unlock)
 	defer open()
 	ended := make(chan error, calls)
 	body := make([]byte, size)
@@ -97,6 +102,73 @@ func TestAServerThatStandsStillForAMomentCostsNoCall(t *testing.T) {
 	for range left {
 		if err := <-ended; err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// TestAnswersThatComeTooLateCostNoOtherCall: a server answers hundreds of calls that are cancelled before their answers arrive. What comes of
+// them is nobody's, and the connection's other calls go on.
+func TestAnswersThatComeTooLateCostNoOtherCall(t *testing.T) {
+	const calls = 600
+	var given atomic.Int64
+	answer, stay := make(chan struct{}), make(chan struct{})
+	s := startStockAt(t, "127.0.0.1:0", func(_ context.Context, in *msg) (*msg, error) {
+		if string(in.Value) == "stays" {
+			<-stay
+			return in, nil
+		}
+		<-answer
+		given.Add(1)
+		return in, nil
+	})
+	g := startGate(t, s.address)
+	m := startServed(t, g.address)
+	m.registered(t, true)
+	cc := dial(t, "unix:"+m.client.Socket, nil)
+	ctx := within(t)
+	some, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stays, late := make(chan error, 1), make(chan error, calls)
+	go func() {
+		_, err := do(ctx, cc, []byte("stays"))
+		stays <- err
+	}()
+	for range calls {
+		go func() {
+			_, err := do(some, cc, []byte("late"))
+			late <- err
+		}()
+	}
+	eventually(ctx, t, func() bool { return s.calls.Load() == calls+1 })
+	g.fro.Lock()
+	open := sync.OnceFunc(g.fro.Unlock)
+	defer open()
+	close(answer)
+	eventually(ctx, t, func() bool { return given.Load() == calls })
+	cancel()
+	for range calls {
+		if err := <-late; status.Code(err) != codes.Canceled {
+			t.Errorf("a call that was cancelled ended: %v", err)
+		}
+	}
+	eventually(ctx, t, func() bool { return len(m.servers[0].OpenCalls()) == 1 }) // the server's proxy has given them up, too
+	open()
+	close(stay)
+	if err := <-stays; err != nil {
+		t.Errorf("the call that was not cancelled ended: %v", err)
+	}
+}
+
+// eventually waits until something is so.
+func eventually(ctx context.Context, t *testing.T, is func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !is() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatal(context.Cause(ctx))
 		}
 	}
 }
