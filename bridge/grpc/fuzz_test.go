@@ -26,6 +26,12 @@ func FuzzFeed(f *testing.F) {
 		c := bridge.NewConn(&protocol().Config, side, wire.OriginClientProxy)
 		var streams []*wire.Stream
 		head := wire.RequestHead{Service: []byte("s"), Method: []byte("m")}
+		waits := make(map[*wire.Stream]*wire.Out) // what there was no room for
+		say := func(s *wire.Stream, o *wire.Out) {
+			if waits[s] = o; c.Send(s, o) {
+				delete(waits, s)
+			}
+		}
 		used := 0
 		for _, end := range []int{min(int(cut), len(b)), len(b)} {
 			c.Begin()
@@ -43,8 +49,8 @@ func FuzzFeed(f *testing.F) {
 					c.Welcome(wire.Welcome{})
 				case wire.EventWelcome:
 					if s, err := c.Open(c); err == nil {
-						c.Send(s, &wire.Out{Type: wire.TypeRequest, Flags: wire.FlagMessage, Head: head.Append(nil), Body: []byte("x")})
 						streams = append(streams, s)
+						say(s, &wire.Out{Type: wire.TypeRequest, Flags: wire.FlagMessage, Head: head.Append(nil), Body: []byte("xyz")})
 					}
 				case wire.EventRequest:
 					var h wire.RequestHead
@@ -53,6 +59,8 @@ func FuzzFeed(f *testing.F) {
 					}
 					ev.Stream.Call = c
 					streams = append(streams, ev.Stream)
+					delete(waits, ev.Stream) // an earlier call's
+					say(ev.Stream, &wire.Out{Type: wire.TypeResponse, Flags: wire.FlagMessage, Body: make([]byte, 100)})
 				case wire.EventReset, wire.EventFailed:
 					if ev.Call != c || ev.Stream.Call != nil {
 						t.Fatal("a stream of nobody has ended, or is open still")
@@ -67,6 +75,16 @@ func FuzzFeed(f *testing.F) {
 					if ev.Stream.Call == c {
 						c.Consume(ev.Stream, ev.Frame.Cost())
 					}
+				}
+			}
+			turns := 0
+			for s := c.Turn(); s != nil; s = c.Turn() {
+				if waits[s] == nil || s.Call != c {
+					t.Fatal("it is the turn of a stream that does not wait")
+				}
+				say(s, waits[s])
+				if turns++; turns > len(b)+100 {
+					t.Fatal("turns without an end")
 				}
 			}
 		}
