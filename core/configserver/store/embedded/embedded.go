@@ -87,6 +87,9 @@ func (s *Server) start(ctx context.Context, cfg Config) (err error) {
 	if err := s.place(cfg.Dir); err != nil {
 		return err
 	}
+	if err := begin(cfg.Dir); err != nil {
+		return err
+	}
 	c, err := s.config(cfg)
 	if err != nil {
 		return err
@@ -100,6 +103,9 @@ func (s *Server) start(ctx context.Context, cfg Config) (err error) {
 		err = s.words.because(err)
 		s.words.over.Store(true)
 		s.etcd.Server.HardStop() // Close waits for what begins when it is ready, or stops
+		return err
+	}
+	if err := begun(cfg.Dir); err != nil {
 		return err
 	}
 	client, err := s.Client()

@@ -104,6 +104,45 @@ func TestAStartThatIsCutOffEnds(t *testing.T) {
 	start(t, Config{Dir: dir}) // it has left nothing in the way
 }
 
+// TestAFirstStartThatNeverServedIsBegunAnew: what it left is taken away, and what was served once never is.
+func TestAFirstStartThatNeverServedIsBegunAnew(t *testing.T) {
+	dir := t.TempDir()
+	mark, wal := filepath.Join(dir, beginning), filepath.Join(dir, data, "wal")
+	if err := os.MkdirAll(wal, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []string{mark, filepath.Join(wal, "0000000000000000-0000000000000000.wal")} {
+		if err := os.WriteFile(f, []byte("half of it"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := Start(t.Context(), Config{Dir: dir, Unsafe: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(mark); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it serves, and its data are still said to be worth nothing: %v", err)
+	}
+	c, err := s.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Put(t.Context(), "a", "b"); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+	s.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if s, err := Start(ctx, Config{Dir: dir, Unsafe: true}); err == nil {
+		s.Close() // it was ready at once
+	}
+	_, c = start(t, Config{Dir: dir, Unsafe: true})
+	if got, err := c.Get(t.Context(), "a"); err != nil || len(got.Kvs) != 1 || string(got.Kvs[0].Value) != "b" {
+		t.Errorf("%v %v", got, err)
+	}
+}
+
 func TestWhatEtcdCannotDoIsSaid(t *testing.T) {
 	var log bytes.Buffer
 	w := newWords(slog.New(slog.NewTextHandler(&log, nil)))
