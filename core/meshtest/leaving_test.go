@@ -3,7 +3,7 @@ package meshtest_test
 import (
 	"context"
 	"fmt"
-	"slices"
+	"net"
 	"strings"
 	"testing"
 
@@ -193,7 +193,13 @@ func TestDrainRefusesWhoIsNotWelcomedYet(t *testing.T) {
 	p, err := meshtest.StartProxy(t.TempDir(), proxy.Config{AdmitHello: func(peer *session.Peer) error {
 		if <-started; peer.Application == "late" {
 			go func() { drained <- p.Drain(context.Background()) }()
-			eventually(t, "the drain", func() bool { return slices.Contains(p.NotReady(), "draining") })
+			eventually(t, "the end of its listener", func() bool { // from then on it welcomes nobody
+				conn, err := net.Dial("unix", p.Socket)
+				if err == nil {
+					_ = conn.Close()
+				}
+				return err != nil
+			})
 		}
 		return nil
 	}})

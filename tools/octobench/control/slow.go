@@ -98,7 +98,11 @@ func (o *options) pushTo(server, client *child, target string, behind int) (seen
 	if _, err = client.do(order{}); err != nil {
 		return
 	}
-	if held, err = server.do(order{Do: "push", Target: target, Times: o.changes, Wait: o.others}); err != nil {
+	readers := o.others
+	if behind > 0 {
+		readers++ // the one that the slow streams are compared with: it acknowledges, too
+	}
+	if held, err = server.do(order{Do: "push", Target: target, Times: o.changes, Wait: readers}); err != nil {
 		return
 	}
 	seen, err = client.do(order{})
